@@ -1,0 +1,52 @@
+/* raftio/request.h - how a request ends.
+ *
+ * Every accepted request (proposal, read) ends exactly once, by one call of its completion function. The outcome says
+ * whether the effect is known:
+ *
+ *     COMPLETED   applied (proposal) or answered (read)                                known
+ *     REJECTED    reached the machine's surroundings and was refused there             known: not applied
+ *     DROPPED     was never and will never be in any log: safe to retry                known: not applied
+ *     TIMEOUT     the deadline passed                                                  unknown: may still be applied
+ *     TERMINATED  the replica was stopped or quarantined, or the host closed           unknown (proposals)
+ */
+#ifndef NH_RAFTIO_REQUEST_H
+#define NH_RAFTIO_REQUEST_H
+
+#include "raftio/status.h"
+
+#include <stddef.h>
+
+NH_BEGIN_DECLS
+
+enum nh_request_code {
+    NH_REQUEST_COMPLETED = 1,
+    NH_REQUEST_REJECTED = 2,
+    NH_REQUEST_DROPPED = 3,
+    NH_REQUEST_TIMEOUT = 4,
+    NH_REQUEST_TERMINATED = 5,
+};
+
+/* Why a request was dropped; for error texts. */
+enum nh_drop_reason {
+    NH_DROP_NONE = 0,
+    NH_DROP_NO_LEADER = 1,   /* no leader known until the deadline */
+    NH_DROP_REFUSED = 2,     /* the leader refused it: leadership moved, or a transfer is in progress */
+    NH_DROP_OVERLOADED = 3,  /* the leader's uncommitted log is at its limit */
+};
+
+struct nh_outcome {
+    int code;              /* enum nh_request_code */
+    int drop_reason;       /* enum nh_drop_reason */
+    int status;            /* COMPLETED read whose lookup failed: the machine's negative code, `data` is its text; else 0 */
+    uint64_t index;        /* log index of the entry, or read index; 0 if none */
+    uint64_t value;        /* the machine's number */
+    const void *data;      /* the machine's bytes; borrowed for the call */
+    size_t size_bytes;
+};
+
+/* Runs on an engine thread, exactly once per accepted request, never inside the submitting call, never after the host's
+ * close has returned. Must not block; blocking functions of the host answer NH_EDEADLOCK here. */
+typedef void (*nh_completion_fn)(void *ctx, const struct nh_outcome *outcome);
+
+NH_END_DECLS
+#endif

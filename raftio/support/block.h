@@ -1,0 +1,64 @@
+/* raftio/support/block.h - building, sealing, checking and slicing blocks of records (format: raftio/entry.h).
+ *
+ * A `struct block_builder` collects unsealed records (proposals in an inbox); `block_seal` gives them term, indexes and
+ * checksums and makes a block of them. Decoding goes the other way: bytes that came from disk or wire are verified and
+ * copied into blocks, one block per term.
+ *
+ * Threads: a builder belongs to whoever holds its lock; a sealed block is immutable and shared by reference.
+ */
+#ifndef NH_RAFTIO_SUPPORT_BLOCK_H
+#define NH_RAFTIO_SUPPORT_BLOCK_H
+
+#include "raftio/entry.h"
+
+/* Records under construction. Zeroed = empty. */
+struct block_builder {
+    uint8_t *data;
+    size_t size_bytes;
+    size_t cap_bytes;
+    uint32_t *offsets; /* n + 1 used */
+    uint32_t n;
+    uint32_t cap_offsets;
+};
+
+/* What a proposal brings. client_id 0: no session. */
+struct block_record {
+    uint8_t type; /* enum nh_entry_type */
+    uint32_t origin;
+    uint64_t key;
+    uint64_t client_id, series_id, responded_to;
+    const void *payload;
+    uint32_t payload_bytes;
+};
+
+void block_builder_deinit(struct block_builder *b);
+/* Appends an unsealed record (term, index, crc 0). Returns NH_ETOOBIG past NH_ENTRY_PAYLOAD_MAX or 4 GiB in all. */
+int block_builder_add(struct block_builder *b, const struct block_record *rec);
+/* Appends records that came from a forwarder, still unsealed; verifies lengths and types.
+ * Returns NH_ECORRUPT for a malformed sequence; the builder is then unchanged. */
+int block_builder_add_encoded(struct block_builder *b, const uint8_t *records, size_t size_bytes, struct nh_error *err);
+
+/* Makes a sealed block of all records (term, indexes first_index.., crc) and empties the builder. n must be > 0. */
+struct nh_block *block_seal(struct block_builder *b, uint64_t term, uint64_t first_index);
+/* Makes an *unsealed* block (term 0, first_index 0, no crc): what a forwarded Propose message carries. Empties the builder. */
+struct nh_block *block_unsealed(struct block_builder *b);
+
+/* A growable array of runs, each holding a reference. Zeroed = empty. */
+struct run_list {
+    struct nh_run *runs;
+    uint32_t n;
+    uint32_t cap;
+};
+
+void run_list_deinit(struct run_list *l);
+/* Appends a slice; takes a new reference. Merges with the last run when it continues it in the same block. */
+void run_list_add(struct run_list *l, struct nh_block *block, uint32_t from, uint32_t to);
+size_t run_list_bytes(const struct run_list *l);
+/* Verifies (lengths, crc, consecutive indexes, terms that do not fall) and copies records into blocks, appended to `l`.
+ * With expect_first != 0 the first record must have that index, or continue what `l` already holds.
+ * Errors: ECORRUPT, with the index in the text; `l` is then as before. */
+int run_list_decode(struct run_list *l, const uint8_t *records, size_t size_bytes, uint64_t expect_first, struct nh_error *err);
+/* As above for unsealed records (forwarded proposals): lengths and types only; one block with first_index 0. */
+int run_list_decode_unsealed(struct run_list *l, const uint8_t *records, size_t size_bytes, struct nh_error *err);
+
+#endif

@@ -1,0 +1,116 @@
+#include "raftio/support/crc32c.h"
+
+#include <pthread.h>
+#include <stdbool.h>
+#include <string.h>
+
+#if defined(__aarch64__)
+#include <arm_acle.h>
+#include <asm/hwcap.h>
+#include <sys/auxv.h>
+#endif
+
+#define CASTAGNOLI_REFLECTED 0x82f63b78u
+
+/* tables[k][b]: the checksum of byte b followed by k zero bytes; eight bytes are folded at once. */
+static uint32_t tables[8][256];
+static pthread_once_t tables_once = PTHREAD_ONCE_INIT;
+
+static void tables_fill(void)
+{
+    for (uint32_t b = 0; b < 256; b++) {
+        uint32_t crc = b;
+
+        for (int bit = 0; bit < 8; bit++)
+            crc = crc >> 1 ^ (crc & 1 ? CASTAGNOLI_REFLECTED : 0);
+        tables[0][b] = crc;
+    }
+    for (int k = 1; k < 8; k++)
+        for (uint32_t b = 0; b < 256; b++)
+            tables[k][b] = tables[k - 1][b] >> 8 ^ tables[0][tables[k - 1][b] & 0xff];
+}
+
+uint32_t crc32c_table(uint32_t seed, const void *data, size_t size_bytes)
+{
+    const uint8_t *p = data;
+    uint32_t crc = ~seed;
+
+    pthread_once(&tables_once, tables_fill);
+    for (; size_bytes >= 8; size_bytes -= 8, p += 8) {
+        uint64_t word, folded = 0;
+
+        memcpy(&word, p, sizeof word);
+        word ^= crc;
+        for (int k = 0; k < 8; k++)
+            folded ^= tables[7 - k][word >> 8 * k & 0xff];
+        crc = (uint32_t)folded;
+    }
+    for (; size_bytes; size_bytes--)
+        crc = crc >> 8 ^ tables[0][(crc ^ *p++) & 0xff];
+    return ~crc;
+}
+
+#if defined(__x86_64__)
+static bool hardware_present(void)
+{
+    return __builtin_cpu_supports("sse4.2");
+}
+
+__attribute__((target("sse4.2"))) static uint32_t hardware(uint32_t seed, const uint8_t *p, size_t size_bytes)
+{
+    uint64_t crc = ~seed;
+    uint32_t crc32;
+
+    for (; size_bytes >= 8; size_bytes -= 8, p += 8) {
+        uint64_t word;
+
+        memcpy(&word, p, sizeof word);
+        crc = __builtin_ia32_crc32di(crc, word);
+    }
+    crc32 = (uint32_t)crc;
+    for (; size_bytes; size_bytes--)
+        crc32 = __builtin_ia32_crc32qi(crc32, *p++);
+    return ~crc32;
+}
+#elif defined(__aarch64__)
+#if defined(__clang__)
+#define TARGET_CRC __attribute__((target("crc")))
+#else
+#define TARGET_CRC __attribute__((target("+crc")))
+#endif
+
+static bool hardware_present(void)
+{
+    return getauxval(AT_HWCAP) & HWCAP_CRC32;
+}
+
+TARGET_CRC static uint32_t hardware(uint32_t seed, const uint8_t *p, size_t size_bytes)
+{
+    uint32_t crc = ~seed;
+
+    for (; size_bytes >= 8; size_bytes -= 8, p += 8) {
+        uint64_t word;
+
+        memcpy(&word, p, sizeof word);
+        crc = __crc32cd(crc, word);
+    }
+    for (; size_bytes; size_bytes--)
+        crc = __crc32cb(crc, *p++);
+    return ~crc;
+}
+#else
+static bool hardware_present(void)
+{
+    return false;
+}
+
+static uint32_t hardware(uint32_t seed, const uint8_t *p, size_t size_bytes)
+{
+    return crc32c_table(seed, p, size_bytes);
+}
+#endif
+
+uint32_t crc32c(uint32_t seed, const void *data, size_t size_bytes)
+{
+    return hardware_present() ? hardware(seed, data, size_bytes) : crc32c_table(seed, data, size_bytes);
+}

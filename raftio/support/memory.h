@@ -1,0 +1,20 @@
+/* raftio/support/memory.h - allocation that cannot fail.
+ *
+ * Small fixed objects end the process when memory is out (there is nothing safer to do); whatever is sized by wire, disk
+ * or user is bounded before it gets here.
+ */
+#ifndef NH_RAFTIO_SUPPORT_MEMORY_H
+#define NH_RAFTIO_SUPPORT_MEMORY_H
+
+#include <stddef.h>
+
+void *xmalloc(size_t size_bytes);
+void *xcalloc(size_t n, size_t size_bytes);          /* zeroed */
+void *xrealloc(void *p, size_t size_bytes);
+void *xmemdup(const void *p, size_t size_bytes);
+char *xstrdup(const char *s);                        /* NULL stays NULL */
+
+/* Grows `*array` of `elem_bytes` elements so that at least `n` fit (doubling, at least 8). */
+void array_reserve(void **array, size_t *cap, size_t n, size_t elem_bytes);
+
+#endif
