@@ -3,6 +3,10 @@
  * Encoding: `x_encode` returns the bytes needed and writes only if `cap` suffices. Decoding verifies everything that can
  * be verified (lengths, ranges, record checksums, UTF-8-free strings of bounded length) and never trusts a count before
  * it has seen the bytes. Errors: NH_ECORRUPT with what was wrong. Threads: any.
+ *
+ * Refused: a membership whose members are not sorted by replica id, have id 0 or an unknown kind, or are more than
+ * NH_MEMBERS_MAX; text that is too long or not printable; a configuration change without the members that it is about.
+ * Memory taken while decoding is bounded by the input (raftio/codec_private.h).
  */
 #ifndef NH_RAFTIO_CODEC_H
 #define NH_RAFTIO_CODEC_H
@@ -49,7 +53,9 @@ int chunk_decode(const uint8_t *data, size_t size_bytes, struct nh_chunk *ret, s
  * them into messages again, after the others. Order among the messages of one shard is kept otherwise. */
 size_t batch_encode(const struct nh_message_batch *b, uint8_t *out, size_t cap);
 /* *ret is one allocation tree, released by batch_free; each message owns its runs. source_address is copied.
- * REPLICATE records are verified (crc, order) against log_index + 1; PROPOSE records are unsealed. */
+ * REPLICATE records are verified (crc, order) against log_index + 1; PROPOSE records are unsealed; no other type has any.
+ * Refused too: an unknown type, shard or receiver 0, a snapshot outside INSTALL_SNAPSHOT or none in it. Local-only types
+ * decode: refusing them is the transport's part (nh_message_type_is_local). */
 int batch_decode(const uint8_t *data, size_t size_bytes, struct nh_message_batch **ret, struct nh_error *err);
 void batch_free(struct nh_message_batch *b);
 

@@ -327,7 +327,7 @@ static int decode_all(const Raftpb__MessageBatch *pb, const size_t n_rows[2], st
 
 static int batch_from_pb(const Raftpb__MessageBatch *pb, struct nh_message_batch **ret, struct nh_error *err)
 {
-    size_t n_rows[2], n;
+    size_t n_rows[2] = {0}, n;
     struct decoded_batch *d;
     int r = count_rows(pb->heartbeats, &n_rows[0], err);
 

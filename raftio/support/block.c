@@ -259,7 +259,7 @@ static int check_unsealed(const uint8_t *p, size_t left_bytes, size_t *ret_bytes
 static int check_all_unsealed(const uint8_t *records, size_t size_bytes, uint32_t *ret_n, struct nh_error *err)
 {
     uint32_t n = 0;
-    size_t bytes;
+    size_t bytes = 0;
 
     if (size_bytes > BLOCK_BYTES_MAX)
         return nh_error_set(err, NH_ECORRUPT, "%zu bytes of records are above the limit", size_bytes);
@@ -351,7 +351,7 @@ static int check_term(const uint8_t *records, size_t size_bytes, struct expectat
 
     while (at < size_bytes) {
         const uint8_t *p = records + at;
-        size_t bytes;
+        size_t bytes = 0;
         int r = check_sealed(p, size_bytes - at, &bytes, err);
 
         if (r < 0)

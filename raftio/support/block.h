@@ -34,8 +34,8 @@ struct block_record {
 void block_builder_deinit(struct block_builder *b);
 /* Appends an unsealed record (term, index, crc 0). Returns NH_ETOOBIG past NH_ENTRY_PAYLOAD_MAX or 4 GiB in all. */
 int block_builder_add(struct block_builder *b, const struct block_record *rec);
-/* Appends records that came from a forwarder, still unsealed; verifies lengths and types.
- * Returns NH_ECORRUPT for a malformed sequence; the builder is then unchanged. */
+/* Appends records that came from a forwarder, still unsealed; verifies lengths and types (application, configuration change).
+ * Returns NH_ECORRUPT for a malformed sequence, NH_ETOOBIG past 4 GiB in all; the builder is then unchanged. */
 int block_builder_add_encoded(struct block_builder *b, const uint8_t *records, size_t size_bytes, struct nh_error *err);
 
 /* Makes a sealed block of all records (term, indexes first_index.., crc) and empties the builder. n must be > 0. */
@@ -55,7 +55,7 @@ void run_list_deinit(struct run_list *l);
 void run_list_add(struct run_list *l, struct nh_block *block, uint32_t from, uint32_t to);
 size_t run_list_bytes(const struct run_list *l);
 /* Verifies (lengths, crc, consecutive indexes, terms that do not fall) and copies records into blocks, appended to `l`.
- * With expect_first != 0 the first record must have that index, or continue what `l` already holds.
+ * What `l` already holds must be continued; else, with expect_first != 0, the first record must have that index.
  * Errors: ECORRUPT, with the index in the text; `l` is then as before. */
 int run_list_decode(struct run_list *l, const uint8_t *records, size_t size_bytes, uint64_t expect_first, struct nh_error *err);
 /* As above for unsealed records (forwarded proposals): lengths and types only; one block with first_index 0. */

@@ -5,7 +5,6 @@
 #include <string.h>
 
 #if defined(__aarch64__)
-#include <arm_acle.h>
 #include <asm/hwcap.h>
 #include <sys/auxv.h>
 #endif
@@ -73,18 +72,13 @@ __attribute__((target("sse4.2"))) static uint32_t hardware(uint32_t seed, const 
     return ~crc32;
 }
 #elif defined(__aarch64__)
-#if defined(__clang__)
-#define TARGET_CRC __attribute__((target("crc")))
-#else
-#define TARGET_CRC __attribute__((target("+crc")))
-#endif
-
 static bool hardware_present(void)
 {
     return getauxval(AT_HWCAP) & HWCAP_CRC32;
 }
 
-TARGET_CRC static uint32_t hardware(uint32_t seed, const uint8_t *p, size_t size_bytes)
+/* In assembly, because the compilers disagree on how a single function asks for the extension. */
+static uint32_t hardware(uint32_t seed, const uint8_t *p, size_t size_bytes)
 {
     uint32_t crc = ~seed;
 
@@ -92,10 +86,10 @@ TARGET_CRC static uint32_t hardware(uint32_t seed, const uint8_t *p, size_t size
         uint64_t word;
 
         memcpy(&word, p, sizeof word);
-        crc = __crc32cd(crc, word);
+        __asm__(".arch_extension crc\n\tcrc32cx %w0, %w0, %x1" : "+r"(crc) : "r"(word));
     }
     for (; size_bytes; size_bytes--)
-        crc = __crc32cb(crc, *p++);
+        __asm__(".arch_extension crc\n\tcrc32cb %w0, %w0, %w1" : "+r"(crc) : "r"((uint32_t)*p++));
     return ~crc;
 }
 #else
