@@ -18,7 +18,8 @@ FLAGS = {
 
 def compile_alone(compiler, flags, root, header):
     source = f'#include "{header}"\n#include "{header}"\nextern int nh_header_alone;\nint nh_header_alone;\n'
-    done = subprocess.run([*compiler, *flags, f"-I{root}", "-fsyntax-only", "-"], input=source, capture_output=True, text=True)
+    done = subprocess.run([*compiler, *flags, f"-I{root}", "-fsyntax-only", "-"], input=source,
+                          capture_output=True, text=True, cwd=root)
     return None if done.returncode == 0 else f"{header} does not compile alone:\n{done.stderr.rstrip()}"
 
 

@@ -1,5 +1,6 @@
 #!/usr/bin/env python3
 """Each check passes on a small clean tree and fails, for the right reason, on every planted violation."""
+import json
 import pathlib
 import shutil
 import subprocess
@@ -271,6 +272,41 @@ class Exports(LintTest):
     def test_machine_with_other_exports_fails(self):
         library = self.library(CLEAN["raftio/a.c"])
         self.fails("instead of nh_machine_plugin", "exports.py", "--machine", library, library)
+
+
+class Summary(LintTest):
+    """tests/summary.py, which decides whether test.sh passed."""
+
+    def summary(self, runs, cases):
+        logs = self.root / "b" / "meson-logs"
+        logs.mkdir(parents=True)
+        lines = [json.dumps({"name": f"nodehost:unit / {name}", "result": result, "duration": 1.0}) for name, result in runs]
+        (logs / "testlog.json").write_text("\n".join(lines))
+        suites = "".join(f'<testsuite name="nodehost.nodehost:unit / {name}">{body}</testsuite>' for name, body in cases)
+        (logs / "testlog.junit.xml").write_text(f"<testsuites>{suites}</testsuites>")
+        done = subprocess.run([sys.executable, HERE.parent / "summary.py", self.root / "b"], capture_output=True, text=True)
+        return done.returncode, done.stdout.splitlines()[-1]
+
+    def test_cases_and_programs_are_added_up(self):
+        two = '<testcase name="x"/><testcase name="y"/><testcase name="z"><skipped/></testcase>'
+        self.assertEqual(self.summary([("a", "OK"), ("b", "OK"), ("c", "SKIP")], [("a", two)]), (0, "3 passed, 0 failed"))
+
+    def test_failed_case_fails(self):
+        cases = '<testcase name="x"/><testcase name="y"><failure/></testcase>'
+        self.assertEqual(self.summary([("a", "FAIL")], [("a", cases)]), (1, "1 passed, 1 failed"))
+
+    def test_program_that_dies_after_its_cases_fails(self):
+        self.assertEqual(self.summary([("a", "ERROR")], [("a", '<testcase name="x"/>')]), (1, "1 passed, 1 failed"))
+
+    def test_timeout_fails(self):
+        self.assertEqual(self.summary([("a", "TIMEOUT"), ("b", "OK")], []), (1, "1 passed, 1 failed"))
+
+    def test_no_test_fails(self):
+        self.assertEqual(self.summary([], []), (1, "0 passed, 1 failed"))
+
+    def test_missing_log_fails(self):
+        done = subprocess.run([sys.executable, HERE.parent / "summary.py", self.root / "none"], capture_output=True, text=True)
+        self.assertEqual((done.returncode, done.stdout.splitlines()[-1]), (1, "0 passed, 1 failed"))
 
 
 unittest.main(verbosity=1)
