@@ -43,11 +43,15 @@ def suites(root):
 
 
 def built(root, target):
-    """True if the build makes `target` (a path in a build directory): meson.build of its folder names it."""
+    """True if the build makes `target` (a path in a build directory): meson.build of its folder names it, in one string or
+    as a prefix with an underscore and a rest."""
     folder, name = os.path.split(target)
     file = root / folder / "meson.build"
-    stem = re.sub(r"^lib|\.so.*$|\.a$", "", name)
-    return file.is_file() and f"'{stem}'" in file.read_text()
+    if not file.is_file():
+        return False
+    text, stem = file.read_text(), re.sub(r"^lib|\.so.*$|\.a$", "", name)
+    cuts = [i + 1 for i, c in enumerate(stem) if c == "_"]
+    return f"'{stem}'" in text or any(f"'{stem[:i]}'" in text and f"'{stem[i:]}'" in text for i in cuts)
 
 
 def check_commands(root, path, text):

@@ -9,9 +9,9 @@ ALLOWED = re.compile("|".join([
     r"(__)?mem(cpy|move|set|cmp)(_chk)?",
     r"abort|__assert_fail|qsort",
     # memory of raftio: allocation that ends the process, blocks and runs, deep copies, error records
-    r"x(malloc|calloc|realloc|memdup|strdup|free|new|zalloc|array)\w*|free",
+    r"x(malloc|calloc|realloc|memdup)|array_reserve|free",
     r"nh_(block|run|record|membership|message|snapshot|error|status)_\w+",
-    r"(block|run|record|membership|map)_\w+",
+    r"(block|run_list|map)_\w+",
     # what compilers add
     r"_GLOBAL_OFFSET_TABLE_|__stack_chk_fail|__gcov_\w+|__llvm_\w+",
     r"__(asan|ubsan|tsan|lsan|msan|sanitizer|sancov)_\w+",
