@@ -77,7 +77,7 @@ run() {
     meson test -C "$dir" --print-errorlogs "${args[@]}" || true # the logs tell
 }
 
-[ $install = no ] || scripts/install-packages build test || fail "packages are missing"
+[ $install = no ] || scripts/install-packages build run test || fail "packages are missing"
 run build-asan
 if [ $fast = no ]; then
     run build-tsan
