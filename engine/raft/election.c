@@ -1,0 +1,158 @@
+/* Elections: pre-votes, votes and their counting.
+ *
+ * What leaves when: a pre-vote promises nothing and leaves at once, both ways. A vote request leaves after the save that
+ * holds the new term and the own vote; a granted vote after the save that holds it (statement 3). The own vote counts
+ * when that save is durable. Elections may use the log in memory: all that leaves has waited for it to be saved
+ * (statement 11).
+ */
+#include "engine/raft/raft_internal.h"
+
+#include <assert.h>
+
+/* A committed but unapplied configuration change bars an election: two replicas on either side of it could count two
+ * disjoint quorums (statement 10). `config_bound` says up to where there may be one; above `commit` there is none that
+ * matters yet. */
+static bool config_is_pending(const struct raft *r)
+{
+    return r->log.config_bound > r->log.applied && r->log.commit > r->log.applied;
+}
+
+bool raft_may_campaign(const struct raft *r)
+{
+    return r->role != RAFT_LEADER && raft_is_voter(r, r->options.replica_id) && !config_is_pending(r) &&
+           r->term < RAFT_TERM_MAX && r->log.last < RAFT_INDEX_MAX;
+}
+
+static void request(struct raft *r, bool pre)
+{
+    for (uint32_t i = 0; i < r->n_members; i++) {
+        const struct raft_member *to = &r->members[i];
+        struct nh_message *m;
+
+        if (to->id == r->options.replica_id || to->kind == NH_MEMBER_NON_VOTING)
+            continue;
+        m = pre ? raft_send_now(r, NH_MSG_REQUEST_PRE_VOTE, to->id) : raft_send_after_save(r, NH_MSG_REQUEST_VOTE, to->id);
+        m->term = pre ? r->term + 1 : r->term;
+        m->log_index = r->log.last;
+        m->log_term = raft_log_last_term(&r->log);
+    }
+}
+
+static size_t count(const struct raft *r, enum raft_ballot ballot)
+{
+    size_t n = 0;
+
+    for (uint32_t i = 0; i < r->n_members; i++)
+        n += r->members[i].kind != NH_MEMBER_NON_VOTING && r->members[i].ballot == ballot;
+    return n;
+}
+
+static void stand_for_term(struct raft *r)
+{
+    raft_become_candidate(r);
+    request(r, false);
+}
+
+/* Looks whether the election that this replica runs is decided. */
+static void tally(struct raft *r)
+{
+    size_t quorum = raft_quorum(r->n_voters);
+
+    if (count(r, RAFT_BALLOT_GRANTED) >= quorum) {
+        if (r->role == RAFT_PRE_CANDIDATE)
+            stand_for_term(r);
+        else if (raft_state_saved(r)) /* a forged vote may come before a request has left */
+            raft_become_leader(r);
+    } else if (r->n_voters - count(r, RAFT_BALLOT_REFUSED) < quorum) {
+        raft_become_follower(r, r->term, NH_NO_LEADER);
+    }
+}
+
+/* Timer or caller. While barred the timer starts anew, and so it is tried again. */
+void raft_campaign(struct raft *r)
+{
+    if (r->role == RAFT_LEADER)
+        return;
+    raft_reset_election_timer(r);
+    if (!raft_may_campaign(r))
+        return;
+    if (!r->options.pre_vote) {
+        stand_for_term(r);
+        return;
+    }
+    raft_become_pre_candidate(r);
+    request(r, true);
+    tally(r);
+}
+
+/* After a save: the own vote is durable now. */
+void raft_count_own_vote(struct raft *r)
+{
+    if (r->role != RAFT_CANDIDATE || !raft_state_saved(r))
+        return;
+    raft_member(r, r->options.replica_id)->ballot = RAFT_BALLOT_GRANTED;
+    tally(r);
+}
+
+/* Leader stickiness (statement 20): who has heard from a leader within E does not help to replace it, unless that very
+ * leader asks (statement 19). A leader itself would have stepped down if it had lost its quorum. */
+bool raft_is_sticky(const struct raft *r, uint64_t candidate)
+{
+    if (!r->options.check_quorum || r->leader_id == NH_NO_LEADER || r->leader_id == candidate)
+        return false;
+    return raft_is_leader(r) || r->now - r->heard_at < r->options.election_ticks;
+}
+
+/* The message is of the own term. A known leader bars a vote in its term even if none was cast (statement 5). */
+void raft_on_request_vote(struct raft *r, const struct nh_message *m)
+{
+    bool free_to_vote = r->vote == m->from || (r->vote == NH_NO_REPLICA && r->leader_id == NH_NO_LEADER);
+
+    if (!free_to_vote || !raft_log_is_behind_or_equal(&r->log, m->log_term, m->log_index)) {
+        raft_send_reply(r, NH_MSG_REQUEST_VOTE_RESP, m->from)->reject = true;
+        return;
+    }
+    r->vote = m->from;
+    raft_reset_election_timer(r);
+    raft_send_after_save(r, NH_MSG_REQUEST_VOTE_RESP, m->from);
+}
+
+void raft_on_request_vote_resp(struct raft *r, const struct nh_message *m)
+{
+    struct raft_member *voter = raft_member(r, m->from);
+
+    if (r->role != RAFT_CANDIDATE)
+        return;
+    if (voter->ballot == RAFT_BALLOT_NONE) /* a second answer changes nothing */
+        voter->ballot = m->reject ? RAFT_BALLOT_REFUSED : RAFT_BALLOT_GRANTED;
+    tally(r);
+}
+
+/* Changes nothing here: no term, no vote, no timer (statement 13). A grant carries the term that was asked for, so that it
+ * is not old news to the candidate (statement 14); a refusal carries the own one, so that a candidate of an older term
+ * learns of it (statement 15). */
+void raft_on_request_pre_vote(struct raft *r, const struct nh_message *m)
+{
+    if (m->term > r->term && raft_is_sticky(r, m->from))
+        return;
+    if (m->term <= r->term || !raft_log_is_behind_or_equal(&r->log, m->log_term, m->log_index)) {
+        raft_send_reply(r, NH_MSG_REQUEST_PRE_VOTE_RESP, m->from)->reject = true;
+        return;
+    }
+    raft_send_reply(r, NH_MSG_REQUEST_PRE_VOTE_RESP, m->from)->term = m->term;
+}
+
+void raft_on_request_pre_vote_resp(struct raft *r, const struct nh_message *m)
+{
+    struct raft_member *voter = raft_member(r, m->from);
+
+    if (m->reject && m->term > r->term) {
+        raft_become_follower(r, m->term, NH_NO_LEADER);
+        return;
+    }
+    if (r->role != RAFT_PRE_CANDIDATE || m->term != r->term + !m->reject)
+        return; /* of an older round, or the election has gone on (statement 16) */
+    if (voter->ballot == RAFT_BALLOT_NONE)
+        voter->ballot = m->reject ? RAFT_BALLOT_REFUSED : RAFT_BALLOT_GRANTED;
+    tally(r);
+}

@@ -1,0 +1,94 @@
+/* Heartbeats: they keep followers from standing, carry the commit index and the newest round of reads, and their answers
+ * show the leader that it still has a quorum.
+ */
+#include "engine/raft/raft_internal.h"
+
+/* Voters that answered since the last check, the leader itself included. */
+static size_t active_voters(const struct raft *r)
+{
+    size_t n = raft_is_voter(r, r->options.replica_id);
+
+    for (uint32_t i = 0; i < r->lead->n_peers; i++)
+        n += r->lead->peers[i].active && r->lead->peers[i].kind != NH_MEMBER_NON_VOTING;
+    return n;
+}
+
+/* Every E ticks, however far time has jumped: without an active quorum a leader steps down in its own term
+ * (statement 21); with one it may go quiet. */
+static void end_quorum_window(struct raft *r)
+{
+    bool has_quorum = active_voters(r) >= raft_quorum(r->n_voters);
+
+    r->lead->quorum_deadline = r->now + r->options.election_ticks;
+    if (!has_quorum && r->options.check_quorum) {
+        raft_become_follower(r, r->term, NH_NO_LEADER);
+        return;
+    }
+    if (has_quorum)
+        raft_go_quiet_if_idle(r);
+    for (uint32_t i = 0; i < r->lead->n_peers; i++)
+        r->lead->peers[i].active = false;
+}
+
+void raft_on_leader_tick(struct raft *r)
+{
+    if (r->now >= r->lead->quorum_deadline) {
+        end_quorum_window(r);
+        if (!raft_is_leader(r) || r->quiesced)
+            return;
+    }
+    if (r->now >= r->lead->heartbeat_deadline)
+        r->lead->heartbeat_wanted = true;
+}
+
+/* The commit index goes only as far as the peer's log is known to agree (statement 26). */
+void raft_send_heartbeats(struct raft *r)
+{
+    struct raft_lead *lead = r->lead;
+
+    lead->heartbeat_wanted = false;
+    lead->heartbeat_deadline = r->now + r->options.heartbeat_ticks;
+    for (uint32_t i = 0; i < lead->n_peers; i++) {
+        const struct raft_peer *p = &lead->peers[i];
+        struct nh_message *m = raft_send_now(r, NH_MSG_HEARTBEAT, p->id);
+
+        m->commit = p->match < r->log.commit ? p->match : r->log.commit;
+        m->hint = p->kind == NH_MEMBER_NON_VOTING ? 0 : raft_read_round(r);
+    }
+    raft_log_shrink(&r->log);
+}
+
+/* A commit index above the last entry means that this replica has lost what it once acknowledged. Which of the entries
+ * that are left the leader means is unknown then, so nothing is committed by it. */
+void raft_on_heartbeat(struct raft *r, const struct nh_message *m)
+{
+    struct nh_message *answer;
+
+    if (m->commit <= r->log.last)
+        raft_commit_to(r, m->commit);
+    else
+        raft_ignore(r);
+    answer = raft_send_reply(r, NH_MSG_HEARTBEAT_RESP, m->from);
+    answer->commit = r->log.commit;
+    answer->hint = m->hint;
+    answer->hint_high = m->hint_high;
+    raft_log_shrink(&r->log);
+}
+
+void raft_on_heartbeat_resp(struct raft *r, const struct nh_message *m)
+{
+    struct raft_peer *p = raft_peer(r, m->from);
+
+    if (!p)
+        return;
+    p->active = true;
+    p->probing = false;
+    p->nudge = true;
+    if (m->commit > p->known_commit)
+        p->known_commit = m->commit;
+    if (m->hint > p->acked_round && m->hint <= r->lead->round) {
+        p->acked_round = m->hint;
+        raft_confirm_reads(r);
+    }
+    raft_leave_if_removed(r);
+}

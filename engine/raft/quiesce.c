@@ -1,0 +1,129 @@
+/* Going quiet: a group where nothing happens stops its heartbeats and timers, so that an idle replica costs nothing.
+ *
+ *     leader: nothing to do for quiesce_ticks, every active peer holds and has committed all, a quorum is active
+ *         -- QUIESCE (last index and term, commit) --> quiet
+ *     follower: QUIESCE from its leader, and its log ends in that very entry, saved --> quiet
+ *     both: anything that is worth an answer --> awake: timers start afresh, a leader heartbeats at once
+ *
+ * The term of the last entry makes the logs equal (log matching), also at a peer that had been inactive and may hold
+ * another entry at that index: a follower commits by a QUIESCE, so the index alone would not be enough.
+ *
+ * A peer that QUIESCE does not reach, or that refuses it, goes on with its timer and stands for election; its request wakes
+ * the leader, whose heartbeat ends that. So a lost QUIESCE costs a pre-vote, never a stuck group.
+ *
+ * What does not wake:
+ * - TICK, SAVED, APPLIED, FETCHED: they end what was begun before.
+ * - UNREACHABLE. All that a quiet leader has sent is QUIESCE. If the peer lives, its timer will wake the group as above; if
+ *   its host is dead, there is nothing to be done, and waking would keep a group with a dead member awake for ever. The peer
+ *   is only noted to need a probe after waking. The death of a *leader's* host is the engine's to notice (RAFT_EV_WAKE).
+ * - a doubled QUIESCE, and heartbeats or their answers without a read that were on their way when quiet began, for a grace of
+ *   2E ticks. A heartbeat later than that comes from a leader that has woken.
+ */
+#include "engine/raft/raft_internal.h"
+
+#include <stdlib.h>
+
+/* Nothing is in flight: a leader's windows and reads are empty. */
+static void shrink_lead(struct raft_lead *lead)
+{
+    for (uint32_t i = 0; i < lead->n_peers; i++)
+        raft_peer_shrink(&lead->peers[i]);
+    free(lead->reads.items);
+    lead->reads.items = NULL;
+    lead->reads.cap = 0;
+}
+
+static void go_quiet(struct raft *r)
+{
+    r->quiesced = true;
+    r->quiet_since = r->now;
+    raft_log_shrink(&r->log);
+    if (r->lead)
+        shrink_lead(r->lead);
+}
+
+void raft_wake(struct raft *r)
+{
+    if (!r->quiesced)
+        return;
+    r->quiesced = false;
+    r->active_at = r->now;
+    if (!raft_is_leader(r)) {
+        raft_reset_election_timer(r);
+        return;
+    }
+    r->lead->heartbeat_wanted = true;
+    r->lead->quorum_deadline = r->now + r->options.election_ticks;
+    for (uint32_t i = 0; i < r->lead->n_peers; i++)
+        r->lead->peers[i].active = false;
+}
+
+static bool is_late_heartbeat(const struct raft *r, const struct nh_message *m)
+{
+    if (m->hint || m->hint_high || r->now - r->quiet_since > 2 * (uint64_t)r->options.election_ticks)
+        return false;
+    return m->type == NH_MSG_HEARTBEAT_RESP || (m->type == NH_MSG_HEARTBEAT && m->from == r->leader_id);
+}
+
+void raft_wake_for_message(struct raft *r, const struct nh_message *m)
+{
+    if (m->term == r->term && (m->type == NH_MSG_QUIESCE || is_late_heartbeat(r, m)))
+        return;
+    raft_wake(r);
+}
+
+/* Inactive peers do not keep the others awake (the caller has seen that a quorum is active). */
+static bool is_idle(const struct raft *r)
+{
+    const struct raft_log *log = &r->log;
+
+    if (r->now - r->active_at < r->options.quiesce_ticks || r->lead->reads.n > 0 || r->lead->removed_at)
+        return false;
+    if (log->applied != log->last || log->saved != log->last || !raft_state_saved(r))
+        return false;
+    for (uint32_t i = 0; i < r->lead->n_peers; i++) {
+        const struct raft_peer *p = &r->lead->peers[i];
+
+        if (p->active && (p->state != RAFT_REPLICATE || p->match != log->last || p->known_commit < log->last))
+            return false;
+    }
+    return true;
+}
+
+void raft_go_quiet_if_idle(struct raft *r)
+{
+    if (!r->options.quiesce || !is_idle(r))
+        return;
+    for (uint32_t i = 0; i < r->lead->n_peers; i++) {
+        struct nh_message *m = raft_send_now(r, NH_MSG_QUIESCE, r->lead->peers[i].id);
+
+        m->log_index = r->log.last;
+        m->log_term = raft_log_last_term(&r->log);
+        m->commit = r->log.commit;
+    }
+    r->lead->heartbeat_wanted = false;
+    go_quiet(r);
+}
+
+/* A request that was forwarded a moment ago may be lost: then this replica's timer must be running. */
+static bool may_go_quiet(const struct raft *r, const struct nh_message *m)
+{
+    const struct raft_log *log = &r->log;
+
+    return r->role == RAFT_FOLLOWER && r->leader_id == m->from && raft_state_saved(r) &&
+           r->now - r->active_at >= r->options.election_ticks && log->last == m->log_index && log->saved == log->last &&
+           raft_log_last_term(log) == m->log_term;
+}
+
+void raft_on_quiesce(struct raft *r, const struct nh_message *m)
+{
+    if (m->commit > m->log_index) {
+        raft_ignore(r);
+        return;
+    }
+    if (r->quiesced || !may_go_quiet(r, m))
+        return;
+    raft_commit_to(r, m->commit);
+    r->heard_at = r->now;
+    go_quiet(r);
+}

@@ -1,0 +1,235 @@
+/* engine/raft/raft.h - the protocol core: one replica of one Raft group, as a pure state machine.
+ *
+ * Events go in (raft_step), what they cause comes out (struct raft_update). No I/O, no clock, no threads, no
+ * randomness but a seed in the state: the same events give the same updates, always. Nothing is called back.
+ *
+ * How a caller drives it, once per pass and replica:
+ *
+ *     raft_step(r, &event, &out);         any number of times
+ *     raft_collect(r, &out);              closes the update: what is to be saved, sent and applied now
+ *     ... obey `out` in the order below ...
+ *     raft_update_release(&out);          drops the references that the caller has not taken; keeps the arrays
+ *
+ * The order of durability (numbered as in docs/ARCHITECTURE.md; enforced in engine/step_worker.c):
+ *   1  take the update
+ *   2  send out.send, answer out.reads, report out.dropped
+ *   3  save out.state (if has_state) and out.runs in one durable write; it is named by out.save_id
+ *   4  when that save is durable: raft_step(SAVED, save_id), and only then send out.send_after_save
+ *   5  hand out.apply to the machine; it only ever names entries that are already saved here
+ *   6  when applied: raft_step(APPLIED)
+ * Several saves may be in flight; their SAVED events come in the order of their ids. A caller that cannot save stops
+ * driving the replica: nothing that depends on a lost save has left it.
+ *
+ * Time is a tick counter that the caller passes with every event (`now`, never falling). Only TICK makes timers fire;
+ * raft_next_deadline says when the next one is due, so an idle replica need not be touched in between.
+ *
+ * The log is split: entries from `cached first` on are in memory as runs of sealed blocks; older ones are only in the
+ * log store. For those the core keeps their terms (a short list of spans) and asks by `fetches` when a lagging peer needs them;
+ * the caller answers with RAFT_EV_FETCHED.
+ *
+ * Configuration takes effect when applied (RAFT_EV_MEMBERSHIP), one change at a time.
+ *
+ * Files: raft.c (entry, collect, release), message.c (checks and terms of what comes in), role.c (the only one that changes
+ * the role), log.c (log in memory, spans, in-flight saves), progress.c (a leader's view of a peer), quorum.c, send.c,
+ * election.c, replicate.c, heartbeat.c, read.c, propose.c, quiesce.c (one per message flow), check.c (every invariant; the cheap
+ * ones are asserted before and after each step and stay on in release).
+ *
+ * Threads: a replica's core belongs to its step worker. Errors: none. A malformed or hostile message is ignored and
+ * counted (raft_status.ignored_messages); it never reaches an assert.
+ */
+#ifndef NH_ENGINE_RAFT_RAFT_H
+#define NH_ENGINE_RAFT_RAFT_H
+
+#include "raftio/support/block.h"
+#include "raftio/types.h"
+
+struct raft; /* private to engine/raft (raft_internal.h) */
+
+enum raft_role {
+    RAFT_FOLLOWER = 0,
+    RAFT_PRE_CANDIDATE = 1,
+    RAFT_CANDIDATE = 2,
+    RAFT_LEADER = 3,
+};
+
+#define RAFT_NEVER UINT64_MAX
+
+struct raft_options {
+    uint64_t shard_id;
+    uint64_t replica_id;
+    uint32_t election_ticks; /* E: timeouts are drawn from [E, 2E); E > 2 * heartbeat_ticks */
+    uint32_t heartbeat_ticks;
+    bool pre_vote;     /* thesis 9.6 */
+    bool check_quorum; /* thesis 6.2: a leader that hears no quorum for E ticks steps down; enables leader stickiness */
+    bool quiesce;
+    uint32_t quiesce_ticks;         /* idle ticks before a leader proposes to go quiet; 0: 20 * E */
+    uint32_t max_inflight_messages; /* per follower; 0: 256 */
+    uint64_t max_inflight_bytes;    /* per follower; 0: 16 MiB */
+    uint64_t max_message_bytes;     /* of entries in one Replicate (at least one entry goes); 0: 1 MiB */
+    uint64_t max_uncommitted_bytes; /* leader's uncommitted payload; above: proposals dropped; 0: 64 MiB */
+    uint64_t max_apply_bytes;       /* handed out and not yet reported applied; 0: 16 MiB */
+    uint64_t max_cached_bytes;      /* applied entries kept in memory for followers that lag; 0: 1 MiB */
+    uint64_t seed;                  /* for timeouts */
+};
+
+struct raft_term_span {
+    uint64_t first_index;
+    uint64_t term;
+};
+
+/* What the log store knew at start. */
+struct raft_boot {
+    struct nh_state state;
+    uint64_t first_index; /* of the stored log; last_index + 1 if empty */
+    uint64_t last_index;
+    const struct raft_term_span *spans; /* terms of [first_index, last_index], ascending; copied */
+    uint32_t n_spans;
+    uint64_t applied;                       /* entries <= this are in the machine already */
+    const struct nh_membership *membership; /* as of `applied`; copied (ids and kinds) */
+    /* No campaign before entries up to here are applied: they may contain a configuration change (0: none can). */
+    uint64_t config_bound;
+    uint64_t now;
+};
+
+enum raft_event_type {
+    RAFT_EV_TICK = 0,    /* time passed: `now` */
+    RAFT_EV_MESSAGE,     /* `message`: borrowed, runs are retained as needed */
+    RAFT_EV_PROPOSE,     /* `propose`: application and config-change records, unsealed; the builder is emptied */
+    RAFT_EV_READ,        /* `read`: one context for a batch of linearizable reads */
+    RAFT_EV_SAVED,       /* `saved`: the save of that id is durable, and all earlier ones */
+    RAFT_EV_APPLIED,     /* `applied`: the machine holds everything up to this index */
+    RAFT_EV_MEMBERSHIP,  /* `membership`: the change at `index` was applied; NULL = it was rejected. Before its APPLIED. */
+    RAFT_EV_FETCHED,     /* `fetched`: answer to a fetch; n_runs == 0: failed or compacted */
+    RAFT_EV_UNREACHABLE, /* `peer`: a message to it is known to be lost */
+    RAFT_EV_CAMPAIGN,    /* start an election now (respecting pre_vote and all bars) */
+    RAFT_EV_WAKE,        /* leave quiesce */
+};
+
+struct raft_event {
+    enum raft_event_type type;
+    uint64_t now; /* ticks */
+    union {
+        struct nh_message *message;
+        struct {
+            struct block_builder *records;
+            uint64_t first_key; /* keys are consecutive in a batch */
+            uint64_t n_keys;
+        } propose;
+        struct {
+            uint64_t low, high; /* unique for ever: key and replica id of the asking replica */
+        } read;
+        uint64_t saved;
+        uint64_t applied;
+        struct {
+            uint64_t index;
+            const struct nh_membership *membership;
+        } membership;
+        struct {
+            uint64_t peer;
+            const struct nh_run *runs; /* from the `low` that was asked for; retained as needed */
+            uint32_t n_runs;
+        } fetched;
+        uint64_t peer;
+    };
+};
+
+/* A confirmed batch of reads: may be answered once everything up to `index` is applied here. */
+struct raft_read {
+    uint64_t low, high;
+    uint64_t index;
+};
+/* Proposals (keys [first_key, first_key + n)) or a read context (first_key = low) that were surely not taken. */
+struct raft_dropped {
+    bool is_read;
+    int reason; /* enum nh_drop_reason */
+    uint64_t first_key;
+    uint64_t n_keys;
+};
+/* Entries [low, high) are needed for `peer` and are only in the log store; at least one, at most max_bytes. */
+struct raft_fetch {
+    uint64_t peer;
+    uint64_t low, high;
+    uint64_t max_bytes;
+};
+
+#define RAFT_VEC(type) \
+    struct {           \
+        type *items;   \
+        size_t n, cap; \
+    }
+
+/* Zeroed = empty. One per worker is enough: it is reused for each replica of a pass. */
+struct raft_update {
+    uint64_t save_id; /* 0: nothing to save */
+    bool has_state;
+    bool must_sync;
+    struct nh_state state;
+    struct run_list runs; /* entries to save, consecutive */
+
+    RAFT_VEC(struct nh_message) send;            /* depends on no save in flight */
+    RAFT_VEC(struct nh_message) send_after_save; /* if save_id == 0: after the newest save still in flight, if any */
+
+    uint64_t apply_first, apply_last; /* entries to apply; first == 0: none */
+    struct run_list apply_runs;       /* those entries; empty: read them from the log store */
+
+    RAFT_VEC(struct raft_read) reads;
+    RAFT_VEC(struct raft_dropped) dropped;
+    RAFT_VEC(struct raft_fetch) fetches;
+
+    bool leader_changed; /* leader or term differ from the last update */
+    uint64_t leader_id, term;
+};
+
+struct raft_status {
+    uint64_t term, vote, leader_id;
+    enum raft_role role;
+    uint64_t first_index, last_index, saved_index, commit_index, handed_index, applied_index;
+    uint64_t cached_first; /* first entry in memory */
+    uint64_t cached_bytes;
+    uint64_t uncommitted_bytes;
+    bool quiesced;
+    uint64_t ignored_messages;
+    uint64_t truncated_suffixes; /* coverage probes: rare paths taken */
+    uint64_t stale_saves;
+};
+
+enum raft_peer_state { RAFT_PROBE = 0, RAFT_REPLICATE = 1 };
+struct raft_peer_status {
+    uint64_t replica_id;
+    enum nh_member_kind kind;
+    enum raft_peer_state state;
+    uint64_t match, next;
+    uint32_t inflight_messages;
+    uint64_t inflight_bytes;
+    bool active, paused;
+};
+
+/* Checks options and boot state. Errors: EINVAL (options), ECORRUPT (the stored state contradicts itself: commit above the
+ * last index, spans with holes, term below the last entry's). */
+int raft_new(const struct raft_options *options, const struct raft_boot *boot, struct raft **ret, struct nh_error *err);
+void raft_free(struct raft *r); /* takes NULL */
+
+/* `out` must be empty (released) at the first step of a pass. */
+void raft_step(struct raft *r, const struct raft_event *ev, struct raft_update *out);
+void raft_collect(struct raft *r, struct raft_update *out);
+/* Releases messages and runs that were not taken (a taker zeroes the items it took) and empties the vectors. */
+void raft_update_release(struct raft_update *out);
+/* Also frees the arrays. */
+void raft_update_deinit(struct raft_update *out);
+
+/* The tick at which a TICK is needed next; RAFT_NEVER when quiesced. */
+uint64_t raft_next_deadline(const struct raft *r);
+/* True if raft_collect would yield something although no event came (more to apply, to send). */
+bool raft_has_work(const struct raft *r);
+
+void raft_get_status(const struct raft *r, struct raft_status *ret);
+/* A leader's peers, ascending; returns how many there are (0 unless leader), fills at most cap. */
+size_t raft_get_peers(const struct raft *r, struct raft_peer_status *ret, size_t cap);
+/* The term of an index, 0 if the log does not hold it. */
+uint64_t raft_term_at(const struct raft *r, uint64_t index);
+/* References the runs of [low, high) that are in memory; false if a part is not. For tests and the simulator. */
+bool raft_cached_runs(const struct raft *r, uint64_t low, uint64_t high, struct run_list *ret);
+/* Every invariant; false and a static text naming the clause that failed. */
+bool raft_check(const struct raft *r, const char **ret_clause);
+
+#endif

@@ -1,0 +1,181 @@
+/* Linearizable reads without log entries (thesis 6.4, "ReadIndex").
+ *
+ * A leader notes its commit index when the read arrives, and has a quorum confirm afterwards that it still leads. Each read
+ * gets a round number; heartbeats carry the newest one, and an answer to round n confirms every read up to n. Rounds, not
+ * the contexts of the callers, go over the wire: a context that is asked for again (its answer was lost) gets a new
+ * round, so a late answer to its first one cannot confirm a read that came in between (statement 71). Rounds are
+ * unique within a term, and answers of other terms are never looked at.
+ *
+ * Before an entry of the own term is committed the leader does not know what is committed (statement 69): such reads
+ * wait, and get their index when that happens.
+ */
+#include "engine/raft/raft_internal.h"
+
+#include <assert.h>
+#include <string.h>
+
+static void refuse(struct raft *r, const struct raft_pending_read *read, int reason)
+{
+    struct nh_message *m;
+
+    if (!read->from) {
+        raft_report_dropped(r, true, reason, read->low, 1);
+        return;
+    }
+    m = raft_send_reply(r, NH_MSG_READ_INDEX_RESP, read->from);
+    m->reject = true;
+    m->hint = read->low;
+    m->hint_high = read->high;
+}
+
+/* With its own context, always (not that of the read that was confirmed with it). */
+static void answer(struct raft *r, const struct raft_pending_read *read)
+{
+    struct nh_message *m;
+
+    if (!read->from) {
+        *RAFT_PUSH(&r->out->reads) = (struct raft_read){read->low, read->high, read->index};
+        return;
+    }
+    m = raft_send_now(r, NH_MSG_READ_INDEX_RESP, read->from);
+    m->log_index = read->index;
+    m->hint = read->low;
+    m->hint_high = read->high;
+}
+
+static bool is_pending(const struct raft *r, const struct raft_pending_read *read)
+{
+    for (size_t i = r->lead->reads.n; i > 0; i--) {
+        const struct raft_pending_read *p = &r->lead->reads.items[i - 1];
+
+        if (p->low == read->low && p->high == read->high && p->from == read->from)
+            return true;
+    }
+    return false;
+}
+
+static void admit(struct raft *r, struct raft_pending_read read)
+{
+    struct raft_lead *lead = r->lead;
+
+    r->active_at = r->now;
+    if (lead->removed_at) {
+        refuse(r, &read, NH_DROP_REFUSED);
+        return;
+    }
+    if (is_pending(r, &read)) /* a doubled message: the first copy will be answered */
+        return;
+    if (lead->reads.n >= RAFT_PENDING_READS_MAX) {
+        refuse(r, &read, NH_DROP_OVERLOADED);
+        return;
+    }
+    read.round = ++lead->round;
+    read.index = raft_own_term_committed(r) ? r->log.commit : 0;
+    *RAFT_PUSH(&lead->reads) = read;
+    if (read.index) {
+        lead->heartbeat_wanted = true;
+        raft_confirm_reads(r);
+    }
+}
+
+static bool is_witness(const struct raft *r, uint64_t id)
+{
+    const struct raft_member *m = raft_member(r, id);
+
+    return m && m->kind == NH_MEMBER_WITNESS;
+}
+
+void raft_read(struct raft *r, uint64_t low, uint64_t high)
+{
+    struct raft_pending_read read = {.low = low, .high = high};
+    struct nh_message *m;
+
+    if (is_witness(r, r->options.replica_id)) {
+        refuse(r, &read, NH_DROP_REFUSED);
+    } else if (raft_is_leader(r)) {
+        admit(r, read);
+    } else if (r->leader_id != NH_NO_LEADER) {
+        r->active_at = r->now;
+        m = raft_send_now(r, NH_MSG_READ_INDEX, r->leader_id);
+        m->hint = low;
+        m->hint_high = high;
+    } else {
+        refuse(r, &read, NH_DROP_NO_LEADER);
+    }
+}
+
+/* Forwarded by `from`. A removed replica and a witness get no read (statement 73). */
+void raft_on_read_index(struct raft *r, const struct nh_message *m)
+{
+    struct raft_pending_read read = {.low = m->hint, .high = m->hint_high, .from = m->from};
+
+    if (raft_is_leader(r) && raft_member(r, m->from) && !is_witness(r, m->from))
+        admit(r, read);
+    else
+        refuse(r, &read, NH_DROP_REFUSED);
+}
+
+void raft_on_read_index_resp(struct raft *r, const struct nh_message *m)
+{
+    if (m->reject)
+        raft_report_dropped(r, true, NH_DROP_REFUSED, m->hint, 1);
+    else
+        *RAFT_PUSH(&r->out->reads) = (struct raft_read){m->hint, m->hint_high, m->log_index};
+}
+
+uint64_t raft_read_round(const struct raft *r)
+{
+    return r->lead->reads.n > 0 && raft_own_term_committed(r) ? r->lead->round : 0;
+}
+
+/* The newest round that a majority of voters has confirmed; this replica confirms any. */
+static uint64_t confirmed_round(const struct raft *r)
+{
+    uint64_t rounds[NH_MEMBERS_MAX];
+    size_t n = 0;
+
+    if (raft_is_voter(r, r->options.replica_id))
+        rounds[n++] = UINT64_MAX;
+    for (uint32_t i = 0; i < r->lead->n_peers; i++)
+        if (r->lead->peers[i].kind != NH_MEMBER_NON_VOTING)
+            rounds[n++] = r->lead->peers[i].acked_round;
+    return n > 0 ? raft_quorum_reached(rounds, n) : 0;
+}
+
+void raft_confirm_reads(struct raft *r)
+{
+    struct raft_lead *lead = r->lead;
+    uint64_t confirmed = confirmed_round(r);
+    size_t n = 0;
+
+    while (n < lead->reads.n && lead->reads.items[n].round <= confirmed && lead->reads.items[n].index)
+        answer(r, &lead->reads.items[n++]);
+    lead->reads.n -= n;
+    if (n > 0 && lead->reads.n > 0)
+        memmove(lead->reads.items, lead->reads.items + n, lead->reads.n * sizeof *lead->reads.items);
+}
+
+/* After the commit index moved: the first entry of the own term may be committed now. */
+void raft_release_deferred_reads(struct raft *r)
+{
+    struct raft_lead *lead = r->lead;
+
+    if (lead->reads.n == 0 || !raft_own_term_committed(r))
+        return;
+    for (size_t i = 0; i < lead->reads.n; i++) {
+        if (lead->reads.items[i].index == 0) {
+            lead->reads.items[i].index = r->log.commit;
+            lead->heartbeat_wanted = true;
+        }
+    }
+    raft_confirm_reads(r);
+}
+
+/* For good, also if this replica leads again (statement 72). */
+void raft_drop_reads(struct raft *r)
+{
+    assert(raft_is_leader(r));
+    for (size_t i = 0; i < r->lead->reads.n; i++)
+        refuse(r, &r->lead->reads.items[i], NH_DROP_REFUSED);
+    r->lead->reads.n = 0;
+}

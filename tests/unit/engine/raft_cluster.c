@@ -1,0 +1,583 @@
+#include "tests/unit/engine/raft_cluster.h"
+
+#include "tests/unit/engine/raft_cluster_private.h"
+
+uint64_t cluster_random(struct cluster *c, uint64_t below)
+{
+    c->random ^= c->random << 13;
+    c->random ^= c->random >> 7;
+    c->random ^= c->random << 17;
+    return c->random % below;
+}
+
+struct raft_options cluster_options(void)
+{
+    return (struct raft_options){
+        .shard_id = SHARD, .election_ticks = 10, .heartbeat_ticks = 1, .pre_vote = true, .check_quorum = true};
+}
+
+/* ---- entries ---- */
+
+struct nh_block *make_block(uint64_t first_index, uint64_t term, uint8_t type, uint64_t key)
+{
+    struct block_builder b = {0};
+    struct block_record rec = {.type = type, .origin = 1, .key = key, .payload = "x", .payload_bytes = key ? 1 : 0};
+
+    block_builder_add(&b, &rec);
+    return block_seal(&b, term, first_index);
+}
+
+static void disk_cut(struct cluster_node *node, uint64_t last)
+{
+    while (node->disk.n > last)
+        nh_block_unref(node->disk.items[--node->disk.n].block);
+}
+
+static void disk_append(struct cluster_node *node, struct nh_block *block, uint32_t at)
+{
+    *PUSH(&node->disk) = (struct stored_entry){nh_block_ref(block), at};
+}
+
+/* ---- life ---- */
+
+static void boot(struct cluster *c, struct cluster_node *node)
+{
+    struct raft_term_span spans[512];
+    struct nh_member members[CLUSTER_MAX] = {{0}};
+    struct nh_membership membership = {.members = members};
+    struct raft_boot b = {.state = node->disk_state,
+                          .first_index = 1,
+                          .last_index = node->disk.n,
+                          .spans = spans,
+                          .applied = node->applied,
+                          .membership = &membership,
+                          .config_bound = node->disk.n,
+                          .now = c->now};
+    struct nh_error err = {0};
+
+    for (size_t i = 0; i < node->disk.n; i++)
+        if (i == 0 || term_of(&node->disk.items[i]) != spans[b.n_spans - 1].term) {
+            REQUIRE(b.n_spans < 512, "too many terms");
+            spans[b.n_spans++] = (struct raft_term_span){i + 1, term_of(&node->disk.items[i])};
+        }
+    for (uint64_t id = 1; id < CLUSTER_MAX; id++) {
+        for (size_t k = 0; k < node->members.n; k++)
+            if (node->members.items[k] == id)
+                members[membership.n_members++].replica_id = id;
+        for (size_t k = 0; k < node->learners.n; k++)
+            if (node->learners.items[k] == id) {
+                members[membership.n_members].kind = NH_MEMBER_NON_VOTING;
+                members[membership.n_members++].replica_id = id;
+            }
+    }
+    node->options.seed = cluster_random(c, UINT64_MAX);
+    node->machine = node->applied;
+    REQUIRE(raft_new(&node->options, &b, &node->core, &err) == 0, "%s", err.text);
+}
+
+static void process(struct cluster *c, struct cluster_node *node, struct raft_update *out);
+
+/* Work that is there without an event: what is committed on disk but not applied. */
+static void poke(struct cluster *c, struct cluster_node *node)
+{
+    struct raft_update out = {0};
+
+    raft_collect(node->core, &out);
+    process(c, node, &out);
+    raft_update_deinit(&out);
+}
+
+static void init_node(struct cluster *c, uint64_t id, const struct raft_options *options)
+{
+    struct cluster_node *node = &c->nodes[id];
+
+    node->id = id;
+    node->options = *options;
+    node->options.replica_id = id;
+    for (uint64_t m = 1; m <= c->n; m++)
+        *PUSH(&node->members) = m;
+}
+
+static void bootstrap(struct cluster *c, uint64_t id)
+{
+    struct cluster_node *node = &c->nodes[id];
+    struct nh_block *block = make_block(1, 1, NH_ENTRY_CONFIG_CHANGE, 0);
+
+    disk_append(node, block, 0);
+    nh_block_unref(block);
+    node->disk_state = (struct nh_state){.term = 1, .commit = 1};
+    boot(c, node);
+    poke(c, node);
+}
+
+void cluster_init_ghosts(struct cluster *c, uint32_t n_cores, uint32_t n, const struct raft_options *options)
+{
+    struct raft_options defaults = cluster_options();
+
+    memset(c, 0, sizeof *c);
+    REQUIRE(n < CLUSTER_MAX, "too many");
+    c->n = n;
+    c->random = 0x2545f4914f6cdd1d;
+    c->next_key = 1;
+    for (uint64_t id = 1; id < CLUSTER_MAX; id++)
+        init_node(c, id, options ? options : &defaults);
+    for (uint64_t id = 1; id <= n_cores; id++)
+        bootstrap(c, id);
+    cluster_settle(c);
+}
+
+void cluster_init(struct cluster *c, uint32_t n, const struct raft_options *options)
+{
+    cluster_init_ghosts(c, n, n, options);
+}
+
+void drop_messages(struct nh_message *items, size_t n)
+{
+    for (size_t i = 0; i < n; i++)
+        nh_message_deinit(&items[i]);
+}
+
+static void free_save(struct pending_save *s)
+{
+    run_list_deinit(&s->runs);
+    drop_messages(s->messages.items, s->messages.n);
+    CLEAR(&s->messages);
+}
+
+void cluster_crash(struct cluster *c, uint64_t id)
+{
+    struct cluster_node *node = &c->nodes[id];
+
+    raft_free(node->core);
+    node->core = NULL;
+    for (size_t i = 0; i < node->saves.n; i++)
+        free_save(&node->saves.items[i]);
+    CLEAR(&node->saves);
+    CLEAR(&node->applies);
+    CLEAR(&node->fetches);
+}
+
+void cluster_restart(struct cluster *c, uint64_t id)
+{
+    REQUIRE(!c->nodes[id].core, "it runs");
+    boot(c, &c->nodes[id]);
+    poke(c, &c->nodes[id]);
+}
+
+void cluster_boot_with(struct cluster *c, uint64_t id, const uint64_t *terms, uint32_t n, struct nh_state state, uint64_t applied)
+{
+    struct cluster_node *node = &c->nodes[id];
+
+    disk_cut(node, 0);
+    for (uint32_t i = 0; i < n; i++) {
+        struct nh_block *block = make_block(i + 1, terms[i], NH_ENTRY_APPLICATION, terms[i] * 1000 + i + 1);
+
+        disk_append(node, block, 0);
+        nh_block_unref(block);
+    }
+    node->disk_state = state;
+    node->applied = applied;
+    cluster_restart(c, id);
+}
+
+void cluster_deinit(struct cluster *c)
+{
+    for (uint64_t id = 1; id < CLUSTER_MAX; id++) {
+        struct cluster_node *node = &c->nodes[id];
+
+        cluster_crash(c, id);
+        disk_cut(node, 0);
+        CLEAR(&node->disk);
+        CLEAR(&node->members);
+        CLEAR(&node->learners);
+        CLEAR(&node->reads);
+        CLEAR(&node->dropped);
+    }
+    for (size_t i = 0; i < c->history.committed.n; i++)
+        nh_block_unref(c->history.committed.items[i].block);
+    CLEAR(&c->history.committed);
+    CLEAR(&c->history.dropped_keys);
+    CLEAR(&c->history.asked);
+    drop_messages(c->network.items, c->network.n);
+    CLEAR(&c->network);
+    drop_messages(c->ghosts.items, c->ghosts.n);
+    CLEAR(&c->ghosts);
+}
+
+/* ---- what an update asks for ---- */
+
+static void post(struct cluster *c, struct nh_message *m)
+{
+    REQUIRE(m->to > 0 && m->to < CLUSTER_MAX && m->from != m->to && m->shard_id == SHARD && m->term > 0, "type %u", m->type);
+    *PUSH(&c->network) = *m;
+    *m = (struct nh_message){0};
+}
+
+/* A save that holds nothing may still hold messages back. */
+static void queue_save(struct cluster *c, struct cluster_node *node, struct raft_update *out)
+{
+    struct pending_save *s;
+
+    if (out->save_id == 0 && node->saves.n == 0) {
+        for (size_t i = 0; i < out->send_after_save.n; i++)
+            post(c, &out->send_after_save.items[i]);
+        return;
+    }
+    if (out->save_id == 0 && out->send_after_save.n == 0)
+        return;
+    s = PUSH(&node->saves);
+    *s = (struct pending_save){.id = out->save_id, .has_state = out->has_state, .state = out->state, .runs = out->runs};
+    out->runs = (struct run_list){0};
+    for (size_t i = 0; i < out->send_after_save.n; i++) {
+        *PUSH(&s->messages) = out->send_after_save.items[i];
+        out->send_after_save.items[i] = (struct nh_message){0};
+    }
+    node->n_saves += s->id != 0;
+    REQUIRE(s->id == 0 || out->must_sync, "a save without need");
+}
+
+static void note_dropped(struct cluster *c, struct cluster_node *node, const struct raft_dropped *d)
+{
+    *PUSH(&node->dropped) = *d;
+    for (uint64_t k = 0; !d->is_read && k < d->n_keys; k++)
+        *PUSH(&c->history.dropped_keys) = d->first_key + k;
+}
+
+/* Linearizability of a read: its index is not below what was committed anywhere when it was asked for. */
+static void note_read(struct cluster *c, struct cluster_node *node, const struct raft_read *read)
+{
+    *PUSH(&node->reads) = *read;
+    for (size_t i = 0; i < c->history.asked.n; i++) {
+        const struct raft_read *asked = &c->history.asked.items[i];
+
+        if (asked->low == read->low && asked->high == read->high)
+            REQUIRE(read->index >= asked->index, "read %" PRIu64 " answered with %" PRIu64 ", but %" PRIu64 " was committed",
+                    read->low, read->index, asked->index);
+    }
+}
+
+/* What is handed out must be on the disk already, the same entry. */
+static void note_apply(struct cluster_node *node, const struct raft_update *out)
+{
+    uint64_t index = out->apply_first;
+
+    if (!out->apply_first)
+        return;
+    REQUIRE(out->apply_last <= node->disk.n, "replica %" PRIu64 " applies %" PRIu64 " unsaved", node->id, out->apply_last);
+    for (uint32_t i = 0; i < out->apply_runs.n; i++) {
+        const struct nh_run *run = &out->apply_runs.runs[i];
+
+        for (uint32_t at = run->from; at < run->to; at++, index++) {
+            struct stored_entry e = {run->block, at};
+
+            REQUIRE(nh_record_index(record_of(&e)) == index, "index");
+            REQUIRE(same_entry(&e, &node->disk.items[index - 1]), "replica %" PRIu64 ": entry %" PRIu64 " differs from disk",
+                    node->id, index);
+        }
+    }
+    REQUIRE(out->apply_runs.n == 0 || index == out->apply_last + 1, "runs do not cover the range");
+    *PUSH(&node->applies) = (struct applied_range){out->apply_first, out->apply_last};
+}
+
+static void process(struct cluster *c, struct cluster_node *node, struct raft_update *out)
+{
+    const char *clause = "";
+
+    REQUIRE(raft_check(node->core, &clause), "replica %" PRIu64 ": %s", node->id, clause);
+    for (size_t i = 0; i < out->send.n; i++)
+        post(c, &out->send.items[i]);
+    for (size_t i = 0; i < out->reads.n; i++)
+        note_read(c, node, &out->reads.items[i]);
+    for (size_t i = 0; i < out->dropped.n; i++)
+        note_dropped(c, node, &out->dropped.items[i]);
+    for (size_t i = 0; i < out->fetches.n; i++, node->n_fetches++)
+        *PUSH(&node->fetches) = out->fetches.items[i];
+    note_apply(node, out);
+    queue_save(c, node, out);
+    cluster_check(c);
+}
+
+void cluster_step(struct cluster *c, uint64_t id, struct raft_event *ev)
+{
+    struct cluster_node *node = &c->nodes[id];
+    struct raft_update out = {0};
+
+    REQUIRE(node->core, "replica %" PRIu64 " is down", id);
+    ev->now = c->now;
+    raft_step(node->core, ev, &out);
+    raft_collect(node->core, &out);
+    process(c, node, &out);
+    raft_update_deinit(&out);
+}
+
+/* ---- moving things ---- */
+
+static void unref_and_remove(struct cluster *c, size_t i)
+{
+    nh_message_deinit(&c->network.items[i]);
+    REMOVE(&c->network, i);
+}
+
+void cluster_lose(struct cluster *c, size_t i)
+{
+    struct raft_event ev = {.type = RAFT_EV_UNREACHABLE, .peer = c->network.items[i].to};
+    uint64_t from = c->network.items[i].from;
+
+    unref_and_remove(c, i);
+    if (c->report_lost && c->nodes[from].core)
+        cluster_step(c, from, &ev);
+}
+
+void cluster_double(struct cluster *c, size_t i)
+{
+    struct nh_message m = c->network.items[i];
+    struct run_list runs = {0};
+
+    for (uint32_t k = 0; k < m.n_runs; k++)
+        run_list_add(&runs, m.runs[k].block, m.runs[k].from, m.runs[k].to);
+    m.runs = runs.runs;
+    m.n_runs = runs.n;
+    *PUSH(&c->network) = m;
+}
+
+void cluster_deliver(struct cluster *c, size_t i)
+{
+    struct nh_message m = c->network.items[i];
+    struct raft_event ev = {.type = RAFT_EV_MESSAGE, .message = &m};
+
+    if (c->cut[m.from][m.to] || (c->lose && c->lose(&m, c->lose_ctx))) {
+        cluster_lose(c, i);
+        return;
+    }
+    REMOVE(&c->network, i);
+    c->delivered[m.type]++;
+    if (c->nodes[m.to].core) {
+        cluster_step(c, m.to, &ev);
+        nh_message_deinit(&m);
+    } else {
+        *PUSH(&c->ghosts) = m;
+    }
+}
+
+void cluster_save(struct cluster *c, uint64_t id)
+{
+    struct cluster_node *node = &c->nodes[id];
+    struct pending_save s = node->saves.items[0];
+    struct raft_event ev = {.type = RAFT_EV_SAVED, .saved = s.id};
+
+    REMOVE(&node->saves, 0);
+    if (s.has_state)
+        node->disk_state = s.state;
+    if (s.runs.n > 0)
+        disk_cut(node, nh_run_first(&s.runs.runs[0]) - 1);
+    for (uint32_t i = 0; i < s.runs.n; i++)
+        for (uint32_t at = s.runs.runs[i].from; at < s.runs.runs[i].to; at++) {
+            REQUIRE(s.runs.runs[i].block->first_index + at == node->disk.n + 1, "a hole in what is saved");
+            disk_append(node, s.runs.runs[i].block, at);
+        }
+    if (s.id)
+        cluster_step(c, id, &ev);
+    for (size_t i = 0; i < s.messages.n; i++)
+        post(c, &s.messages.items[i]);
+    free_save(&s);
+}
+
+static void set_membership(struct cluster *c, struct cluster_node *node, uint64_t index, bool add, uint64_t member)
+{
+    struct nh_member members[CLUSTER_MAX] = {{0}};
+    struct nh_membership m = {.members = members, .config_change_id = index};
+    struct raft_event ev = {.type = RAFT_EV_MEMBERSHIP, .membership = {.index = index, .membership = &m}};
+    size_t at = node->members.n;
+
+    for (size_t i = 0; i < node->members.n; i++)
+        if (node->members.items[i] == member)
+            at = i;
+    if (add && at == node->members.n)
+        *PUSH(&node->members) = member;
+    else if (!add && at < node->members.n)
+        REMOVE(&node->members, at);
+    else
+        ev.membership.membership = NULL;
+    for (uint64_t id = 1; id < CLUSTER_MAX; id++)
+        for (size_t k = 0; k < node->members.n; k++)
+            if (node->members.items[k] == id)
+                members[m.n_members++].replica_id = id;
+    cluster_step(c, node->id, &ev);
+}
+
+/* The one log: who applies something first writes it, everybody else must apply the same. */
+static void apply_entry(struct cluster *c, struct cluster_node *node, uint64_t index)
+{
+    const struct stored_entry *e = &node->disk.items[index - 1];
+    struct nh_entry_view view;
+
+    REQUIRE(index == node->machine + 1, "replica %" PRIu64 " applies %" PRIu64 " after %" PRIu64, node->id, index, node->machine);
+    node->machine = index;
+    REQUIRE(index <= c->history.committed.n && same_entry(e, &c->history.committed.items[index - 1]),
+            "replica %" PRIu64 " applies another entry %" PRIu64, node->id, index);
+    nh_record_view(record_of(e), &view);
+    if (view.type == NH_ENTRY_CONFIG_CHANGE && view.payload_bytes == 2)
+        set_membership(c, node, index, view.payload[0] == 'a', view.payload[1]);
+}
+
+void cluster_apply(struct cluster *c, uint64_t id)
+{
+    struct cluster_node *node = &c->nodes[id];
+    struct applied_range range = node->applies.items[0];
+    struct raft_event ev = {.type = RAFT_EV_APPLIED, .applied = range.last};
+
+    REMOVE(&node->applies, 0);
+    for (uint64_t i = range.first; i <= range.last; i++)
+        apply_entry(c, node, i);
+    node->applied = range.last;
+    cluster_step(c, id, &ev);
+}
+
+void cluster_fetch(struct cluster *c, uint64_t id)
+{
+    struct cluster_node *node = &c->nodes[id];
+    struct raft_fetch f = node->fetches.items[0];
+    struct run_list runs = {0};
+    struct raft_event ev = {.type = RAFT_EV_FETCHED, .fetched = {.peer = f.peer}};
+
+    REMOVE(&node->fetches, 0);
+    REQUIRE(f.low < f.high && f.high - 1 <= node->disk.n, "fetch [%" PRIu64 ", %" PRIu64 ")", f.low, f.high);
+    for (uint64_t i = f.low; i < f.high && !node->fail_fetches; i++) {
+        const struct stored_entry *e = &node->disk.items[i - 1];
+
+        if (i > f.low && run_list_bytes(&runs) + nh_record_bytes(record_of(e)) > f.max_bytes)
+            break;
+        run_list_add(&runs, e->block, e->at, e->at + 1);
+    }
+    ev.fetched.runs = runs.runs;
+    ev.fetched.n_runs = runs.n;
+    cluster_step(c, id, &ev);
+    run_list_deinit(&runs);
+}
+
+static bool settle_node(struct cluster *c, struct cluster_node *node)
+{
+    if (!node->core)
+        return false;
+    if (node->saves.n > 0 && !node->hold_saves)
+        cluster_save(c, node->id);
+    else if (node->applies.n > 0 && !node->hold_applies)
+        cluster_apply(c, node->id);
+    else if (node->fetches.n > 0 && !node->hold_fetches)
+        cluster_fetch(c, node->id);
+    else if (raft_has_work(node->core))
+        poke(c, node);
+    else
+        return false;
+    return true;
+}
+
+void cluster_settle(struct cluster *c)
+{
+    bool moved = true;
+
+    for (uint32_t rounds = 0; moved; rounds++) {
+        REQUIRE(rounds < 100000, "it never settles");
+        moved = c->network.n > 0;
+        if (moved)
+            cluster_deliver(c, 0);
+        for (uint64_t id = 1; id < CLUSTER_MAX; id++)
+            moved |= settle_node(c, &c->nodes[id]);
+    }
+}
+
+void cluster_tick_node(struct cluster *c, uint64_t id)
+{
+    struct raft_event ev = {.type = RAFT_EV_TICK};
+
+    if (c->nodes[id].core && raft_next_deadline(c->nodes[id].core) <= c->now)
+        cluster_step(c, id, &ev);
+}
+
+void cluster_tick(struct cluster *c, uint32_t ticks)
+{
+    for (uint32_t i = 0; i < ticks; i++) {
+        c->now++;
+        for (uint64_t id = 1; id < CLUSTER_MAX; id++)
+            cluster_tick_node(c, id);
+        cluster_settle(c);
+    }
+}
+
+/* ---- requests ---- */
+
+void cluster_campaign(struct cluster *c, uint64_t id)
+{
+    struct raft_event ev = {.type = RAFT_EV_CAMPAIGN};
+
+    cluster_step(c, id, &ev);
+    cluster_settle(c);
+}
+
+void cluster_elect(struct cluster *c, uint64_t id)
+{
+    cluster_campaign(c, id);
+    REQUIRE(cluster_status(c, id).role == RAFT_LEADER, "replica %" PRIu64 " does not lead", id);
+}
+
+uint64_t cluster_propose(struct cluster *c, uint64_t id, uint32_t n, uint32_t payload_bytes)
+{
+    struct block_builder b = {0};
+    uint64_t first = c->next_key;
+    char *payload = xcalloc(1, payload_bytes + 1);
+    struct raft_event ev = {.type = RAFT_EV_PROPOSE, .propose = {.records = &b, .first_key = first, .n_keys = n}};
+
+    for (uint32_t i = 0; i < n; i++) {
+        struct block_record rec = {.origin = (uint32_t)id,
+                                   .key = c->next_key++,
+                                   .payload = payload,
+                                   .payload_bytes = payload_bytes};
+
+        block_builder_add(&b, &rec);
+    }
+    free(payload);
+    cluster_step(c, id, &ev);
+    REQUIRE(b.n == 0, "the builder was not emptied");
+    block_builder_deinit(&b);
+    return first;
+}
+
+uint64_t cluster_propose_change(struct cluster *c, uint64_t id, bool add, uint64_t member)
+{
+    struct block_builder b = {0};
+    uint8_t payload[2] = {add ? 'a' : 'r', (uint8_t)member};
+    struct block_record rec = {.type = NH_ENTRY_CONFIG_CHANGE,
+                               .origin = (uint32_t)id,
+                               .key = c->next_key++,
+                               .payload = payload,
+                               .payload_bytes = sizeof payload};
+    struct raft_event ev = {.type = RAFT_EV_PROPOSE, .propose = {.records = &b, .first_key = rec.key, .n_keys = 1}};
+
+    block_builder_add(&b, &rec);
+    cluster_step(c, id, &ev);
+    block_builder_deinit(&b);
+    return rec.key;
+}
+
+uint64_t cluster_read(struct cluster *c, uint64_t id)
+{
+    uint64_t low = c->next_key++;
+    struct raft_event ev = {.type = RAFT_EV_READ, .read = {.low = low, .high = id}};
+
+    *PUSH(&c->history.asked) = (struct raft_read){low, id, c->history.committed.n};
+    cluster_step(c, id, &ev);
+    return low;
+}
+
+void cluster_isolate(struct cluster *c, uint64_t id, bool isolated)
+{
+    for (uint64_t other = 1; other < CLUSTER_MAX; other++)
+        if (other != id)
+            c->cut[id][other] = c->cut[other][id] = isolated;
+}
+
+void cluster_heal(struct cluster *c)
+{
+    memset(c->cut, 0, sizeof c->cut);
+    c->lose = NULL;
+}
