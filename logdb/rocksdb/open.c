@@ -1,0 +1,251 @@
+/* Opening, closing, options, and the one place where the store writes. */
+#include "logdb/rocksdb/store.h"
+
+#include <inttypes.h>
+#include <stdlib.h>
+
+#include "logdb/rocksdb/directory.h"
+#include "raftio/support/memory.h"
+
+#define MIB                ((size_t)1024 * 1024)
+#define WRITE_BUFFER_BYTES (64 * MIB)
+#define WAL_BYTES_MAX      (512 * MIB)
+#define TABLES_OPEN_MAX    512
+#define N_WORKERS_MAX      1024u
+
+/* What RocksDB's C interface has no setter for. The hint speeds up inserts beside a replica's earlier ones; it works
+ * only with serial memtable writes, which are faster here anyway. Its prefix is that of every key (LAYOUT_PREFIX_BYTES),
+ * and no range tombstone may begin with one: layout.h. */
+#define TEXT_DEFAULTS                                                    \
+    "memtable_insert_with_hint_prefix_extractor=rocksdb.FixedPrefix.17;" \
+    "avoid_flush_during_shutdown=true"
+
+/* What the durability contract rests on; not for the user to change. A recovery that did not flush would serve what only
+ * the page cache holds. */
+#define TEXT_ENFORCED                                                                                      \
+    "avoid_flush_during_recovery=false;manual_wal_flush=false;unordered_write=false;paranoid_checks=true;" \
+    "allow_mmap_writes=false;allow_2pc=false"
+
+static int error_code(const char *message)
+{
+    if (strncmp(message, "Corruption", 10) == 0)
+        return NH_ECORRUPT;
+    if (strncmp(message, "Invalid argument", 16) == 0)
+        return NH_EINVAL;
+    if (strstr(message, "/LOCK:") || strstr(message, "lock hold by"))
+        return NH_ELOCKED;
+    return NH_EIO;
+}
+
+int store_error(char *message, const char *what, struct nh_error *err)
+{
+    int r = nh_error_set(err, error_code(message), "%s: %s", what, message);
+
+    rocksdb_free(message);
+    return r;
+}
+
+int store_check_fence(struct nh_logdb *db, struct nh_error *err)
+{
+    if (!__atomic_load_n(&db->fenced, __ATOMIC_ACQUIRE))
+        return NH_OK;
+    return nh_error_set(err, NH_EFENCED, "an earlier write failed: repair the disk and restart");
+}
+
+int store_write(struct nh_logdb *db, rocksdb_writebatch_t *batch, bool sync, struct nh_error *err)
+{
+    char *message = NULL;
+    int r = store_check_fence(db, err);
+
+    if (r < 0)
+        return r;
+    rocksdb_write(db->db, sync ? db->write_synced : db->write_lazy, batch, &message);
+    if (!message)
+        return NH_OK;
+    __atomic_store_n(&db->fenced, true, __ATOMIC_RELEASE);
+    r = store_error(message, "write", err);
+    return r == NH_ECORRUPT ? r : nh_error_wrap(err, NH_EIO, "log store");
+}
+
+static rocksdb_options_t *default_options(void)
+{
+    rocksdb_options_t *o = rocksdb_options_create();
+
+    rocksdb_options_set_compression(o, rocksdb_no_compression);
+    rocksdb_options_set_bottommost_compression(o, rocksdb_no_compression);
+    rocksdb_options_set_write_buffer_size(o, WRITE_BUFFER_BYTES);
+    rocksdb_options_set_max_write_buffer_number(o, 4);
+    rocksdb_options_set_max_total_wal_size(o, WAL_BYTES_MAX);
+    rocksdb_options_set_level0_file_num_compaction_trigger(o, 8);
+    rocksdb_options_set_level0_slowdown_writes_trigger(o, 20);
+    rocksdb_options_set_level0_stop_writes_trigger(o, 32);
+    rocksdb_options_set_target_file_size_base(o, 64 * MIB);
+    rocksdb_options_set_max_bytes_for_level_base(o, 1024 * MIB);
+    rocksdb_options_set_max_background_jobs(o, 2);
+    rocksdb_options_set_max_open_files(o, TABLES_OPEN_MAX);
+    rocksdb_options_set_bytes_per_sync(o, MIB);
+    rocksdb_options_set_allow_concurrent_memtable_write(o, 0);
+    /* A torn last record was never acknowledged; anything else that is damaged must stop the host (rocksdb_logdb.h). */
+    rocksdb_options_set_wal_recovery_mode(o, rocksdb_tolerate_corrupted_tail_records_recovery);
+    rocksdb_options_set_stats_dump_period_sec(o, 0);
+    rocksdb_options_set_stats_persist_period_sec(o, 0);
+    rocksdb_options_set_max_log_file_size(o, MIB);
+    rocksdb_options_set_keep_log_file_num(o, 4);
+    return o;
+}
+
+/* Replaces *o by a copy with the text applied. */
+static int apply_text(rocksdb_options_t **o, const char *text, struct nh_error *err)
+{
+    rocksdb_options_t *applied = rocksdb_options_create();
+    char *message = NULL;
+
+    rocksdb_get_options_from_string(*o, text, applied, &message);
+    if (message) {
+        rocksdb_options_destroy(applied);
+        store_error(message, "options", err);
+        return nh_error_wrap(err, NH_EINVAL, "log store");
+    }
+    rocksdb_options_destroy(*o);
+    *o = applied;
+    return NH_OK;
+}
+
+static int make_options(struct nh_logdb *db, const struct directory *d, const char *text, struct nh_error *err)
+{
+    int r;
+
+    db->options = default_options();
+    r = apply_text(&db->options, TEXT_DEFAULTS, err);
+    if (r == NH_OK && text && text[0])
+        r = apply_text(&db->options, text, err);
+    if (r == NH_OK)
+        r = apply_text(&db->options, TEXT_ENFORCED, err);
+    if (r < 0)
+        return r;
+    rocksdb_options_set_create_if_missing(db->options, d->creating);
+    rocksdb_options_set_wal_dir(db->options, d->wal);
+    db->read = rocksdb_readoptions_create();
+    rocksdb_readoptions_set_fill_cache(db->read, 0);
+    db->write_lazy = rocksdb_writeoptions_create();
+    db->write_synced = rocksdb_writeoptions_create();
+    rocksdb_writeoptions_set_sync(db->write_synced, 1);
+    return NH_OK;
+}
+
+/* A database without FORMAT must be an interrupted creation: nothing in it. */
+static int check_empty(struct nh_logdb *db, const struct directory *d, struct nh_error *err)
+{
+    rocksdb_iterator_t *it = rocksdb_create_iterator(db->db, db->read);
+    bool empty;
+
+    rocksdb_iter_seek_to_first(it);
+    empty = !rocksdb_iter_valid(it);
+    rocksdb_iter_destroy(it);
+    if (!empty)
+        return nh_error_set(err, NH_EMISMATCH, "%s holds data but no FORMAT file: restore the file, or use an empty directory",
+                            d->dir);
+    return NH_OK;
+}
+
+static int open_database(struct nh_logdb *db, const struct directory *d, struct nh_error *err)
+{
+    char *message = NULL;
+    int r;
+
+    db->db = rocksdb_open(db->options, d->db, &message);
+    if (message) {
+        r = store_error(message, "open", err);
+        if (r != NH_ECORRUPT && r != NH_EINVAL)
+            return r;
+        /* A missing database is an invalid argument to RocksDB. */
+        return nh_error_wrap(err, NH_ECORRUPT,
+                             "log store damaged (restore it, or remove this host's replicas and let new ones join)");
+    }
+    if (!d->creating)
+        return NH_OK;
+    r = check_empty(db, d, err);
+    return r < 0 ? r : directory_commit(d, err);
+}
+
+static struct nh_logdb *store_new(const struct nh_logdb_config *config)
+{
+    struct nh_logdb *db = xcalloc(1, sizeof *db);
+
+    db->services = config->services;
+    db->n_workers = config->n_workers;
+    db->workers = xcalloc(config->n_workers, sizeof *db->workers);
+    pthread_mutex_init(&db->lock, NULL);
+    pthread_cond_init(&db->released, NULL);
+    pthread_cond_init(&db->has_jobs, NULL);
+    return db;
+}
+
+static void free_replica(struct replica_node *n)
+{
+    free(replica_of(n));
+}
+
+/* Takes a half-opened store. */
+static void store_free(struct nh_logdb *db)
+{
+    for (uint32_t i = 0; i < db->n_workers; i++)
+        save_buffers_deinit(&db->workers[i]);
+    free(db->workers);
+    replica_map_clear(&db->replicas, free_replica);
+    if (db->db)
+        rocksdb_close(db->db);
+    if (db->options)
+        rocksdb_options_destroy(db->options);
+    if (db->read)
+        rocksdb_readoptions_destroy(db->read);
+    if (db->write_lazy)
+        rocksdb_writeoptions_destroy(db->write_lazy);
+    if (db->write_synced)
+        rocksdb_writeoptions_destroy(db->write_synced);
+    pthread_cond_destroy(&db->has_jobs);
+    pthread_cond_destroy(&db->released);
+    pthread_mutex_destroy(&db->lock);
+    free(db);
+}
+
+int store_open(const struct nh_logdb_config *config, struct nh_logdb **ret, struct nh_error *err)
+{
+    struct directory d;
+    struct nh_logdb *db;
+    int r;
+
+    if (config->n_workers == 0 || config->n_workers > N_WORKERS_MAX)
+        return nh_error_set(err, NH_EINVAL, "%u workers; 1 to %u are possible", config->n_workers, N_WORKERS_MAX);
+    r = directory_open(&d, config, err);
+    if (r < 0)
+        return r;
+    db = store_new(config);
+    r = make_options(db, &d, config->options, err);
+    if (r == NH_OK)
+        r = open_database(db, &d, err);
+    if (r == NH_OK)
+        r = compactor_start(db, err);
+    if (r < 0) {
+        store_free(db);
+        return r;
+    }
+    *ret = db;
+    return NH_OK;
+}
+
+void store_close(struct nh_logdb *db)
+{
+    if (!db)
+        return;
+    compactor_stop(db);
+    if (!__atomic_load_n(&db->fenced, __ATOMIC_ACQUIRE)) {
+        char *message = NULL;
+
+        rocksdb_flush_wal(db->db, 1, &message);
+        if (message)
+            db->services->log(NH_LOG_WARN, "logdb", "sync at close: %s", message);
+        rocksdb_free(message);
+    }
+    store_free(db);
+}

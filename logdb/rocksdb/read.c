@@ -1,0 +1,276 @@
+#include "logdb/rocksdb/store.h"
+
+#include <inttypes.h>
+
+/* Errors of the iterator itself: a damaged table block, a failed read. */
+static int iterator_error(rocksdb_iterator_t *it, struct nh_error *err)
+{
+    char *message = NULL;
+
+    rocksdb_iter_get_error(it, &message);
+    return message ? store_error(message, "read", err) : NH_OK;
+}
+
+/* Moves to exactly `key`. Returns 1 if it is there, 0 if not. */
+static int seek_exact(rocksdb_iterator_t *it, const struct layout_key *key, const char **ret_value, size_t *ret_size,
+                      struct nh_error *err)
+{
+    const char *found;
+    size_t size;
+
+    rocksdb_iter_seek(it, key->bytes, key->size_bytes);
+    if (!rocksdb_iter_valid(it))
+        return iterator_error(it, err);
+    found = rocksdb_iter_key(it, &size);
+    if (size != key->size_bytes || memcmp(found, key->bytes, size) != 0)
+        return 0;
+    *ret_value = rocksdb_iter_value(it, ret_size);
+    return 1;
+}
+
+static int read_state(struct nh_logdb *db, rocksdb_iterator_t *it, uint64_t shard_id, uint64_t replica_id, struct stored *ret,
+                      struct nh_error *err)
+{
+    struct layout_header h;
+    struct layout_key key;
+    const char *value;
+    size_t size;
+    int r;
+
+    layout_key(&key, shard_id, replica_id, LAYOUT_STATE);
+    r = seek_exact(it, &key, &value, &size, err);
+    if (r <= 0)
+        return r;
+    r = layout_header_decode(value, size, db->services->crc32c, &h, err);
+    if (r == NH_OK && size != LAYOUT_HEADER_BYTES)
+        r = nh_error_set(err, NH_ECORRUPT, "value of %zu bytes is too long", size);
+    if (r < 0)
+        return nh_error_wrap(err, r, "hard state");
+    ret->exists = true;
+    ret->state = h.state;
+    ret->state_number = h.number;
+    return NH_OK;
+}
+
+static int read_start(struct nh_logdb *db, rocksdb_iterator_t *it, uint64_t shard_id, uint64_t replica_id, struct stored *ret,
+                      struct nh_error *err)
+{
+    struct layout_key key;
+    const char *value;
+    size_t size;
+    int r;
+
+    ret->bounds.first = 1;
+    layout_key(&key, shard_id, replica_id, LAYOUT_START);
+    r = seek_exact(it, &key, &value, &size, err);
+    if (r <= 0)
+        return r;
+    r = layout_envelope_check(value, size, db->services->crc32c, err);
+    if (r == NH_OK && size != LAYOUT_ENVELOPE_BYTES + sizeof(uint64_t))
+        r = nh_error_set(err, NH_ECORRUPT, "value of %zu bytes", size);
+    if (r < 0)
+        return nh_error_wrap(err, r, "start of the log");
+    ret->exists = true;
+    ret->bounds.first = nh_load_u64((const uint8_t *)value + LAYOUT_ENVELOPE_BYTES);
+    return NH_OK;
+}
+
+/* Decodes the block at `it`. Returns 1 if there is one of this replica, 0 if not. */
+static int block_at(struct nh_logdb *db, rocksdb_iterator_t *it, uint64_t shard_id, uint64_t replica_id, uint64_t *ret_first,
+                    struct layout_header *ret, struct nh_error *err)
+{
+    struct nh_replica_info info;
+    enum layout_kind kind;
+    const char *key, *value;
+    size_t key_size, size;
+    int r;
+
+    if (!rocksdb_iter_valid(it))
+        return iterator_error(it, err);
+    key = rocksdb_iter_key(it, &key_size);
+    if (!layout_key_parse(key, key_size, &info, &kind, ret_first) || kind != LAYOUT_BLOCK || info.shard_id != shard_id ||
+        info.replica_id != replica_id)
+        return 0;
+    value = rocksdb_iter_value(it, &size);
+    r = layout_header_decode(value, size, db->services->crc32c, ret, err);
+    if (r == NH_OK && ret->n == 0)
+        r = nh_error_set(err, NH_ECORRUPT, "no entries in it");
+    return r < 0 ? nh_error_wrap(err, r, "block of entry %" PRIu64, *ret_first) : 1;
+}
+
+static int read_last_block(struct nh_logdb *db, rocksdb_iterator_t *it, uint64_t shard_id, uint64_t replica_id,
+                           struct stored *ret, struct nh_error *err)
+{
+    struct layout_header h;
+    struct layout_key key;
+    uint64_t first;
+    int r;
+
+    ret->bounds.last = ret->bounds.first - 1;
+    layout_block_key(&key, shard_id, replica_id, UINT64_MAX);
+    rocksdb_iter_seek_for_prev(it, key.bytes, key.size_bytes);
+    r = block_at(db, it, shard_id, replica_id, &first, &h, err);
+    if (r <= 0)
+        return r;
+    ret->exists = true;
+    if (first + h.n - 1 > ret->bounds.last)
+        ret->bounds.last = first + h.n - 1;
+    if (h.number > ret->state_number) {
+        ret->state_number = h.number;
+        ret->state = h.state;
+    }
+    return NH_OK;
+}
+
+int stored_read(struct nh_logdb *db, rocksdb_iterator_t *it, uint64_t shard_id, uint64_t replica_id, struct stored *ret,
+                struct nh_error *err)
+{
+    struct stored s = {0};
+    int r = read_state(db, it, shard_id, replica_id, &s, err);
+
+    if (r == NH_OK)
+        r = read_start(db, it, shard_id, replica_id, &s, err);
+    if (r == NH_OK)
+        r = read_last_block(db, it, shard_id, replica_id, &s, err);
+    if (r == NH_OK)
+        *ret = s;
+    return r;
+}
+
+int block_seek(struct nh_logdb *db, rocksdb_iterator_t *it, uint64_t shard_id, uint64_t replica_id, uint64_t index,
+               uint64_t *ret_first, struct layout_header *ret, struct nh_error *err)
+{
+    struct layout_key key;
+    int r;
+
+    layout_block_key(&key, shard_id, replica_id, index);
+    rocksdb_iter_seek_for_prev(it, key.bytes, key.size_bytes);
+    r = block_at(db, it, shard_id, replica_id, ret_first, ret, err);
+    if (r < 0)
+        return r;
+    if (r > 0 && index < *ret_first + ret->n)
+        return NH_OK;
+    rocksdb_iter_seek(it, key.bytes, key.size_bytes);
+    r = block_at(db, it, shard_id, replica_id, ret_first, ret, err);
+    if (r > 0)
+        return nh_error_set(err, NH_ECORRUPT, "entry %" PRIu64 " is missing before %" PRIu64, index, *ret_first);
+    return r < 0 ? r : nh_error_set(err, NH_ENOTFOUND, "entry %" PRIu64 " is above the last one", index);
+}
+
+/* Gives the records of the block at `it` to the sink, from *low on; moves *low and *left_bytes. Returns 1 when enough
+ * was given. */
+static int give_block(rocksdb_iterator_t *it, uint64_t first, const struct layout_header *h, uint64_t *low, uint64_t high,
+                      size_t *left_bytes, const struct nh_entry_sink *sink, struct nh_error *err)
+{
+    uint32_t from = (uint32_t)(*low - first);
+    uint32_t to = high - first < h->n ? (uint32_t)(high - first) : h->n;
+    size_t size, begin, end;
+    const char *value = rocksdb_iter_value(it, &size);
+    int r = layout_block_slice(value, size, first, h, from, to, *left_bytes, &begin, &end, &to, err);
+
+    if (r < 0)
+        return r;
+    r = sink->add(sink->ctx, (const uint8_t *)value + begin, end - begin, err);
+    if (r < 0)
+        return r;
+    *low = first + to;
+    if (*low >= high || end - begin > *left_bytes)
+        return 1;
+    *left_bytes -= end - begin;
+    return 0;
+}
+
+static int iterate(struct nh_logdb *db, rocksdb_iterator_t *it, uint64_t shard_id, uint64_t replica_id, uint64_t low,
+                   uint64_t high, size_t max_bytes, const struct nh_entry_sink *sink, struct nh_error *err)
+{
+    struct layout_header h;
+    struct stored start = {0};
+    uint64_t first;
+    int r = read_start(db, it, shard_id, replica_id, &start, err);
+
+    if (r < 0)
+        return r;
+    if (low < start.bounds.first)
+        return nh_error_set(err, NH_ECOMPACTED, "entry %" PRIu64 " is removed, the first is %" PRIu64, low, start.bounds.first);
+    r = block_seek(db, it, shard_id, replica_id, low, &first, &h, err);
+    if (r < 0)
+        return r;
+    for (;;) {
+        r = give_block(it, first, &h, &low, high, &max_bytes, sink, err);
+        if (r != 0)
+            return r < 0 ? r : NH_OK;
+        rocksdb_iter_next(it);
+        r = block_at(db, it, shard_id, replica_id, &first, &h, err);
+        if (r <= 0)
+            return r;
+        if (first != low)
+            return nh_error_set(err, NH_ECORRUPT, "entry %" PRIu64 " is missing before %" PRIu64, low, first);
+    }
+}
+
+int store_iterate_entries(struct nh_logdb *db, uint64_t shard_id, uint64_t replica_id, uint64_t low, uint64_t high,
+                          size_t max_bytes, const struct nh_entry_sink *sink, struct nh_error *err)
+{
+    rocksdb_iterator_t *it;
+    int r;
+
+    if (low >= high)
+        return NH_OK;
+    it = rocksdb_create_iterator(db->db, db->read);
+    r = iterate(db, it, shard_id, replica_id, low, high, max_bytes, sink, err);
+    rocksdb_iter_destroy(it);
+    return r < 0 ? nh_error_wrap(err, r, "shard %" PRIu64 " replica %" PRIu64, shard_id, replica_id) : NH_OK;
+}
+
+int store_read_raft_state(struct nh_logdb *db, uint64_t shard_id, uint64_t replica_id, struct nh_raft_state *ret,
+                          struct nh_error *err)
+{
+    rocksdb_iterator_t *it = rocksdb_create_iterator(db->db, db->read);
+    struct stored s;
+    int r = stored_read(db, it, shard_id, replica_id, &s, err);
+
+    rocksdb_iter_destroy(it);
+    if (r == NH_OK && !s.exists)
+        r = nh_error_set(err, NH_ENOTFOUND, "nothing is saved");
+    if (r < 0)
+        return nh_error_wrap(err, r, "shard %" PRIu64 " replica %" PRIu64, shard_id, replica_id);
+    *ret = (struct nh_raft_state){.state = s.state, .first_index = s.bounds.first, .last_index = s.bounds.last};
+    return NH_OK;
+}
+
+/* From one replica's keys to the next one's; in each to the place of its bootstrap record. */
+static int list(rocksdb_iterator_t *it, int (*each)(void *ctx, struct nh_replica_info info), void *ctx, struct nh_error *err)
+{
+    rocksdb_iter_seek_to_first(it);
+    while (rocksdb_iter_valid(it)) {
+        struct nh_replica_info info;
+        enum layout_kind kind;
+        struct layout_key key;
+        const char *value;
+        uint64_t index;
+        size_t size;
+        const char *found = rocksdb_iter_key(it, &size);
+        int r;
+
+        if (!layout_key_parse(found, size, &info, &kind, &index))
+            return nh_error_set(err, NH_ECORRUPT, "a key of %zu bytes is not one of a log store", size);
+        layout_key(&key, info.shard_id, info.replica_id, LAYOUT_BOOTSTRAP);
+        r = seek_exact(it, &key, &value, &size, err);
+        if (r > 0)
+            r = each(ctx, info);
+        if (r != 0)
+            return r;
+        layout_key(&key, info.shard_id, info.replica_id, LAYOUT_END);
+        rocksdb_iter_seek(it, key.bytes, key.size_bytes);
+    }
+    return iterator_error(it, err);
+}
+
+int store_list_replicas(struct nh_logdb *db, int (*each)(void *ctx, struct nh_replica_info info), void *ctx, struct nh_error *err)
+{
+    rocksdb_iterator_t *it = rocksdb_create_iterator(db->db, db->read);
+    int r = list(it, each, ctx, err);
+
+    rocksdb_iter_destroy(it);
+    return r;
+}

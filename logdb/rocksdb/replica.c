@@ -1,0 +1,118 @@
+#include "logdb/rocksdb/store.h"
+
+#include <assert.h>
+#include <inttypes.h>
+#include <stdlib.h>
+
+#include "raftio/support/memory.h"
+
+static struct replica *find_or_add(struct nh_logdb *db, uint64_t shard_id, uint64_t replica_id)
+{
+    struct replica_node *n = replica_map_find(&db->replicas, shard_id, replica_id);
+    struct replica *r;
+
+    if (n)
+        return replica_of(n);
+    r = xcalloc(1, sizeof *r);
+    r->node = (struct replica_node){.shard_id = shard_id, .replica_id = replica_id};
+    replica_map_add(&db->replicas, &r->node);
+    return r;
+}
+
+/* Looks the replica up again after each wait: its holder may have forgotten it. */
+static struct replica *hold_locked(struct nh_logdb *db, uint64_t shard_id, uint64_t replica_id, uint64_t call)
+{
+    struct replica *r = find_or_add(db, shard_id, replica_id);
+
+    while (r->held && r->call != call) {
+        db->n_waiting++;
+        pthread_cond_wait(&db->released, &db->lock);
+        db->n_waiting--;
+        r = find_or_add(db, shard_id, replica_id);
+    }
+    r->held = true;
+    r->call = call;
+    return r;
+}
+
+static void wake_locked(struct nh_logdb *db)
+{
+    if (db->n_waiting)
+        pthread_cond_broadcast(&db->released);
+}
+
+struct replica *replica_hold(struct nh_logdb *db, uint64_t shard_id, uint64_t replica_id)
+{
+    struct replica *r;
+
+    pthread_mutex_lock(&db->lock);
+    r = hold_locked(db, shard_id, replica_id, ++db->n_calls);
+    pthread_mutex_unlock(&db->lock);
+    return r;
+}
+
+int replica_load(struct nh_logdb *db, struct replica *r, struct nh_error *err)
+{
+    rocksdb_iterator_t *it;
+    int status;
+
+    if (!r->loaded) {
+        it = rocksdb_create_iterator(db->db, db->read);
+        status = stored_read(db, it, r->node.shard_id, r->node.replica_id, &r->now, err);
+        rocksdb_iter_destroy(it);
+        if (status < 0)
+            return nh_error_wrap(err, status, "shard %" PRIu64 " replica %" PRIu64, r->node.shard_id, r->node.replica_id);
+        r->loaded = true;
+    }
+    r->next = r->now;
+    r->cut = UINT64_MAX;
+    r->clip = UINT64_MAX;
+    r->snapshot_index = 0;
+    return NH_OK;
+}
+
+void replica_release(struct nh_logdb *db, struct replica *r)
+{
+    pthread_mutex_lock(&db->lock);
+    assert(r->held);
+    r->held = false;
+    wake_locked(db);
+    pthread_mutex_unlock(&db->lock);
+}
+
+void replica_forget(struct nh_logdb *db, struct replica *r)
+{
+    pthread_mutex_lock(&db->lock);
+    assert(r->held);
+    replica_map_remove(&db->replicas, &r->node);
+    wake_locked(db);
+    pthread_mutex_unlock(&db->lock);
+    free(r);
+}
+
+int replica_hold_all(struct nh_logdb *db, const struct nh_update *updates, size_t n, struct replica **ret, struct nh_error *err)
+{
+    uint64_t call;
+    int status = NH_OK;
+
+    pthread_mutex_lock(&db->lock);
+    call = ++db->n_calls;
+    for (size_t i = 0; i < n; i++)
+        ret[i] = hold_locked(db, updates[i].shard_id, updates[i].replica_id, call);
+    pthread_mutex_unlock(&db->lock);
+
+    for (size_t i = 0; i < n && status == NH_OK; i++)
+        status = replica_load(db, ret[i], err);
+    if (status < 0)
+        replica_release_all(db, ret, n);
+    return status;
+}
+
+void replica_release_all(struct nh_logdb *db, struct replica **replicas, size_t n)
+{
+    pthread_mutex_lock(&db->lock);
+    for (size_t i = 0; i < n; i++)
+        replicas[i]->held = false;
+    wake_locked(db);
+    pthread_mutex_unlock(&db->lock);
+}

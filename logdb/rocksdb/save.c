@@ -1,0 +1,376 @@
+/* save_raft_state: all updates of a call become one write batch.
+ *
+ *     hold all replicas -> find what later updates of the call replace -> stage snapshots, truncations, blocks, states
+ *     -> write (synced if any update asks for it) -> what is staged becomes `now` -> release
+ *
+ * A failed write fences the store, so `now` needs no repair: nothing is written any more, and readers use the database.
+ */
+#include "logdb/rocksdb/store.h"
+
+#include <assert.h>
+#include <inttypes.h>
+#include <stdlib.h>
+
+#include "raftio/support/memory.h"
+
+/* A block is read from its beginning, so blocks are kept small; one record may be larger. */
+#define BLOCK_BYTES_MAX ((size_t)256 * 1024)
+/* A batch that grew beyond this gives its memory back. */
+#define BATCH_BYTES_KEPT ((size_t)8 * 1024 * 1024)
+
+/* A block being built: its parts lie in the worker's buffers, nothing is copied before RocksDB does. */
+struct block_stage {
+    struct nh_logdb *db;
+    struct save_buffers *buf;
+    struct replica *replica;
+    uint64_t first;
+    uint32_t n;
+    size_t n_parts; /* without the header */
+    size_t size_bytes;
+};
+
+static void put_block(struct block_stage *s)
+{
+    struct layout_header h = {.n = s->n, .number = s->replica->next.state_number, .state = s->replica->next.state};
+    uint8_t header[LAYOUT_HEADER_BYTES];
+    struct layout_key key;
+    const char *keys[1] = {key.bytes};
+
+    if (s->n == 0)
+        return;
+    layout_header_encode(&h, s->db->services->crc32c, header);
+    layout_block_key(&key, s->replica->node.shard_id, s->replica->node.replica_id, s->first);
+    s->buf->parts[0] = (const char *)header;
+    s->buf->part_sizes[0] = sizeof header;
+    rocksdb_writebatch_putv(s->buf->batch, 1, keys, &key.size_bytes, (int)s->n_parts + 1, s->buf->parts, s->buf->part_sizes);
+    s->first += s->n;
+    s->n = 0;
+    s->n_parts = 0;
+    s->size_bytes = 0;
+}
+
+/* The largest `to` for which records [from, to) of the block fit into `room` bytes. */
+static uint32_t fit(const struct nh_block *b, uint32_t from, uint32_t to, size_t room)
+{
+    uint32_t low = from;
+
+    if (b->offsets[to] - b->offsets[from] <= room)
+        return to;
+    while (to - low > 1) {
+        uint32_t mid = low + (to - low) / 2;
+
+        if (b->offsets[mid] - b->offsets[from] <= room)
+            low = mid;
+        else
+            to = mid;
+    }
+    return low;
+}
+
+static void add_records(struct block_stage *s, const struct nh_block *b, uint32_t from, uint32_t to)
+{
+    while (from < to) {
+        uint32_t until = fit(b, from, to, BLOCK_BYTES_MAX - s->size_bytes);
+        if (until == from && s->n > 0) {
+            put_block(s);
+            continue;
+        }
+        if (until == from)
+            until = from + 1; /* larger than a block may be: a block of its own */
+        s->n_parts++;
+        s->buf->parts[s->n_parts] = (const char *)b->data + b->offsets[from];
+        s->buf->part_sizes[s->n_parts] = b->offsets[until] - b->offsets[from];
+        s->size_bytes += s->buf->part_sizes[s->n_parts];
+        s->n += until - from;
+        from = until;
+        if (s->size_bytes >= BLOCK_BYTES_MAX)
+            put_block(s);
+    }
+}
+
+static void reserve_parts(struct save_buffers *b, size_t n)
+{
+    size_t cap = b->cap_parts;
+
+    array_reserve((void **)&b->part_sizes, &cap, n, sizeof *b->part_sizes);
+    array_reserve((void **)&b->parts, &b->cap_parts, n, sizeof *b->parts);
+}
+
+/* Puts the block again without its records from `end` on. */
+static void put_clipped(struct nh_logdb *db, rocksdb_writebatch_t *batch, const struct replica *r, uint64_t first,
+                        struct layout_header *h, const char *value, size_t records_end)
+{
+    uint8_t header[LAYOUT_HEADER_BYTES];
+    struct layout_key key;
+    const char *keys[1] = {key.bytes};
+    const char *parts[2] = {(const char *)header, value + LAYOUT_HEADER_BYTES};
+    const size_t sizes[2] = {sizeof header, records_end - LAYOUT_HEADER_BYTES};
+
+    layout_block_key(&key, r->node.shard_id, r->node.replica_id, first);
+    layout_header_encode(h, db->services->crc32c, header);
+    rocksdb_writebatch_putv(batch, 1, keys, &key.size_bytes, 2, parts, sizes);
+}
+
+/* Clips the block that holds `from` if it begins before it. `it` stays on that block. */
+static int clip_block(struct nh_logdb *db, rocksdb_iterator_t *it, rocksdb_writebatch_t *batch, const struct replica *r,
+                      uint64_t from, struct nh_error *err)
+{
+    struct layout_header h;
+    uint64_t first;
+    uint32_t upto;
+    size_t size, begin, end;
+    const char *value;
+    int status = block_seek(db, it, r->node.shard_id, r->node.replica_id, from, &first, &h, err);
+
+    if (status < 0 || first == from)
+        return status;
+    value = rocksdb_iter_value(it, &size);
+    status = layout_block_slice(value, size, first, &h, 0, (uint32_t)(from - first), SIZE_MAX, &begin, &end, &upto, err);
+    if (status < 0)
+        return status;
+    h.n = upto;
+    put_clipped(db, batch, r, first, &h, value, end);
+    rocksdb_iter_next(it);
+    return NH_OK;
+}
+
+/* Deletes every record from `from` on, key by key: a range tombstone would lie over all that the replica writes later.
+ * Blocks of this batch are not concerned: none holds an entry >= from (`clip`). */
+static int truncate_from(struct nh_logdb *db, rocksdb_writebatch_t *batch, struct replica *r, uint64_t from, struct nh_error *err)
+{
+    rocksdb_iterator_t *it;
+    int status;
+
+    if (from >= r->cut || from > r->now.bounds.last)
+        return NH_OK; /* deleted by an earlier update of this call, or not in the database at all */
+    it = rocksdb_create_iterator(db->db, db->read);
+    status = clip_block(db, it, batch, r, from, err);
+    while (status == NH_OK && rocksdb_iter_valid(it)) {
+        size_t size;
+        const char *key = rocksdb_iter_key(it, &size);
+
+        if (!layout_key_is(key, size, r->node.shard_id, r->node.replica_id, LAYOUT_BLOCK))
+            break;
+        rocksdb_writebatch_delete(batch, key, size);
+        rocksdb_iter_next(it);
+    }
+    if (status == NH_OK) {
+        char *message = NULL;
+
+        rocksdb_iter_get_error(it, &message);
+        if (message)
+            status = store_error(message, "read", err);
+    }
+    rocksdb_iter_destroy(it);
+    r->cut = from;
+    return status;
+}
+
+static int stage_entries(struct nh_logdb *db, struct save_buffers *buf, struct replica *r, const struct nh_update *u,
+                         uint64_t clip, struct nh_error *err)
+{
+    struct block_stage s = {.db = db, .buf = buf, .replica = r, .first = update_first(u)};
+    uint64_t old_last = r->next.bounds.last;
+    int status = bounds_save(&r->next.bounds, u, err);
+
+    if (status < 0)
+        return status;
+    if (s.first <= old_last && s.first < clip) {
+        status = truncate_from(db, buf->batch, r, s.first, err);
+        if (status < 0)
+            return status;
+    }
+    reserve_parts(buf, (size_t)u->n_runs + 1);
+    for (uint32_t i = 0; i < u->n_runs; i++) {
+        const struct nh_run *run = &u->runs[i];
+        uint32_t to = run->to;
+
+        if (nh_run_first(run) >= clip)
+            break;
+        if (nh_run_last(run) >= clip)
+            to = run->from + (uint32_t)(clip - nh_run_first(run));
+        add_records(&s, run->block, run->from, to);
+    }
+    put_block(&s);
+    r->next.exists = true;
+    return NH_OK;
+}
+
+/* The term of entry `index` as the log stands before updates[i], or 0. */
+static int term_at(struct nh_logdb *db, const struct replica *r, const struct nh_update *updates, size_t i, uint64_t index,
+                   uint64_t *ret_term, struct nh_error *err)
+{
+    struct layout_header h;
+    rocksdb_iterator_t *it;
+    size_t size, begin, end;
+    uint64_t first;
+    uint32_t upto;
+    int status;
+
+    *ret_term = 0;
+    if (index < r->next.bounds.first || index > r->next.bounds.last || updates_find_term(updates, i, index, ret_term))
+        return NH_OK;
+    it = rocksdb_create_iterator(db->db, db->read);
+    status = block_seek(db, it, r->node.shard_id, r->node.replica_id, index, &first, &h, err);
+    if (status == NH_OK) {
+        const char *value = rocksdb_iter_value(it, &size);
+        uint32_t at = (uint32_t)(index - first);
+
+        status = layout_block_slice(value, size, first, &h, at, at + 1, SIZE_MAX, &begin, &end, &upto, err);
+        if (status == NH_OK)
+            *ret_term = nh_record_term((const uint8_t *)value + begin);
+    }
+    rocksdb_iter_destroy(it);
+    return status;
+}
+
+/* The log gives way to a snapshot: no block is left that could carry the hard state. */
+static void replace_log(struct nh_logdb *db, rocksdb_writebatch_t *batch, struct replica *r, uint64_t index)
+{
+    uint64_t shard_id = r->node.shard_id, replica_id = r->node.replica_id;
+    struct layout_key low, end;
+
+    layout_range_begin(&low, shard_id, replica_id);
+    layout_key(&end, shard_id, replica_id, LAYOUT_BOOTSTRAP);
+    rocksdb_writebatch_delete_range(batch, low.bytes, low.size_bytes, end.bytes, end.size_bytes);
+    record_put_start(db, batch, shard_id, replica_id, index + 1);
+    if (r->next.state_number > 0)
+        record_put_state(db, batch, shard_id, replica_id, &r->next.state, r->next.state_number);
+    r->next.bounds = (struct log_bounds){.first = index + 1, .last = index};
+    r->next.exists = true;
+    r->cut = 0;
+}
+
+int stage_snapshot(struct nh_logdb *db, rocksdb_writebatch_t *batch, struct replica *r, const struct nh_update *updates, size_t i,
+                   struct nh_error *err)
+{
+    const struct nh_snapshot *given = updates[i].snapshot;
+    struct nh_snapshot stored;
+    uint64_t term;
+    int status = store_get_snapshot(db, r->node.shard_id, r->node.replica_id, &stored, err);
+
+    if (status < 0)
+        return status;
+    if (stored.index > r->snapshot_index)
+        r->snapshot_index = stored.index;
+    nh_snapshot_deinit(&stored);
+    if (given->index < r->snapshot_index)
+        return NH_OK;
+    r->snapshot_index = given->index;
+    status = term_at(db, r, updates, i, given->index, &term, err);
+    if (status < 0)
+        return status;
+    record_put_snapshot(db, batch, r->node.shard_id, r->node.replica_id, given);
+    if (bounds_replaced_by(&r->next.bounds, given->index, term, given->term))
+        replace_log(db, batch, r, given->index);
+    return NH_OK;
+}
+
+static int stage_update(struct nh_logdb *db, struct save_buffers *buf, const struct nh_update *updates, size_t i,
+                        struct nh_error *err)
+{
+    const struct nh_update *u = &updates[i];
+    struct replica *r = buf->replicas[i];
+    int status = NH_OK;
+
+    if (u->snapshot)
+        status = stage_snapshot(db, buf->batch, r, updates, i, err);
+    if (status == NH_OK && u->has_state) {
+        r->next.state = u->state;
+        r->next.state_number++;
+        r->next.exists = true;
+    }
+    if (status == NH_OK && update_has_entries(u))
+        status = stage_entries(db, buf, r, u, buf->clips[i], err);
+    if (status == NH_OK && u->has_state && (!update_has_entries(u) || update_first(u) >= buf->clips[i]))
+        record_put_state(db, buf->batch, u->shard_id, u->replica_id, &r->next.state, r->next.state_number);
+    return status < 0 ? nh_error_wrap(err, status, "shard %" PRIu64 " replica %" PRIu64, u->shard_id, u->replica_id) : NH_OK;
+}
+
+/* An update may name a replica more than once; entries that a later one replaces are not written at all. */
+static void find_clips(struct save_buffers *buf, const struct nh_update *updates, size_t n)
+{
+    while (n-- > 0) {
+        struct replica *r = buf->replicas[n];
+
+        buf->clips[n] = r->clip;
+        if (update_has_entries(&updates[n]) && update_first(&updates[n]) < r->clip)
+            r->clip = update_first(&updates[n]);
+    }
+}
+
+static void reserve(struct save_buffers *b, size_t n)
+{
+    size_t cap = b->cap;
+
+    if (!b->batch)
+        b->batch = rocksdb_writebatch_create();
+    array_reserve((void **)&b->clips, &cap, n, sizeof *b->clips);
+    array_reserve((void **)&b->replicas, &b->cap, n, sizeof(struct replica *));
+}
+
+static void clear_batch(struct save_buffers *b)
+{
+    size_t size;
+
+    rocksdb_writebatch_data(b->batch, &size);
+    if (size <= BATCH_BYTES_KEPT) {
+        rocksdb_writebatch_clear(b->batch);
+        return;
+    }
+    rocksdb_writebatch_destroy(b->batch);
+    b->batch = NULL;
+}
+
+static int save_held(struct nh_logdb *db, struct save_buffers *buf, const struct nh_update *updates, size_t n,
+                     struct nh_error *err)
+{
+    bool sync = false;
+    int status = NH_OK;
+
+    find_clips(buf, updates, n);
+    for (size_t i = 0; i < n && status == NH_OK; i++) {
+        status = stage_update(db, buf, updates, i, err);
+        sync |= updates[i].must_sync;
+    }
+    if (status == NH_OK)
+        status = store_write(db, buf->batch, sync, err);
+    for (size_t i = 0; i < n && status == NH_OK; i++)
+        buf->replicas[i]->now = buf->replicas[i]->next;
+    clear_batch(buf);
+    return status;
+}
+
+int store_save_raft_state(struct nh_logdb *db, const struct nh_update *updates, size_t n, uint32_t worker_id,
+                          struct nh_error *err)
+{
+    struct save_buffers *buf;
+    int status = store_check_fence(db, err);
+
+    if (status == NH_OK)
+        status = updates_check(updates, n, err);
+    if (status < 0)
+        return status;
+    if (worker_id == 0 || worker_id > db->n_workers)
+        return nh_error_set(err, NH_EINVAL, "worker %u of %u", worker_id, db->n_workers);
+    if (n == 0)
+        return NH_OK;
+    buf = &db->workers[worker_id - 1];
+    reserve(buf, n);
+    status = replica_hold_all(db, updates, n, buf->replicas, err);
+    if (status < 0)
+        return status;
+    status = save_held(db, buf, updates, n, err);
+    replica_release_all(db, buf->replicas, n);
+    return status;
+}
+
+void save_buffers_deinit(struct save_buffers *b)
+{
+    if (b->batch)
+        rocksdb_writebatch_destroy(b->batch);
+    free(b->replicas);
+    free(b->clips);
+    free(b->parts);
+    free(b->part_sizes);
+}

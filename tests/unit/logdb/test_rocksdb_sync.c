@@ -1,0 +1,136 @@
+/* Which calls reach the disk before they return, and what a failed sync does. fdatasync and fsync of the process are
+ * replaced here: RocksDB calls these. */
+#include "tests/conformance/logdb/fixture.h"
+
+#include <errno.h>
+#include <sys/syscall.h>
+#include <unistd.h>
+
+static int n_syncs;   /* atomic */
+static int fail_next; /* atomic: so many syncs fail */
+
+NH_API int fdatasync(int fd);
+NH_API int fsync(int fd);
+
+static int sync_fd(long number, int fd)
+{
+    __atomic_fetch_add(&n_syncs, 1, __ATOMIC_ACQ_REL);
+    if (__atomic_load_n(&fail_next, __ATOMIC_ACQUIRE) > 0) {
+        __atomic_fetch_sub(&fail_next, 1, __ATOMIC_ACQ_REL);
+        errno = EIO;
+        return -1;
+    }
+    return (int)syscall(number, fd);
+}
+
+int fdatasync(int fd)
+{
+    return sync_fd(SYS_fdatasync, fd);
+}
+
+int fsync(int fd)
+{
+    return sync_fd(SYS_fsync, fd);
+}
+
+static void init(void)
+{
+    setenv("NH_LOGDB_PLUGIN", "rocksdb", 1);
+    fixture_init();
+    must_save_entries(SHARD, REPLICA, 1, 20, 1);
+    n_syncs = 0;
+}
+
+static void deinit(void)
+{
+    fail_next = 0;
+    fixture_deinit();
+}
+
+TestSuite(sync, .init = init, .fini = deinit);
+
+static int take_syncs(void)
+{
+    return __atomic_exchange_n(&n_syncs, 0, __ATOMIC_ACQ_REL);
+}
+
+Test(sync, a_save_syncs_once_if_any_update_asks_for_it)
+{
+    struct nh_update u[3] = {make_update(1, 1, 1, 3, 1), make_update(2, 1, 1, 3, 1), make_state(3, 1, 1, 0, 1)};
+
+    for (size_t i = 0; i < 3; i++)
+        u[i].must_sync = false;
+    must_save(u, 3);
+    cr_assert_eq(take_syncs(), 0);
+    u[1].must_sync = true;
+    must_save(u, 3);
+    cr_assert_eq(take_syncs(), 1);
+    for (size_t i = 0; i < 3; i++)
+        update_deinit(&u[i]);
+}
+
+Test(sync, records_and_removals_are_synced)
+{
+    const struct nh_bootstrap b = {.join = true};
+    struct nh_snapshot s = make_snapshot(SHARD, 10, 1);
+
+    expect_ok(f.ops->save_bootstrap(f.db, SHARD, REPLICA, &b, &f.err));
+    cr_assert_eq(take_syncs(), 1);
+    must_save_snapshot(REPLICA, &s);
+    cr_assert_eq(take_syncs(), 1);
+    expect_ok(f.ops->remove_entries_to(f.db, SHARD, REPLICA, 5, &f.err));
+    cr_assert_eq(take_syncs(), 1);
+    expect_ok(f.ops->remove_replica_data(f.db, SHARD, REPLICA, &f.err));
+    cr_assert_eq(take_syncs(), 1);
+    expect_ok(f.ops->import_snapshot(f.db, &s, REPLICA, &f.err));
+    cr_assert_eq(take_syncs(), 1);
+}
+
+Test(sync, closing_syncs_what_was_saved_without)
+{
+    struct nh_update u = make_update(1, 1, 1, 3, 1);
+
+    u.must_sync = false;
+    must_save(&u, 1);
+    update_deinit(&u);
+    fixture_close();
+    cr_assert_geq(take_syncs(), 1);
+}
+
+/* The kernel reports a failed write-back once and then marks the page clean: a retry would "succeed" without the data. */
+Test(sync, a_failed_sync_is_never_retried)
+{
+    struct nh_update u = make_update(SHARD, REPLICA, 21, 3, 1);
+    struct nh_raft_state s;
+
+    __atomic_store_n(&fail_next, 1, __ATOMIC_RELEASE);
+    cr_assert_eq(save(&u, 1, 1), NH_EIO, "%s", f.err.text);
+    cr_assert_eq(save(&u, 1, 1), NH_EFENCED, "%s", f.err.text);
+    cr_assert_eq(save(&u, 1, 2), NH_EFENCED, "%s", f.err.text);
+    cr_assert_eq(f.ops->remove_entries_to(f.db, SHARD, REPLICA, 5, &f.err), NH_EFENCED);
+    cr_assert_eq(take_syncs(), 1, "nothing was synced after the failure");
+    update_deinit(&u);
+    fixture_close();
+    cr_assert_eq(take_syncs(), 0, "nor at close");
+    fixture_open();
+    expect_ok(f.ops->read_raft_state(f.db, SHARD, REPLICA, &s, &f.err));
+    cr_assert(s.last_index == 20 || s.last_index == 23, "all of the failed save or nothing, not up to %lu", s.last_index);
+}
+
+Test(sync, an_open_that_cannot_sync_fails)
+{
+    fixture_deinit();
+    fixture_init_closed();
+    __atomic_store_n(&fail_next, 1, __ATOMIC_RELEASE);
+    {
+        const struct nh_logdb_config config = {.struct_size = sizeof config,
+                                               .dir = f.dir,
+                                               .n_workers = 1,
+                                               .services = nh_plugin_services()};
+        struct nh_logdb *db;
+
+        cr_assert_eq(f.ops->open(&config, &db, &f.err), NH_EIO, "%s", f.err.text);
+        expect_ok(f.ops->open(&config, &db, &f.err));
+        f.ops->close(db);
+    }
+}
