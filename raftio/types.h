@@ -118,15 +118,16 @@ enum nh_message_type {
     NH_MSG_BATCHED_READ_INDEX = 11,  /* L */
     NH_MSG_REPLICATE = 12,           /* log_index, log_term = entry before `entries`; commit */
     NH_MSG_REPLICATE_RESP = 13,      /* log_index = acknowledged, or (reject) the refused anchor; then hint, log_term = hint of the
-                                        follower: last index whose term <= the anchor's, and its term */
+                                        follower: last index whose term <= the anchor's, and its term;
+                                        commit = the follower's */
     NH_MSG_REQUEST_VOTE = 14,        /* log_index, log_term = candidate's last entry; hint = 1 for a transfer */
     NH_MSG_REQUEST_VOTE_RESP = 15,
     NH_MSG_INSTALL_SNAPSHOT = 16,
-    NH_MSG_HEARTBEAT = 17,           /* commit = min(match, commit); hint, hint_high = newest pending read context */
-    NH_MSG_HEARTBEAT_RESP = 18,      /* hint, hint_high = the context, echoed */
+    NH_MSG_HEARTBEAT = 17,           /* commit = min(match, commit); hint = number of the newest round of reads, 0: none */
+    NH_MSG_HEARTBEAT_RESP = 18,      /* hint, hint_high echoed; commit = the follower's */
     NH_MSG_READ_INDEX = 19,          /* hint, hint_high = context */
     NH_MSG_READ_INDEX_RESP = 20,     /* log_index = read index; its own context echoed; reject: dropped */
-    NH_MSG_QUIESCE = 21,             /* leader -> all: log_index = last, commit: stop your timers if you are there too */
+    NH_MSG_QUIESCE = 21,             /* leader -> all: log_index, log_term = last, commit: stop your timers if you are there too */
     NH_MSG_SNAPSHOT_RECEIVED = 22,
     NH_MSG_LEADER_TRANSFER = 23,
     NH_MSG_TIMEOUT_NOW = 24,

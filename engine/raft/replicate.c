@@ -19,7 +19,7 @@ static bool contradicts_committed(const struct raft_log *log, const struct nh_me
     if (m->n_runs == 0)
         return false;
     conflict = raft_log_conflict(log, m->runs, m->n_runs);
-    return conflict >= log->first && conflict <= log->commit;
+    return conflict >= log->first && conflict <= log->commit && conflict <= nh_run_last(&m->runs[m->n_runs - 1]);
 }
 
 static bool anchor_matches(const struct raft_log *log, const struct nh_message *m)

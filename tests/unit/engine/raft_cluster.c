@@ -239,8 +239,10 @@ static void queue_save(struct cluster *c, struct cluster_node *node, struct raft
 static void note_dropped(struct cluster *c, struct cluster_node *node, const struct raft_dropped *d)
 {
     *PUSH(&node->dropped) = *d;
-    for (uint64_t k = 0; !d->is_read && k < d->n_keys; k++)
+    for (uint64_t k = 0; !d->is_read && k < d->n_keys; k++) {
         *PUSH(&c->history.dropped_keys) = d->first_key + k;
+        cluster_check_dropped(c, d->first_key + k, 0);
+    }
 }
 
 /* Linearizability of a read: its index is not below what was committed anywhere when it was asked for. */

@@ -51,6 +51,8 @@ static inline bool same_entry(const struct stored_entry *a, const struct stored_
 
 /* A sealed block of one small entry. */
 struct nh_block *make_block(uint64_t first_index, uint64_t term, uint8_t type, uint64_t key);
+/* Index 0: against all that is committed. */
+void cluster_check_dropped(const struct cluster *c, uint64_t key, uint64_t index);
 void drop_messages(struct nh_message *items, size_t n);
 
 #endif

@@ -1,0 +1,607 @@
+/* Elections. "Statement n" counts as in the project's list of what a Raft core must do; the words here say it too. */
+#include "tests/unit/engine/raft_cluster.h"
+
+#include <criterion/criterion.h>
+
+static struct cluster c;
+
+static void with_ghosts(bool pre_vote, bool check_quorum)
+{
+    struct raft_options o = cluster_options();
+
+    o.pre_vote = pre_vote;
+    o.check_quorum = check_quorum;
+    cluster_init_ghosts(&c, 1, 3, &o);
+}
+
+static struct nh_message vote_request(uint64_t from, uint64_t term, uint64_t log_term, uint64_t log_index)
+{
+    struct nh_message m = cluster_message(NH_MSG_REQUEST_VOTE, from, 1, term);
+
+    m.log_term = log_term;
+    m.log_index = log_index;
+    return m;
+}
+
+static struct nh_message pre_vote_request(uint64_t from, uint64_t term, uint64_t log_term, uint64_t log_index)
+{
+    struct nh_message m = vote_request(from, term, log_term, log_index);
+
+    m.type = NH_MSG_REQUEST_PRE_VOTE;
+    return m;
+}
+
+/* Replica 1 becomes the leader of term 2 by the votes of ghost 2. */
+static void lead_over_ghosts(void)
+{
+    struct nh_message m;
+
+    cluster_campaign(&c, 1);
+    if (c.nodes[1].options.pre_vote) {
+        m = cluster_message(NH_MSG_REQUEST_PRE_VOTE_RESP, 2, 1, 2);
+        cluster_inject(&c, m);
+        cluster_settle(&c);
+    }
+    m = cluster_message(NH_MSG_REQUEST_VOTE_RESP, 2, 1, 2);
+    cluster_inject(&c, m);
+    cluster_settle(&c);
+    cr_assert_eq(cluster_status(&c, 1).role, RAFT_LEADER);
+}
+
+Test(raft_election, a_group_elects_one_leader_that_all_follow)
+{
+    cluster_init(&c, 3, NULL);
+    cluster_tick(&c, 40);
+    cr_assert_neq(cluster_leader(&c), 0);
+    for (uint64_t id = 1; id <= 3; id++) {
+        cr_assert_eq(cluster_status(&c, id).leader_id, cluster_leader(&c));
+        cr_assert_eq(cluster_status(&c, id).term, cluster_status(&c, cluster_leader(&c)).term);
+    }
+    cr_assert(cluster_agrees(&c));
+    cluster_deinit(&c);
+}
+
+/* Statement 1: given a vote for 2 in a term, then 3 is refused, and 2 is granted again. */
+Test(raft_election, a_vote_is_given_once_and_repeated_to_the_same)
+{
+    with_ghosts(false, false);
+    cluster_inject(&c, vote_request(2, 5, 1, 1));
+    cluster_settle(&c);
+    cr_assert(!cluster_sent(&c, NH_MSG_REQUEST_VOTE_RESP, 2)->reject);
+    cluster_inject(&c, vote_request(3, 5, 1, 1));
+    cluster_settle(&c);
+    cr_assert(cluster_sent(&c, NH_MSG_REQUEST_VOTE_RESP, 3)->reject);
+    cluster_forget_sent(&c);
+    cluster_inject(&c, vote_request(2, 5, 1, 1));
+    cluster_settle(&c);
+    cr_assert(!cluster_sent(&c, NH_MSG_REQUEST_VOTE_RESP, 2)->reject);
+    cluster_deinit(&c);
+}
+
+/* Statement 2: given a granted vote, when the replica crashes after sending it, then it refuses others after the restart. */
+Test(raft_election, a_vote_survives_a_crash)
+{
+    with_ghosts(false, false);
+    cluster_inject(&c, vote_request(2, 5, 1, 1));
+    cluster_settle(&c);
+    cluster_crash(&c, 1);
+    cluster_restart(&c, 1);
+    cr_assert_eq(cluster_status(&c, 1).term, 5);
+    cr_assert_eq(cluster_status(&c, 1).vote, 2);
+    cluster_inject(&c, vote_request(3, 5, 1, 1));
+    cluster_settle(&c);
+    cr_assert(cluster_sent(&c, NH_MSG_REQUEST_VOTE_RESP, 3)->reject);
+    cluster_deinit(&c);
+}
+
+/* Statement 3: given a save in flight, then the granted vote does not leave before it is durable. */
+Test(raft_election, a_granted_vote_waits_for_its_save)
+{
+    with_ghosts(false, false);
+    c.nodes[1].hold_saves = true;
+    cluster_inject(&c, vote_request(2, 5, 1, 1));
+    cluster_settle(&c);
+    cr_assert_null(cluster_sent(&c, NH_MSG_REQUEST_VOTE_RESP, 2));
+    cluster_save(&c, 1);
+    cluster_settle(&c);
+    cr_assert_not_null(cluster_sent(&c, NH_MSG_REQUEST_VOTE_RESP, 2));
+    cluster_deinit(&c);
+}
+
+/* Statement 3: a candidate's own vote counts only when it is durable, and its requests wait as long. */
+Test(raft_election, a_candidates_own_vote_counts_when_it_is_saved)
+{
+    with_ghosts(false, false);
+    c.nodes[1].hold_saves = true;
+    cluster_campaign(&c, 1);
+    cr_assert_eq(cluster_status(&c, 1).role, RAFT_CANDIDATE);
+    cr_assert_null(cluster_sent(&c, NH_MSG_REQUEST_VOTE, 2));
+    /* Both others vote for it although they were not asked yet: not even then does it lead with an unsaved term. */
+    cluster_inject(&c, cluster_message(NH_MSG_REQUEST_VOTE_RESP, 2, 1, 2));
+    cluster_inject(&c, cluster_message(NH_MSG_REQUEST_VOTE_RESP, 3, 1, 2));
+    cr_assert_eq(cluster_status(&c, 1).role, RAFT_CANDIDATE);
+    cluster_save(&c, 1);
+    cr_assert_eq(cluster_status(&c, 1).role, RAFT_LEADER);
+    cluster_deinit(&c);
+}
+
+Test(raft_election, a_single_voter_leads_after_its_vote_is_saved)
+{
+    cluster_init(&c, 1, NULL);
+    c.nodes[1].hold_saves = true;
+    cluster_campaign(&c, 1);
+    cr_assert_eq(cluster_status(&c, 1).role, RAFT_CANDIDATE);
+    c.nodes[1].hold_saves = false;
+    cluster_settle(&c);
+    cr_assert_eq(cluster_status(&c, 1).role, RAFT_LEADER);
+    cr_assert_eq(cluster_status(&c, 1).applied_index, 2);
+    cluster_deinit(&c);
+}
+
+/* Statement 4: a candidate with a lower last term, or the same and a lower index, is refused whatever its length. */
+Test(raft_election, a_vote_needs_a_log_that_is_as_complete)
+{
+    static const struct {
+        uint64_t log_term, log_index;
+        bool granted;
+    } cases[] = {{2, 9, false}, {3, 2, false}, {3, 3, true}, {3, 4, true}, {4, 1, true}};
+    static const uint64_t terms[] = {1, 2, 3};
+
+    for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
+        with_ghosts(false, false);
+        cluster_crash(&c, 1);
+        cluster_boot_with(&c, 1, terms, 3, (struct nh_state){.term = 3, .commit = 1}, 1);
+        cluster_inject(&c, vote_request(2, 4, cases[i].log_term, cases[i].log_index));
+        cluster_settle(&c);
+        cr_assert_eq(!cluster_sent(&c, NH_MSG_REQUEST_VOTE_RESP, 2)->reject, cases[i].granted, "case %zu", i);
+        cluster_deinit(&c);
+    }
+}
+
+/* Statement 5: the known leader of a term bars a vote in that term even if none was cast. */
+Test(raft_election, a_known_leader_bars_votes_in_its_term)
+{
+    with_ghosts(false, false);
+    cluster_inject(&c, cluster_message(NH_MSG_HEARTBEAT, 2, 1, 5));
+    cr_assert_eq(cluster_status(&c, 1).vote, 0);
+    cr_assert_eq(cluster_status(&c, 1).leader_id, 2);
+    cluster_inject(&c, vote_request(3, 5, 1, 1));
+    cluster_settle(&c);
+    cr_assert(cluster_sent(&c, NH_MSG_REQUEST_VOTE_RESP, 3)->reject);
+    cluster_deinit(&c);
+}
+
+/* Statement 6: given a candidate, when a leader of its term appends, then it follows and keeps its vote. */
+Test(raft_election, a_candidate_follows_the_leader_of_its_term)
+{
+    struct nh_message m;
+
+    with_ghosts(false, false);
+    cluster_campaign(&c, 1);
+    m = cluster_message(NH_MSG_REPLICATE, 3, 1, 2);
+    m.log_index = m.log_term = 1;
+    cluster_inject(&c, m);
+    cr_assert_eq(cluster_status(&c, 1).role, RAFT_FOLLOWER);
+    cr_assert_eq(cluster_status(&c, 1).leader_id, 3);
+    cr_assert_eq(cluster_status(&c, 1).vote, 1);
+    cluster_deinit(&c);
+}
+
+/* Statement 7, decided: a refused request moves the term but not the timer; a granted one starts the timer anew. */
+Test(raft_election, a_refused_candidate_does_not_delay_our_own_candidacy)
+{
+    uint64_t deadline;
+
+    with_ghosts(false, false);
+    deadline = raft_next_deadline(c.nodes[1].core);
+    c.now = deadline - 1;
+    cluster_inject(&c, vote_request(2, 5, 0, 0));
+    cr_assert_eq(cluster_status(&c, 1).term, 5);
+    cr_assert_eq(raft_next_deadline(c.nodes[1].core), deadline);
+    cluster_inject(&c, vote_request(3, 6, 1, 1));
+    cr_assert_geq(raft_next_deadline(c.nodes[1].core), c.now + 10);
+    cluster_deinit(&c);
+}
+
+/* Statements 8, 9: a non-voting member votes, but never stands, and its grants do not count. */
+Test(raft_election, a_non_voting_member_votes_but_never_stands)
+{
+    with_ghosts(false, false);
+    cluster_crash(&c, 1);
+    c.nodes[1].members.n = 0;
+    for (uint64_t id = 2; id <= 3; id++)
+        c.nodes[1].members.items[c.nodes[1].members.n++] = id;
+    static uint64_t learner = 1;
+    c.nodes[1].learners.items = &learner;
+    c.nodes[1].learners.n = 1;
+    cluster_restart(&c, 1);
+    cr_assert_eq(raft_next_deadline(c.nodes[1].core), RAFT_NEVER);
+    cluster_campaign(&c, 1);
+    cr_assert_eq(cluster_status(&c, 1).role, RAFT_FOLLOWER);
+    cluster_inject(&c, vote_request(2, 5, 1, 1));
+    cluster_settle(&c);
+    cr_assert(!cluster_sent(&c, NH_MSG_REQUEST_VOTE_RESP, 2)->reject);
+    c.nodes[1].learners.items = NULL;
+    c.nodes[1].learners.n = 0;
+    cluster_deinit(&c);
+}
+
+Test(raft_election, grants_of_non_voting_members_do_not_count)
+{
+    static uint64_t learners[] = {4, 5};
+
+    with_ghosts(false, false);
+    cluster_crash(&c, 1);
+    c.nodes[1].learners.items = learners;
+    c.nodes[1].learners.n = 2;
+    cluster_restart(&c, 1);
+    cluster_settle(&c);
+    cluster_campaign(&c, 1);
+    cr_assert_eq(cluster_count_sent(&c, NH_MSG_REQUEST_VOTE, 4), 0, "it is not even asked");
+    cluster_inject(&c, cluster_message(NH_MSG_REQUEST_VOTE_RESP, 4, 1, 2));
+    cluster_inject(&c, cluster_message(NH_MSG_REQUEST_VOTE_RESP, 5, 1, 2));
+    cr_assert_eq(cluster_status(&c, 1).role, RAFT_CANDIDATE);
+    cluster_inject(&c, cluster_message(NH_MSG_REQUEST_VOTE_RESP, 3, 1, 2));
+    cr_assert_eq(cluster_status(&c, 1).role, RAFT_LEADER);
+    c.nodes[1].learners.items = NULL;
+    c.nodes[1].learners.n = 0;
+    cluster_deinit(&c);
+}
+
+/* Statement 10: given a committed but unapplied configuration change, then no campaign until it is applied. */
+Test(raft_election, an_unapplied_configuration_change_bars_a_campaign)
+{
+    cluster_init(&c, 3, NULL);
+    cluster_elect(&c, 1);
+    c.nodes[2].hold_applies = true;
+    cluster_propose_change(&c, 1, true, 4);
+    cluster_settle(&c);
+    cluster_tick(&c, 2);
+    cr_assert_lt(cluster_status(&c, 2).applied_index, cluster_status(&c, 2).commit_index);
+    cluster_crash(&c, 1);
+    cluster_campaign(&c, 2);
+    cr_assert_eq(cluster_status(&c, 2).role, RAFT_FOLLOWER);
+    c.nodes[2].hold_applies = false;
+    cluster_restart(&c, 1); /* four members need three */
+    cluster_tick(&c, 40);
+    cr_assert_neq(cluster_leader(&c), 0);
+    cluster_deinit(&c);
+}
+
+/* Statement 10, at restart: entries that may hold a change bar a campaign until they are applied. */
+Test(raft_election, the_boot_bound_bars_a_campaign_until_it_is_applied)
+{
+    static const uint64_t terms[] = {1, 1, 1};
+
+    with_ghosts(false, false);
+    cluster_crash(&c, 1);
+    c.nodes[1].hold_applies = true;
+    cluster_boot_with(&c, 1, terms, 3, (struct nh_state){.term = 1, .commit = 3}, 1);
+    cluster_campaign(&c, 1);
+    cr_assert_eq(cluster_status(&c, 1).role, RAFT_FOLLOWER);
+    cluster_apply(&c, 1);
+    cluster_campaign(&c, 1);
+    cr_assert_eq(cluster_status(&c, 1).role, RAFT_CANDIDATE);
+    cluster_deinit(&c);
+}
+
+/* Statement 12: a candidate that is not in the own configuration may be newer, so it is judged by its log. */
+Test(raft_election, a_candidate_that_is_not_a_member_gets_a_vote)
+{
+    with_ghosts(false, false);
+    cluster_inject(&c, vote_request(6, 5, 1, 1));
+    cluster_settle(&c);
+    cr_assert(!cluster_sent(&c, NH_MSG_REQUEST_VOTE_RESP, 6)->reject);
+    cluster_deinit(&c);
+}
+
+/* Statement 13: a pre-vote request moves neither term nor vote nor timer, and several may be granted. */
+Test(raft_election, a_pre_vote_changes_nothing_at_the_voter)
+{
+    struct raft_status before, after;
+    uint64_t deadline;
+
+    with_ghosts(true, true);
+    before = cluster_status(&c, 1);
+    deadline = raft_next_deadline(c.nodes[1].core);
+    cluster_inject(&c, pre_vote_request(2, 7, 1, 1));
+    cluster_inject(&c, pre_vote_request(3, 7, 1, 1));
+    cluster_settle(&c);
+    after = cluster_status(&c, 1);
+    cr_assert_eq(after.term, before.term);
+    cr_assert_eq(after.vote, before.vote);
+    cr_assert_eq(raft_next_deadline(c.nodes[1].core), deadline);
+    for (uint64_t id = 2; id <= 3; id++) {
+        cr_assert(!cluster_sent(&c, NH_MSG_REQUEST_PRE_VOTE_RESP, id)->reject);
+        /* Statement 14: the grant carries the term that was asked for. */
+        cr_assert_eq(cluster_sent(&c, NH_MSG_REQUEST_PRE_VOTE_RESP, id)->term, 7);
+    }
+    cr_assert_eq(c.nodes[1].n_saves, 0);
+    cluster_deinit(&c);
+}
+
+/* Statement 15: a pre-vote request of an older term is refused with the newer term, not ignored. */
+Test(raft_election, an_old_pre_vote_is_answered_with_the_newer_term)
+{
+    with_ghosts(true, true);
+    cluster_inject(&c, vote_request(3, 9, 0, 0)); /* refused, but the term is 9 now */
+    cluster_inject(&c, pre_vote_request(2, 4, 8, 8));
+    cluster_settle(&c);
+    cr_assert(cluster_sent(&c, NH_MSG_REQUEST_PRE_VOTE_RESP, 2)->reject);
+    cr_assert_eq(cluster_sent(&c, NH_MSG_REQUEST_PRE_VOTE_RESP, 2)->term, 9);
+    cluster_deinit(&c);
+}
+
+Test(raft_election, a_pre_candidate_learns_a_newer_term_from_a_refusal)
+{
+    struct nh_message m;
+
+    with_ghosts(true, true);
+    cluster_campaign(&c, 1);
+    m = cluster_message(NH_MSG_REQUEST_PRE_VOTE_RESP, 2, 1, 9);
+    m.reject = true;
+    cluster_inject(&c, m);
+    cr_assert_eq(cluster_status(&c, 1).role, RAFT_FOLLOWER);
+    cr_assert_eq(cluster_status(&c, 1).term, 9);
+    cluster_deinit(&c);
+}
+
+/* Statement 16: given a candidate in the real election, then late pre-votes do not count as votes. */
+Test(raft_election, late_pre_votes_are_no_votes)
+{
+    with_ghosts(true, true);
+    cluster_campaign(&c, 1);
+    cluster_inject(&c, cluster_message(NH_MSG_REQUEST_PRE_VOTE_RESP, 2, 1, 2));
+    cluster_settle(&c);
+    cr_assert_eq(cluster_status(&c, 1).role, RAFT_CANDIDATE);
+    cluster_inject(&c, cluster_message(NH_MSG_REQUEST_PRE_VOTE_RESP, 2, 1, 2));
+    cluster_inject(&c, cluster_message(NH_MSG_REQUEST_PRE_VOTE_RESP, 3, 1, 3));
+    cr_assert_eq(cluster_status(&c, 1).role, RAFT_CANDIDATE);
+    cluster_deinit(&c);
+}
+
+Test(raft_election, pre_votes_of_another_round_do_not_count)
+{
+    with_ghosts(true, true);
+    cluster_campaign(&c, 1);
+    cluster_inject(&c, cluster_message(NH_MSG_REQUEST_PRE_VOTE_RESP, 2, 1, 5));
+    cr_assert_eq(cluster_status(&c, 1).role, RAFT_PRE_CANDIDATE);
+    cluster_deinit(&c);
+}
+
+/* Statement 17: a pre-candidate forgets its leader, so two of them elect one although each heard from it lately. */
+Test(raft_election, two_survivors_elect_at_once)
+{
+    cluster_init(&c, 3, NULL);
+    cluster_elect(&c, 1);
+    cluster_tick(&c, 1);
+    cluster_crash(&c, 1);
+    cluster_campaign(&c, 3); /* 2 is sticky still */
+    cr_assert_eq(cluster_status(&c, 3).role, RAFT_PRE_CANDIDATE);
+    cluster_campaign(&c, 2);
+    cr_assert_eq(cluster_status(&c, 2).role, RAFT_LEADER);
+    cluster_deinit(&c);
+}
+
+/* Statement 18: a request that is marked as a transfer passes where stickiness would stop it. */
+Test(raft_election, a_marked_request_passes_stickiness)
+{
+    struct nh_message m;
+
+    with_ghosts(true, true);
+    cluster_inject(&c, cluster_message(NH_MSG_HEARTBEAT, 2, 1, 5));
+    m = vote_request(3, 6, 1, 1);
+    m.hint = 1;
+    cluster_inject(&c, m);
+    cluster_settle(&c);
+    cr_assert(!cluster_sent(&c, NH_MSG_REQUEST_VOTE_RESP, 3)->reject);
+    cluster_deinit(&c);
+}
+
+/* Statement 19: "I have a leader" is no ground to refuse that very leader; and a granted pre-vote is no sign of a leader. */
+Test(raft_election, the_known_leader_itself_may_ask)
+{
+    with_ghosts(true, true);
+    cluster_inject(&c, cluster_message(NH_MSG_HEARTBEAT, 2, 1, 5));
+    cluster_inject(&c, pre_vote_request(2, 6, 1, 1));
+    cluster_settle(&c);
+    cr_assert(!cluster_sent(&c, NH_MSG_REQUEST_PRE_VOTE_RESP, 2)->reject);
+    c.now += 9;
+    cluster_inject(&c, pre_vote_request(2, 6, 1, 1));
+    c.now += 1; /* E after the heartbeat */
+    cluster_forget_sent(&c);
+    cluster_inject(&c, pre_vote_request(3, 6, 1, 1));
+    cluster_settle(&c);
+    cr_assert_not_null(cluster_sent(&c, NH_MSG_REQUEST_PRE_VOTE_RESP, 3));
+    cluster_deinit(&c);
+}
+
+/* Statement 20: within E of hearing a leader, requests of a higher term are ignored with their term; after E they count. */
+Test(raft_election, who_heard_a_leader_lately_ignores_candidates)
+{
+    with_ghosts(true, true);
+    cluster_inject(&c, cluster_message(NH_MSG_HEARTBEAT, 2, 1, 5));
+    cluster_settle(&c);
+    cluster_forget_sent(&c);
+    c.now += 9; /* E - 1 */
+    cluster_inject(&c, vote_request(3, 6, 1, 1));
+    cluster_inject(&c, pre_vote_request(3, 6, 1, 1));
+    cluster_settle(&c);
+    cr_assert_eq(c.ghosts.n, 0);
+    cr_assert_eq(cluster_status(&c, 1).term, 5);
+    c.now += 1; /* E */
+    cluster_inject(&c, vote_request(3, 6, 1, 1));
+    cluster_settle(&c);
+    cr_assert(!cluster_sent(&c, NH_MSG_REQUEST_VOTE_RESP, 3)->reject);
+    cluster_deinit(&c);
+}
+
+Test(raft_election, a_leader_ignores_candidates_under_check_quorum)
+{
+    with_ghosts(true, true);
+    lead_over_ghosts();
+    cluster_inject(&c, vote_request(3, 9, 9, 9));
+    cr_assert_eq(cluster_status(&c, 1).role, RAFT_LEADER);
+    cr_assert_eq(cluster_status(&c, 1).term, 2);
+    cluster_deinit(&c);
+}
+
+/* Statement 21: without a majority of voters heard for E, the leader steps down in its own term and knows no leader. */
+Test(raft_election, a_leader_without_a_quorum_steps_down)
+{
+    cluster_init(&c, 3, NULL);
+    cluster_elect(&c, 1);
+    cluster_isolate(&c, 1, true);
+    cluster_tick(&c, 20); /* the window that began before the cut, and one whole window */
+    cr_assert_eq(cluster_status(&c, 1).role != RAFT_LEADER, true);
+    cr_assert_eq(cluster_status(&c, 1).term, 2);
+    cr_assert_eq(cluster_status(&c, 1).leader_id, 0);
+    cluster_deinit(&c);
+}
+
+Test(raft_election, one_answering_follower_of_two_keeps_the_leader)
+{
+    cluster_init(&c, 3, NULL);
+    cluster_elect(&c, 1);
+    cluster_isolate(&c, 3, true);
+    cluster_tick(&c, 100);
+    cr_assert_eq(cluster_status(&c, 1).role, RAFT_LEADER);
+    cr_assert_eq(cluster_status(&c, 1).term, 2);
+    cluster_deinit(&c);
+}
+
+Test(raft_election, a_jump_of_time_is_one_window)
+{
+    cluster_init(&c, 3, NULL);
+    cluster_elect(&c, 1);
+    c.now += 1000; /* the leader's host slept; its peers had answered since the last check */
+    cluster_tick_node(&c, 1);
+    cr_assert_eq(cluster_status(&c, 1).role, RAFT_LEADER);
+    cr_assert_leq(raft_next_deadline(c.nodes[1].core), c.now + 1);
+    cluster_deinit(&c);
+}
+
+/* Statement 22: a stale leader is told the newer term, so that it gives way. */
+Test(raft_election, a_stale_leader_is_told_the_newer_term)
+{
+    with_ghosts(true, true);
+    cluster_inject(&c, vote_request(3, 9, 0, 0));
+    cluster_inject(&c, cluster_message(NH_MSG_HEARTBEAT, 2, 1, 5));
+    cluster_settle(&c);
+    cr_assert_eq(cluster_sent(&c, NH_MSG_NOOP, 2)->term, 9);
+    cluster_deinit(&c);
+
+    with_ghosts(true, true);
+    lead_over_ghosts();
+    cluster_inject(&c, cluster_message(NH_MSG_NOOP, 3, 1, 9));
+    cr_assert_eq(cluster_status(&c, 1).role, RAFT_FOLLOWER);
+    cr_assert_eq(cluster_status(&c, 1).term, 9);
+    cluster_deinit(&c);
+}
+
+Test(raft_election, an_isolated_replica_does_not_disturb_when_it_returns)
+{
+    uint64_t term;
+
+    cluster_init(&c, 3, NULL);
+    cluster_elect(&c, 1);
+    term = cluster_status(&c, 1).term;
+    cluster_isolate(&c, 3, true);
+    cluster_tick(&c, 200);
+    cr_assert_eq(cluster_status(&c, 3).term, term, "pre-votes do not move the term");
+    cluster_isolate(&c, 3, false);
+    cluster_tick(&c, 20);
+    cr_assert_eq(cluster_leader(&c), 1);
+    cr_assert_eq(cluster_status(&c, 1).term, term);
+    cr_assert_eq(cluster_status(&c, 3).leader_id, 1);
+    cluster_deinit(&c);
+}
+
+Test(raft_election, without_pre_vote_and_stickiness_a_returning_replica_forces_an_election)
+{
+    struct raft_options o = cluster_options();
+
+    o.pre_vote = o.check_quorum = false;
+    cluster_init(&c, 3, &o);
+    cluster_elect(&c, 1);
+    cluster_isolate(&c, 3, true);
+    cluster_tick(&c, 200);
+    cr_assert_gt(cluster_status(&c, 3).term, 2);
+    cluster_isolate(&c, 3, false);
+    cluster_tick(&c, 100);
+    cr_assert_gt(cluster_status(&c, cluster_leader(&c)).term, 2);
+    cr_assert(cluster_agrees(&c));
+    cluster_deinit(&c);
+}
+
+Test(raft_election, a_quorum_of_refusals_ends_a_candidacy)
+{
+    struct nh_message m;
+
+    with_ghosts(false, false);
+    cluster_campaign(&c, 1);
+    for (uint64_t id = 2; id <= 3; id++) {
+        m = cluster_message(NH_MSG_REQUEST_VOTE_RESP, id, 1, 2);
+        m.reject = true;
+        cr_assert_eq(cluster_status(&c, 1).role, RAFT_CANDIDATE);
+        cluster_inject(&c, m);
+    }
+    cr_assert_eq(cluster_status(&c, 1).role, RAFT_FOLLOWER);
+    cr_assert_eq(cluster_status(&c, 1).term, 2);
+    cluster_deinit(&c);
+}
+
+Test(raft_election, a_doubled_vote_counts_once)
+{
+    cluster_init_ghosts(&c, 1, 5, NULL);
+    cluster_campaign(&c, 1);
+    for (uint64_t id = 2; id <= 3; id++)
+        cluster_inject(&c, cluster_message(NH_MSG_REQUEST_PRE_VOTE_RESP, id, 1, 2));
+    cluster_settle(&c);
+    for (int i = 0; i < 3; i++)
+        cluster_inject(&c, cluster_message(NH_MSG_REQUEST_VOTE_RESP, 2, 1, 2));
+    cr_assert_eq(cluster_status(&c, 1).role, RAFT_CANDIDATE);
+    cluster_inject(&c, cluster_message(NH_MSG_REQUEST_VOTE_RESP, 3, 1, 2));
+    cr_assert_eq(cluster_status(&c, 1).role, RAFT_LEADER);
+    cluster_deinit(&c);
+}
+
+Test(raft_election, timeouts_are_spread_over_e_to_2e)
+{
+    bool low = false, high = false;
+
+    for (int i = 0; i < 200; i++) {
+        uint64_t deadline;
+
+        if (i == 0)
+            cluster_init(&c, 3, NULL);
+        cluster_crash(&c, 1);
+        cluster_restart(&c, 1);
+        deadline = raft_next_deadline(c.nodes[1].core) - c.now;
+        cr_assert(deadline >= 10 && deadline < 20);
+        low |= deadline == 10;
+        high |= deadline == 19;
+    }
+    cr_assert(low && high);
+    cluster_deinit(&c);
+}
+
+Test(raft_election, a_joining_replica_waits_for_a_leader)
+{
+    struct nh_message m;
+
+    cluster_init_ghosts(&c, 0, 0, NULL);
+    cluster_boot_with(&c, 1, NULL, 0, (struct nh_state){0}, 0);
+    cr_assert_eq(raft_next_deadline(c.nodes[1].core), RAFT_NEVER);
+    cluster_campaign(&c, 1);
+    cr_assert_eq(cluster_status(&c, 1).role, RAFT_FOLLOWER);
+    m = cluster_message(NH_MSG_REPLICATE, 2, 1, 3);
+    cluster_add_entries(&m, (uint64_t[]){1, 3}, 2);
+    m.commit = 2;
+    cluster_inject(&c, m);
+    cluster_settle(&c);
+    cr_assert_eq(cluster_status(&c, 1).leader_id, 2);
+    cr_assert_eq(cluster_sent(&c, NH_MSG_REPLICATE_RESP, 2)->log_index, 2);
+    cr_assert_eq(cluster_status(&c, 1).applied_index, 2);
+    cluster_deinit(&c);
+}
