@@ -121,7 +121,7 @@ enum nh_message_type {
                                         follower: last index whose term <= the anchor's, and its term;
                                         commit = the follower's */
     NH_MSG_REQUEST_VOTE = 14,        /* log_index, log_term = candidate's last entry; hint = 1 for a transfer */
-    NH_MSG_REQUEST_VOTE_RESP = 15,
+    NH_MSG_REQUEST_VOTE_RESP = 15,   /* reject: commit, log_term = what the voter knows to be committed */
     NH_MSG_INSTALL_SNAPSHOT = 16,
     NH_MSG_HEARTBEAT = 17,           /* commit = min(match, commit); hint = number of the newest round of reads, 0: none */
     NH_MSG_HEARTBEAT_RESP = 18,      /* hint, hint_high echoed; commit = the follower's */
@@ -133,7 +133,7 @@ enum nh_message_type {
     NH_MSG_TIMEOUT_NOW = 24,
     NH_MSG_RATE_LIMIT = 25,
     NH_MSG_REQUEST_PRE_VOTE = 26,
-    NH_MSG_REQUEST_PRE_VOTE_RESP = 27,
+    NH_MSG_REQUEST_PRE_VOTE_RESP = 27, /* as above; term = the one asked for, or (reject) the own */
     NH_MSG_LOG_QUERY = 28,           /* L */
     NH_MSG_PROPOSE_RESP = 29,        /* leader -> forwarder: reject = the batch of keys [hint, hint + hint_high) was dropped */
 };

@@ -4,6 +4,10 @@
  * holds the new term and the own vote; a granted vote after the save that holds it (statement 3). The own vote counts
  * when that save is durable. Elections may use the log in memory: all that leaves has waited for it to be saved
  * (statement 11).
+ *
+ * A refusal says what the voter knows to be committed, by index and term. A candidate that holds that very entry commits it
+ * too. It may be the only way: when a leader was removed and went before the survivor heard that its removal is committed,
+ * the survivor needs a vote that the longer log of the removed one forbids, until it learns this (statement 55).
  */
 #include "engine/raft/raft_internal.h"
 
@@ -103,13 +107,28 @@ bool raft_is_sticky(const struct raft *r, uint64_t candidate)
     return raft_is_leader(r) || r->now - r->heard_at < r->options.election_ticks;
 }
 
+void raft_refuse_vote(struct raft *r, enum nh_message_type type, uint64_t to)
+{
+    struct nh_message *m = raft_send_reply(r, type, to);
+
+    m->reject = true;
+    m->commit = r->log.commit;
+    m->log_term = raft_log_term(&r->log, r->log.commit);
+}
+
+static void learn_commit(struct raft *r, const struct nh_message *m)
+{
+    if (m->reject && !raft_is_leader(r) && m->log_term > 0 && raft_log_term(&r->log, m->commit) == m->log_term)
+        raft_commit_to(r, m->commit);
+}
+
 /* The message is of the own term. A known leader bars a vote in its term even if none was cast (statement 5). */
 void raft_on_request_vote(struct raft *r, const struct nh_message *m)
 {
     bool free_to_vote = r->vote == m->from || (r->vote == NH_NO_REPLICA && r->leader_id == NH_NO_LEADER);
 
     if (!free_to_vote || !raft_log_is_behind_or_equal(&r->log, m->log_term, m->log_index)) {
-        raft_send_reply(r, NH_MSG_REQUEST_VOTE_RESP, m->from)->reject = true;
+        raft_refuse_vote(r, NH_MSG_REQUEST_VOTE_RESP, m->from);
         return;
     }
     r->vote = m->from;
@@ -121,6 +140,7 @@ void raft_on_request_vote_resp(struct raft *r, const struct nh_message *m)
 {
     struct raft_member *voter = raft_member(r, m->from);
 
+    learn_commit(r, m);
     if (r->role != RAFT_CANDIDATE)
         return;
     if (voter->ballot == RAFT_BALLOT_NONE) /* a second answer changes nothing */
@@ -136,7 +156,7 @@ void raft_on_request_pre_vote(struct raft *r, const struct nh_message *m)
     if (m->term > r->term && raft_is_sticky(r, m->from))
         return;
     if (m->term <= r->term || !raft_log_is_behind_or_equal(&r->log, m->log_term, m->log_index)) {
-        raft_send_reply(r, NH_MSG_REQUEST_PRE_VOTE_RESP, m->from)->reject = true;
+        raft_refuse_vote(r, NH_MSG_REQUEST_PRE_VOTE_RESP, m->from);
         return;
     }
     raft_send_reply(r, NH_MSG_REQUEST_PRE_VOTE_RESP, m->from)->term = m->term;
@@ -146,6 +166,7 @@ void raft_on_request_pre_vote_resp(struct raft *r, const struct nh_message *m)
 {
     struct raft_member *voter = raft_member(r, m->from);
 
+    learn_commit(r, m);
     if (m->reject && m->term > r->term) {
         raft_become_follower(r, m->term, NH_NO_LEADER);
         return;

@@ -70,7 +70,7 @@ static void on_lower_term(struct raft *r, const struct nh_message *m)
         if (r->options.check_quorum || r->options.pre_vote)
             raft_send_reply(r, NH_MSG_NOOP, m->from);
     } else if (m->type == NH_MSG_REQUEST_VOTE) {
-        raft_send_reply(r, NH_MSG_REQUEST_VOTE_RESP, m->from)->reject = true;
+        raft_refuse_vote(r, NH_MSG_REQUEST_VOTE_RESP, m->from);
     }
 }
 

@@ -151,11 +151,12 @@ static void answer_dropped(struct raft *r, const struct nh_message *m)
     answer->hint_high = m->hint_high;
 }
 
+/* The batch is of `led_term`: if this replica leads, it is of the current term. */
 static void decide(struct raft *r, const struct nh_message *m, struct block_builder *records)
 {
     if (!claim(r, m))
         return;
-    if (raft_is_leader(r) && r->term == m->term && refusal(r, records) == NH_DROP_NONE) {
+    if (raft_is_leader(r) && refusal(r, records) == NH_DROP_NONE) {
         r->active_at = r->now;
         raft_append_records(r, records);
         return;

@@ -271,6 +271,7 @@ void raft_lead_free(struct raft_lead *lead); /* takes NULL */
 void raft_campaign(struct raft *r);
 bool raft_may_campaign(const struct raft *r);
 bool raft_is_sticky(const struct raft *r, uint64_t candidate);
+void raft_refuse_vote(struct raft *r, enum nh_message_type type, uint64_t to);
 void raft_on_request_vote(struct raft *r, const struct nh_message *m);
 void raft_on_request_vote_resp(struct raft *r, const struct nh_message *m);
 void raft_on_request_pre_vote(struct raft *r, const struct nh_message *m);

@@ -396,7 +396,7 @@ static void set_membership(struct cluster *c, struct cluster_node *node, uint64_
             at = i;
     if (add && at == node->members.n)
         *PUSH(&node->members) = member;
-    else if (!add && at < node->members.n)
+    else if (!add && at < node->members.n && node->members.n > 1) /* the last voter stays */
         REMOVE(&node->members, at);
     else
         ev.membership.membership = NULL;

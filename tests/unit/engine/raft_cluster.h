@@ -123,6 +123,9 @@ void cluster_check_logs_match(const struct cluster *c);
 
 /* Speaking for a ghost. */
 struct nh_message cluster_message(enum nh_message_type type, uint64_t from, uint64_t to, uint64_t term);
+/* REQUEST_VOTE or REQUEST_PRE_VOTE to replica 1, from a candidate whose log ends in (log_term, log_index). */
+struct nh_message cluster_candidacy(enum nh_message_type type, uint64_t from, uint64_t term, uint64_t log_term,
+                                    uint64_t log_index);
 /* Appends entries of the given terms to the message, after its log_index. */
 void cluster_add_entries(struct nh_message *m, const uint64_t *terms, uint32_t n);
 void cluster_add_proposals(struct nh_message *m, uint64_t first_key, uint32_t n, uint32_t payload_bytes);

@@ -180,6 +180,16 @@ struct nh_message cluster_message(enum nh_message_type type, uint64_t from, uint
     return (struct nh_message){.type = type, .shard_id = SHARD, .from = from, .to = to, .term = term};
 }
 
+struct nh_message cluster_candidacy(enum nh_message_type type, uint64_t from, uint64_t term, uint64_t log_term,
+                                    uint64_t log_index)
+{
+    struct nh_message m = cluster_message(type, from, 1, term);
+
+    m.log_term = log_term;
+    m.log_index = log_index;
+    return m;
+}
+
 void cluster_add_entries(struct nh_message *m, const uint64_t *terms, uint32_t n)
 {
     struct run_list runs = {.runs = m->runs, .n = m->n_runs, .cap = m->n_runs};

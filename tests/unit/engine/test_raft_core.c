@@ -384,6 +384,28 @@ Test(raft_core, a_removed_leader_leaves_when_the_survivors_know)
     cluster_deinit(&c);
 }
 
+/* The same, but the removed leader lost its leadership first: its refusal tells the survivor that the removal is committed. */
+Test(raft_core, a_survivor_learns_from_a_refusal_that_the_other_is_removed)
+{
+    cluster_init(&c, 2, NULL);
+    cluster_elect(&c, 1);
+    c.lose = tells_commit_4;
+    cluster_propose(&c, 1, 1, 1);
+    cluster_settle(&c);
+    c.nodes[1].hold_applies = true;
+    cluster_propose_change(&c, 1, false, 1);
+    cluster_settle(&c);
+    cluster_isolate(&c, 1, true);
+    cluster_propose(&c, 1, 5, 1); /* the longer log */
+    c.nodes[1].hold_applies = false;
+    cluster_tick(&c, 25);
+    cr_assert_eq(cluster_leader(&c), 0);
+    cluster_heal(&c);
+    cluster_tick(&c, 60);
+    cr_assert_eq(cluster_leader(&c), 2);
+    cluster_deinit(&c);
+}
+
 Test(raft_core, a_rejected_change_leaves_the_members_alone)
 {
     cluster_init(&c, 3, NULL);

@@ -14,40 +14,6 @@ static void with_ghosts(bool pre_vote, bool check_quorum)
     cluster_init_ghosts(&c, 1, 3, &o);
 }
 
-static struct nh_message vote_request(uint64_t from, uint64_t term, uint64_t log_term, uint64_t log_index)
-{
-    struct nh_message m = cluster_message(NH_MSG_REQUEST_VOTE, from, 1, term);
-
-    m.log_term = log_term;
-    m.log_index = log_index;
-    return m;
-}
-
-static struct nh_message pre_vote_request(uint64_t from, uint64_t term, uint64_t log_term, uint64_t log_index)
-{
-    struct nh_message m = vote_request(from, term, log_term, log_index);
-
-    m.type = NH_MSG_REQUEST_PRE_VOTE;
-    return m;
-}
-
-/* Replica 1 becomes the leader of term 2 by the votes of ghost 2. */
-static void lead_over_ghosts(void)
-{
-    struct nh_message m;
-
-    cluster_campaign(&c, 1);
-    if (c.nodes[1].options.pre_vote) {
-        m = cluster_message(NH_MSG_REQUEST_PRE_VOTE_RESP, 2, 1, 2);
-        cluster_inject(&c, m);
-        cluster_settle(&c);
-    }
-    m = cluster_message(NH_MSG_REQUEST_VOTE_RESP, 2, 1, 2);
-    cluster_inject(&c, m);
-    cluster_settle(&c);
-    cr_assert_eq(cluster_status(&c, 1).role, RAFT_LEADER);
-}
-
 Test(raft_election, a_group_elects_one_leader_that_all_follow)
 {
     cluster_init(&c, 3, NULL);
@@ -65,14 +31,14 @@ Test(raft_election, a_group_elects_one_leader_that_all_follow)
 Test(raft_election, a_vote_is_given_once_and_repeated_to_the_same)
 {
     with_ghosts(false, false);
-    cluster_inject(&c, vote_request(2, 5, 1, 1));
+    cluster_inject(&c, cluster_candidacy(NH_MSG_REQUEST_VOTE, 2, 5, 1, 1));
     cluster_settle(&c);
     cr_assert(!cluster_sent(&c, NH_MSG_REQUEST_VOTE_RESP, 2)->reject);
-    cluster_inject(&c, vote_request(3, 5, 1, 1));
+    cluster_inject(&c, cluster_candidacy(NH_MSG_REQUEST_VOTE, 3, 5, 1, 1));
     cluster_settle(&c);
     cr_assert(cluster_sent(&c, NH_MSG_REQUEST_VOTE_RESP, 3)->reject);
     cluster_forget_sent(&c);
-    cluster_inject(&c, vote_request(2, 5, 1, 1));
+    cluster_inject(&c, cluster_candidacy(NH_MSG_REQUEST_VOTE, 2, 5, 1, 1));
     cluster_settle(&c);
     cr_assert(!cluster_sent(&c, NH_MSG_REQUEST_VOTE_RESP, 2)->reject);
     cluster_deinit(&c);
@@ -82,13 +48,13 @@ Test(raft_election, a_vote_is_given_once_and_repeated_to_the_same)
 Test(raft_election, a_vote_survives_a_crash)
 {
     with_ghosts(false, false);
-    cluster_inject(&c, vote_request(2, 5, 1, 1));
+    cluster_inject(&c, cluster_candidacy(NH_MSG_REQUEST_VOTE, 2, 5, 1, 1));
     cluster_settle(&c);
     cluster_crash(&c, 1);
     cluster_restart(&c, 1);
     cr_assert_eq(cluster_status(&c, 1).term, 5);
     cr_assert_eq(cluster_status(&c, 1).vote, 2);
-    cluster_inject(&c, vote_request(3, 5, 1, 1));
+    cluster_inject(&c, cluster_candidacy(NH_MSG_REQUEST_VOTE, 3, 5, 1, 1));
     cluster_settle(&c);
     cr_assert(cluster_sent(&c, NH_MSG_REQUEST_VOTE_RESP, 3)->reject);
     cluster_deinit(&c);
@@ -99,7 +65,7 @@ Test(raft_election, a_granted_vote_waits_for_its_save)
 {
     with_ghosts(false, false);
     c.nodes[1].hold_saves = true;
-    cluster_inject(&c, vote_request(2, 5, 1, 1));
+    cluster_inject(&c, cluster_candidacy(NH_MSG_REQUEST_VOTE, 2, 5, 1, 1));
     cluster_settle(&c);
     cr_assert_null(cluster_sent(&c, NH_MSG_REQUEST_VOTE_RESP, 2));
     cluster_save(&c, 1);
@@ -151,7 +117,7 @@ Test(raft_election, a_vote_needs_a_log_that_is_as_complete)
         with_ghosts(false, false);
         cluster_crash(&c, 1);
         cluster_boot_with(&c, 1, terms, 3, (struct nh_state){.term = 3, .commit = 1}, 1);
-        cluster_inject(&c, vote_request(2, 4, cases[i].log_term, cases[i].log_index));
+        cluster_inject(&c, cluster_candidacy(NH_MSG_REQUEST_VOTE, 2, 4, cases[i].log_term, cases[i].log_index));
         cluster_settle(&c);
         cr_assert_eq(!cluster_sent(&c, NH_MSG_REQUEST_VOTE_RESP, 2)->reject, cases[i].granted, "case %zu", i);
         cluster_deinit(&c);
@@ -165,7 +131,7 @@ Test(raft_election, a_known_leader_bars_votes_in_its_term)
     cluster_inject(&c, cluster_message(NH_MSG_HEARTBEAT, 2, 1, 5));
     cr_assert_eq(cluster_status(&c, 1).vote, 0);
     cr_assert_eq(cluster_status(&c, 1).leader_id, 2);
-    cluster_inject(&c, vote_request(3, 5, 1, 1));
+    cluster_inject(&c, cluster_candidacy(NH_MSG_REQUEST_VOTE, 3, 5, 1, 1));
     cluster_settle(&c);
     cr_assert(cluster_sent(&c, NH_MSG_REQUEST_VOTE_RESP, 3)->reject);
     cluster_deinit(&c);
@@ -195,10 +161,10 @@ Test(raft_election, a_refused_candidate_does_not_delay_our_own_candidacy)
     with_ghosts(false, false);
     deadline = raft_next_deadline(c.nodes[1].core);
     c.now = deadline - 1;
-    cluster_inject(&c, vote_request(2, 5, 0, 0));
+    cluster_inject(&c, cluster_candidacy(NH_MSG_REQUEST_VOTE, 2, 5, 0, 0));
     cr_assert_eq(cluster_status(&c, 1).term, 5);
     cr_assert_eq(raft_next_deadline(c.nodes[1].core), deadline);
-    cluster_inject(&c, vote_request(3, 6, 1, 1));
+    cluster_inject(&c, cluster_candidacy(NH_MSG_REQUEST_VOTE, 3, 6, 1, 1));
     cr_assert_geq(raft_next_deadline(c.nodes[1].core), c.now + 10);
     cluster_deinit(&c);
 }
@@ -218,7 +184,7 @@ Test(raft_election, a_non_voting_member_votes_but_never_stands)
     cr_assert_eq(raft_next_deadline(c.nodes[1].core), RAFT_NEVER);
     cluster_campaign(&c, 1);
     cr_assert_eq(cluster_status(&c, 1).role, RAFT_FOLLOWER);
-    cluster_inject(&c, vote_request(2, 5, 1, 1));
+    cluster_inject(&c, cluster_candidacy(NH_MSG_REQUEST_VOTE, 2, 5, 1, 1));
     cluster_settle(&c);
     cr_assert(!cluster_sent(&c, NH_MSG_REQUEST_VOTE_RESP, 2)->reject);
     c.nodes[1].learners.items = NULL;
@@ -289,248 +255,9 @@ Test(raft_election, the_boot_bound_bars_a_campaign_until_it_is_applied)
 Test(raft_election, a_candidate_that_is_not_a_member_gets_a_vote)
 {
     with_ghosts(false, false);
-    cluster_inject(&c, vote_request(6, 5, 1, 1));
+    cluster_inject(&c, cluster_candidacy(NH_MSG_REQUEST_VOTE, 6, 5, 1, 1));
     cluster_settle(&c);
     cr_assert(!cluster_sent(&c, NH_MSG_REQUEST_VOTE_RESP, 6)->reject);
-    cluster_deinit(&c);
-}
-
-/* Statement 13: a pre-vote request moves neither term nor vote nor timer, and several may be granted. */
-Test(raft_election, a_pre_vote_changes_nothing_at_the_voter)
-{
-    struct raft_status before, after;
-    uint64_t deadline;
-
-    with_ghosts(true, true);
-    before = cluster_status(&c, 1);
-    deadline = raft_next_deadline(c.nodes[1].core);
-    cluster_inject(&c, pre_vote_request(2, 7, 1, 1));
-    cluster_inject(&c, pre_vote_request(3, 7, 1, 1));
-    cluster_settle(&c);
-    after = cluster_status(&c, 1);
-    cr_assert_eq(after.term, before.term);
-    cr_assert_eq(after.vote, before.vote);
-    cr_assert_eq(raft_next_deadline(c.nodes[1].core), deadline);
-    for (uint64_t id = 2; id <= 3; id++) {
-        cr_assert(!cluster_sent(&c, NH_MSG_REQUEST_PRE_VOTE_RESP, id)->reject);
-        /* Statement 14: the grant carries the term that was asked for. */
-        cr_assert_eq(cluster_sent(&c, NH_MSG_REQUEST_PRE_VOTE_RESP, id)->term, 7);
-    }
-    cr_assert_eq(c.nodes[1].n_saves, 0);
-    cluster_deinit(&c);
-}
-
-/* Statement 15: a pre-vote request of an older term is refused with the newer term, not ignored. */
-Test(raft_election, an_old_pre_vote_is_answered_with_the_newer_term)
-{
-    with_ghosts(true, true);
-    cluster_inject(&c, vote_request(3, 9, 0, 0)); /* refused, but the term is 9 now */
-    cluster_inject(&c, pre_vote_request(2, 4, 8, 8));
-    cluster_settle(&c);
-    cr_assert(cluster_sent(&c, NH_MSG_REQUEST_PRE_VOTE_RESP, 2)->reject);
-    cr_assert_eq(cluster_sent(&c, NH_MSG_REQUEST_PRE_VOTE_RESP, 2)->term, 9);
-    cluster_deinit(&c);
-}
-
-Test(raft_election, a_pre_candidate_learns_a_newer_term_from_a_refusal)
-{
-    struct nh_message m;
-
-    with_ghosts(true, true);
-    cluster_campaign(&c, 1);
-    m = cluster_message(NH_MSG_REQUEST_PRE_VOTE_RESP, 2, 1, 9);
-    m.reject = true;
-    cluster_inject(&c, m);
-    cr_assert_eq(cluster_status(&c, 1).role, RAFT_FOLLOWER);
-    cr_assert_eq(cluster_status(&c, 1).term, 9);
-    cluster_deinit(&c);
-}
-
-/* Statement 16: given a candidate in the real election, then late pre-votes do not count as votes. */
-Test(raft_election, late_pre_votes_are_no_votes)
-{
-    with_ghosts(true, true);
-    cluster_campaign(&c, 1);
-    cluster_inject(&c, cluster_message(NH_MSG_REQUEST_PRE_VOTE_RESP, 2, 1, 2));
-    cluster_settle(&c);
-    cr_assert_eq(cluster_status(&c, 1).role, RAFT_CANDIDATE);
-    cluster_inject(&c, cluster_message(NH_MSG_REQUEST_PRE_VOTE_RESP, 2, 1, 2));
-    cluster_inject(&c, cluster_message(NH_MSG_REQUEST_PRE_VOTE_RESP, 3, 1, 3));
-    cr_assert_eq(cluster_status(&c, 1).role, RAFT_CANDIDATE);
-    cluster_deinit(&c);
-}
-
-Test(raft_election, pre_votes_of_another_round_do_not_count)
-{
-    with_ghosts(true, true);
-    cluster_campaign(&c, 1);
-    cluster_inject(&c, cluster_message(NH_MSG_REQUEST_PRE_VOTE_RESP, 2, 1, 5));
-    cr_assert_eq(cluster_status(&c, 1).role, RAFT_PRE_CANDIDATE);
-    cluster_deinit(&c);
-}
-
-/* Statement 17: a pre-candidate forgets its leader, so two of them elect one although each heard from it lately. */
-Test(raft_election, two_survivors_elect_at_once)
-{
-    cluster_init(&c, 3, NULL);
-    cluster_elect(&c, 1);
-    cluster_tick(&c, 1);
-    cluster_crash(&c, 1);
-    cluster_campaign(&c, 3); /* 2 is sticky still */
-    cr_assert_eq(cluster_status(&c, 3).role, RAFT_PRE_CANDIDATE);
-    cluster_campaign(&c, 2);
-    cr_assert_eq(cluster_status(&c, 2).role, RAFT_LEADER);
-    cluster_deinit(&c);
-}
-
-/* Statement 18: a request that is marked as a transfer passes where stickiness would stop it. */
-Test(raft_election, a_marked_request_passes_stickiness)
-{
-    struct nh_message m;
-
-    with_ghosts(true, true);
-    cluster_inject(&c, cluster_message(NH_MSG_HEARTBEAT, 2, 1, 5));
-    m = vote_request(3, 6, 1, 1);
-    m.hint = 1;
-    cluster_inject(&c, m);
-    cluster_settle(&c);
-    cr_assert(!cluster_sent(&c, NH_MSG_REQUEST_VOTE_RESP, 3)->reject);
-    cluster_deinit(&c);
-}
-
-/* Statement 19: "I have a leader" is no ground to refuse that very leader; and a granted pre-vote is no sign of a leader. */
-Test(raft_election, the_known_leader_itself_may_ask)
-{
-    with_ghosts(true, true);
-    cluster_inject(&c, cluster_message(NH_MSG_HEARTBEAT, 2, 1, 5));
-    cluster_inject(&c, pre_vote_request(2, 6, 1, 1));
-    cluster_settle(&c);
-    cr_assert(!cluster_sent(&c, NH_MSG_REQUEST_PRE_VOTE_RESP, 2)->reject);
-    c.now += 9;
-    cluster_inject(&c, pre_vote_request(2, 6, 1, 1));
-    c.now += 1; /* E after the heartbeat */
-    cluster_forget_sent(&c);
-    cluster_inject(&c, pre_vote_request(3, 6, 1, 1));
-    cluster_settle(&c);
-    cr_assert_not_null(cluster_sent(&c, NH_MSG_REQUEST_PRE_VOTE_RESP, 3));
-    cluster_deinit(&c);
-}
-
-/* Statement 20: within E of hearing a leader, requests of a higher term are ignored with their term; after E they count. */
-Test(raft_election, who_heard_a_leader_lately_ignores_candidates)
-{
-    with_ghosts(true, true);
-    cluster_inject(&c, cluster_message(NH_MSG_HEARTBEAT, 2, 1, 5));
-    cluster_settle(&c);
-    cluster_forget_sent(&c);
-    c.now += 9; /* E - 1 */
-    cluster_inject(&c, vote_request(3, 6, 1, 1));
-    cluster_inject(&c, pre_vote_request(3, 6, 1, 1));
-    cluster_settle(&c);
-    cr_assert_eq(c.ghosts.n, 0);
-    cr_assert_eq(cluster_status(&c, 1).term, 5);
-    c.now += 1; /* E */
-    cluster_inject(&c, vote_request(3, 6, 1, 1));
-    cluster_settle(&c);
-    cr_assert(!cluster_sent(&c, NH_MSG_REQUEST_VOTE_RESP, 3)->reject);
-    cluster_deinit(&c);
-}
-
-Test(raft_election, a_leader_ignores_candidates_under_check_quorum)
-{
-    with_ghosts(true, true);
-    lead_over_ghosts();
-    cluster_inject(&c, vote_request(3, 9, 9, 9));
-    cr_assert_eq(cluster_status(&c, 1).role, RAFT_LEADER);
-    cr_assert_eq(cluster_status(&c, 1).term, 2);
-    cluster_deinit(&c);
-}
-
-/* Statement 21: without a majority of voters heard for E, the leader steps down in its own term and knows no leader. */
-Test(raft_election, a_leader_without_a_quorum_steps_down)
-{
-    cluster_init(&c, 3, NULL);
-    cluster_elect(&c, 1);
-    cluster_isolate(&c, 1, true);
-    cluster_tick(&c, 20); /* the window that began before the cut, and one whole window */
-    cr_assert_eq(cluster_status(&c, 1).role != RAFT_LEADER, true);
-    cr_assert_eq(cluster_status(&c, 1).term, 2);
-    cr_assert_eq(cluster_status(&c, 1).leader_id, 0);
-    cluster_deinit(&c);
-}
-
-Test(raft_election, one_answering_follower_of_two_keeps_the_leader)
-{
-    cluster_init(&c, 3, NULL);
-    cluster_elect(&c, 1);
-    cluster_isolate(&c, 3, true);
-    cluster_tick(&c, 100);
-    cr_assert_eq(cluster_status(&c, 1).role, RAFT_LEADER);
-    cr_assert_eq(cluster_status(&c, 1).term, 2);
-    cluster_deinit(&c);
-}
-
-Test(raft_election, a_jump_of_time_is_one_window)
-{
-    cluster_init(&c, 3, NULL);
-    cluster_elect(&c, 1);
-    c.now += 1000; /* the leader's host slept; its peers had answered since the last check */
-    cluster_tick_node(&c, 1);
-    cr_assert_eq(cluster_status(&c, 1).role, RAFT_LEADER);
-    cr_assert_leq(raft_next_deadline(c.nodes[1].core), c.now + 1);
-    cluster_deinit(&c);
-}
-
-/* Statement 22: a stale leader is told the newer term, so that it gives way. */
-Test(raft_election, a_stale_leader_is_told_the_newer_term)
-{
-    with_ghosts(true, true);
-    cluster_inject(&c, vote_request(3, 9, 0, 0));
-    cluster_inject(&c, cluster_message(NH_MSG_HEARTBEAT, 2, 1, 5));
-    cluster_settle(&c);
-    cr_assert_eq(cluster_sent(&c, NH_MSG_NOOP, 2)->term, 9);
-    cluster_deinit(&c);
-
-    with_ghosts(true, true);
-    lead_over_ghosts();
-    cluster_inject(&c, cluster_message(NH_MSG_NOOP, 3, 1, 9));
-    cr_assert_eq(cluster_status(&c, 1).role, RAFT_FOLLOWER);
-    cr_assert_eq(cluster_status(&c, 1).term, 9);
-    cluster_deinit(&c);
-}
-
-Test(raft_election, an_isolated_replica_does_not_disturb_when_it_returns)
-{
-    uint64_t term;
-
-    cluster_init(&c, 3, NULL);
-    cluster_elect(&c, 1);
-    term = cluster_status(&c, 1).term;
-    cluster_isolate(&c, 3, true);
-    cluster_tick(&c, 200);
-    cr_assert_eq(cluster_status(&c, 3).term, term, "pre-votes do not move the term");
-    cluster_isolate(&c, 3, false);
-    cluster_tick(&c, 20);
-    cr_assert_eq(cluster_leader(&c), 1);
-    cr_assert_eq(cluster_status(&c, 1).term, term);
-    cr_assert_eq(cluster_status(&c, 3).leader_id, 1);
-    cluster_deinit(&c);
-}
-
-Test(raft_election, without_pre_vote_and_stickiness_a_returning_replica_forces_an_election)
-{
-    struct raft_options o = cluster_options();
-
-    o.pre_vote = o.check_quorum = false;
-    cluster_init(&c, 3, &o);
-    cluster_elect(&c, 1);
-    cluster_isolate(&c, 3, true);
-    cluster_tick(&c, 200);
-    cr_assert_gt(cluster_status(&c, 3).term, 2);
-    cluster_isolate(&c, 3, false);
-    cluster_tick(&c, 100);
-    cr_assert_gt(cluster_status(&c, cluster_leader(&c)).term, 2);
-    cr_assert(cluster_agrees(&c));
     cluster_deinit(&c);
 }
 
@@ -549,6 +276,31 @@ Test(raft_election, a_quorum_of_refusals_ends_a_candidacy)
     cr_assert_eq(cluster_status(&c, 1).role, RAFT_FOLLOWER);
     cr_assert_eq(cluster_status(&c, 1).term, 2);
     cluster_deinit(&c);
+}
+
+/* A refusal tells what is committed; only who holds that very entry believes it. */
+Test(raft_election, a_refusal_tells_what_is_committed)
+{
+    static const struct {
+        uint64_t commit, term, expected;
+    } cases[] = {{3, 2, 3}, {3, 1, 1}, {4, 2, 1}, {2, 1, 2}, {0, 0, 1}, {9, 0, 1}, {UINT64_MAX, 2, 1}};
+
+    for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
+        struct nh_message m = cluster_message(i % 2 ? NH_MSG_REQUEST_VOTE_RESP : NH_MSG_REQUEST_PRE_VOTE_RESP, 2, 1, 2);
+
+        with_ghosts(true, true);
+        cluster_crash(&c, 1);
+        cluster_boot_with(&c, 1, (const uint64_t[]){1, 1, 2}, 3, (struct nh_state){.term = 2, .commit = 1}, 1);
+        m.reject = true;
+        m.commit = cases[i].commit;
+        m.log_term = cases[i].term;
+        cluster_inject(&c, m);
+        cr_assert_eq(cluster_status(&c, 1).commit_index, cases[i].expected, "case %zu", i);
+        cluster_inject(&c, cluster_candidacy(NH_MSG_REQUEST_PRE_VOTE, 2, 3, 1, 1));
+        cluster_settle(&c);
+        cr_assert_eq(cluster_sent(&c, NH_MSG_REQUEST_PRE_VOTE_RESP, 2)->commit, cases[i].expected);
+        cluster_deinit(&c);
+    }
 }
 
 Test(raft_election, a_doubled_vote_counts_once)

@@ -11,6 +11,7 @@ struct plan {
     struct raft_options options;
     uint32_t seeds, actions;
     uint32_t loss, doubling, crash; /* per mille */
+    bool changes;                   /* members leave and return, leaders too */
 };
 
 static uint64_t any_live(struct cluster *c)
@@ -93,7 +94,9 @@ static void act(struct cluster *c, const struct plan *p)
 {
     uint64_t kind = cluster_random(c, 1000);
 
-    if (kind < 20)
+    if (p->changes && cluster_random(c, 100) == 0)
+        cluster_propose_change(c, someone_to_ask(c), cluster_random(c, 2), 1 + cluster_random(c, c->n));
+    else if (kind < 20)
         crash_or_restart(c, 1 + cluster_random(c, c->n), p);
     else if (kind < 26)
         cut_or_heal(c);
@@ -129,7 +132,35 @@ static void cover(const struct cluster *c, struct coverage *sum)
     sum->terms += cluster_status(c, 1).term;
 }
 
-static void heal_and_verify(struct cluster *c)
+/* Who was taken out comes back, so that the end is the same for all. One that does not know that it was removed stands for
+ * election in vain; it can not be asked to help. */
+static void invite_all(struct cluster *c)
+{
+    for (uint32_t i = 0; i < 20 * c->n; i++) {
+        uint64_t leader;
+
+        cluster_tick(c, 10);
+        leader = cluster_leader(c);
+        if (leader && c->nodes[leader].members.n == c->n && c->nodes[leader].applied == cluster_status(c, leader).last_index)
+            return;
+        if (leader)
+            cluster_propose_change(c, leader, true, 1 + i % c->n);
+        cluster_settle(c);
+    }
+}
+
+/* The leader that all follow; 0: an election is going on. */
+static uint64_t common_leader(const struct cluster *c)
+{
+    uint64_t leader = cluster_leader(c);
+
+    for (uint64_t id = 1; id <= c->n; id++)
+        if (cluster_status(c, id).leader_id != leader)
+            return 0;
+    return leader;
+}
+
+static void heal_and_verify(struct cluster *c, bool changes)
 {
     uint64_t leader = 0, key;
 
@@ -141,9 +172,11 @@ static void heal_and_verify(struct cluster *c)
             cluster_restart(c, id);
     }
     cluster_settle(c);
+    if (changes)
+        invite_all(c);
     for (int i = 0; i < 100 && !leader; i++) {
         cluster_tick(c, 10);
-        leader = cluster_leader(c);
+        leader = common_leader(c);
     }
     cr_assert_neq(leader, 0, "no leader after the network healed");
     key = cluster_propose(c, leader, 1, 1);
@@ -171,7 +204,7 @@ static void run(const struct plan *p)
             if (i % 64 == 0)
                 cluster_check_logs_match(&c);
         }
-        heal_and_verify(&c);
+        heal_and_verify(&c, p->changes);
         cover(&c, &sum);
         cluster_deinit(&c);
     }
@@ -227,5 +260,13 @@ Test(raft_random, crashes_all_the_time)
         .n = 3, .options = cluster_options(), .seeds = 100, .actions = 5000, .loss = 10, .doubling = 10, .crash = 400};
 
     p.options.max_cached_bytes = 500;
+    run(&p);
+}
+
+Test(raft_random, members_leave_and_return)
+{
+    struct plan p = {.n = 5, .options = cluster_options(), .seeds = 80, .actions = 5000, .loss = 40, .doubling = 40, .crash = 40};
+
+    p.changes = true;
     run(&p);
 }
