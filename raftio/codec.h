@@ -23,8 +23,8 @@ enum nh_config_change_type {
 struct nh_config_change {
     uint64_t config_change_id;
     uint32_t type;
-    struct nh_member member;       /* ADD, REMOVE */
-    struct nh_membership initial;  /* INITIALIZE */
+    struct nh_member member;      /* ADD, REMOVE */
+    struct nh_membership initial; /* INITIALIZE */
 };
 
 struct nh_hello {

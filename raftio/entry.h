@@ -40,16 +40,16 @@
 NH_BEGIN_DECLS
 
 enum nh_entry_type {
-    NH_ENTRY_APPLICATION = 0,    /* bytes for the machine; an empty payload without key is a leader's no-op */
-    NH_ENTRY_CONFIG_CHANGE = 1,  /* payload: raftpb ConfigChange */
-    NH_ENTRY_ENCODED = 2,        /* reserved: compressed payload */
-    NH_ENTRY_METADATA = 3,       /* index and term only: what a witness stores */
+    NH_ENTRY_APPLICATION = 0,   /* bytes for the machine; an empty payload without key is a leader's no-op */
+    NH_ENTRY_CONFIG_CHANGE = 1, /* payload: raftpb ConfigChange */
+    NH_ENTRY_ENCODED = 2,       /* reserved: compressed payload */
+    NH_ENTRY_METADATA = 3,      /* index and term only: what a witness stores */
 };
 
-#define NH_RECORD_HEADER_BYTES 40u
+#define NH_RECORD_HEADER_BYTES  40u
 #define NH_RECORD_SESSION_BYTES 24u
-#define NH_RECORD_SESSION 1u
-#define NH_RECORD_ALIGN 8u
+#define NH_RECORD_SESSION       1u
+#define NH_RECORD_ALIGN         8u
 /* Largest payload of one entry. Larger proposals are refused with NH_ETOOBIG before anything is copied. */
 #define NH_ENTRY_PAYLOAD_MAX (64u * 1024u * 1024u)
 
@@ -59,7 +59,7 @@ struct nh_entry_view {
     uint64_t index;
     uint64_t key;
     uint32_t origin;
-    uint8_t type;  /* enum nh_entry_type */
+    uint8_t type; /* enum nh_entry_type */
     uint8_t flags;
     uint64_t client_id; /* 0 without session */
     uint64_t series_id;

@@ -19,7 +19,7 @@ struct nh_leader_info {
     uint64_t shard_id;
     uint64_t replica_id; /* our replica */
     uint64_t term;
-    uint64_t leader_id;  /* NH_NO_LEADER: none known */
+    uint64_t leader_id; /* NH_NO_LEADER: none known */
 };
 
 struct nh_connection_info {
@@ -57,8 +57,8 @@ struct nh_system_event_listener {
     uint32_t struct_size;
     void *ctx;
     void (*host_shutting_down)(void *ctx);
-    void (*replica_ready)(void *ctx, const struct nh_replica_info *info);      /* started and its log replayed */
-    void (*replica_unloaded)(void *ctx, const struct nh_replica_info *info);   /* stopped, all its memory released */
+    void (*replica_ready)(void *ctx, const struct nh_replica_info *info);    /* started and its log replayed */
+    void (*replica_unloaded)(void *ctx, const struct nh_replica_info *info); /* stopped, all its memory released */
     void (*replica_deleted)(void *ctx, const struct nh_replica_info *info);
     void (*replica_quarantined)(void *ctx, const struct nh_quarantine_info *info);
     void (*membership_changed)(void *ctx, const struct nh_replica_info *info);

@@ -33,10 +33,10 @@ struct nh_logdb; /* an open store; defined by the plugin */
 
 struct nh_logdb_config {
     uint32_t struct_size;
-    const char *dir;       /* exists, is exclusively ours; borrowed for the call */
-    const char *wal_dir;   /* NULL: inside dir */
-    uint32_t n_workers;    /* worker_id is 1 .. n_workers */
-    const char *options;   /* plugin-specific text, may be NULL */
+    const char *dir;                           /* exists, is exclusively ours; borrowed for the call */
+    const char *wal_dir;                       /* NULL: inside dir */
+    uint32_t n_workers;                        /* worker_id is 1 .. n_workers */
+    const char *options;                       /* plugin-specific text, may be NULL */
     const struct nh_plugin_services *services; /* lives as long as the store */
 };
 

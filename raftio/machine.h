@@ -73,10 +73,10 @@ struct nh_machine; /* an instance; defined by the plugin */
 struct nh_machine_ops {
     uint32_t abi_version; /* NH_MACHINE_ABI */
     uint32_t struct_size;
-    const char *name;     /* "kv": written to the bootstrap record, replicas that disagree refuse to start */
-    const char *version;  /* free text for people */
-    uint32_t kind;        /* enum nh_machine_kind */
-    uint32_t reserved;    /* 0 */
+    const char *name;    /* "kv": written to the bootstrap record, replicas that disagree refuse to start */
+    const char *version; /* free text for people */
+    uint32_t kind;       /* enum nh_machine_kind */
+    uint32_t reserved;   /* 0 */
 
     /* thread: an apply worker, first call. *ret_applied (on-disk only): last applied index, else 0. Required. */
     int (*open)(const struct nh_machine_args *args, struct nh_machine **ret, uint64_t *ret_applied, struct nh_error *err);

@@ -21,8 +21,8 @@
 
 NH_BEGIN_DECLS
 
-#define NH_MACHINE_PLUGIN_SYMBOL "nh_machine_plugin"
-#define NH_LOGDB_PLUGIN_SYMBOL "nh_logdb_plugin"
+#define NH_MACHINE_PLUGIN_SYMBOL   "nh_machine_plugin"
+#define NH_LOGDB_PLUGIN_SYMBOL     "nh_logdb_plugin"
 #define NH_TRANSPORT_PLUGIN_SYMBOL "nh_transport_plugin"
 
 #define NH_PLUGIN_SERVICES_ABI 1u

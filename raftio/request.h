@@ -29,18 +29,18 @@ enum nh_request_code {
 /* Why a request was dropped; for error texts. */
 enum nh_drop_reason {
     NH_DROP_NONE = 0,
-    NH_DROP_NO_LEADER = 1,   /* no leader known until the deadline */
-    NH_DROP_REFUSED = 2,     /* the leader refused it: leadership moved, or a transfer is in progress */
-    NH_DROP_OVERLOADED = 3,  /* the leader's uncommitted log is at its limit */
+    NH_DROP_NO_LEADER = 1,  /* no leader known until the deadline */
+    NH_DROP_REFUSED = 2,    /* the leader refused it: leadership moved, or a transfer is in progress */
+    NH_DROP_OVERLOADED = 3, /* the leader's uncommitted log is at its limit */
 };
 
 struct nh_outcome {
-    int code;              /* enum nh_request_code */
-    int drop_reason;       /* enum nh_drop_reason */
-    int status;            /* COMPLETED read whose lookup failed: the machine's negative code, `data` is its text; else 0 */
-    uint64_t index;        /* log index of the entry, or read index; 0 if none */
-    uint64_t value;        /* the machine's number */
-    const void *data;      /* the machine's bytes; borrowed for the call */
+    int code;         /* enum nh_request_code */
+    int drop_reason;  /* enum nh_drop_reason */
+    int status;       /* COMPLETED read whose lookup failed: the machine's negative code, `data` is its text; else 0 */
+    uint64_t index;   /* log index of the entry, or read index; 0 if none */
+    uint64_t value;   /* the machine's number */
+    const void *data; /* the machine's bytes; borrowed for the call */
     size_t size_bytes;
 };
 

@@ -18,7 +18,7 @@
 
 #ifdef __cplusplus
 #define NH_BEGIN_DECLS extern "C" {
-#define NH_END_DECLS }
+#define NH_END_DECLS   }
 #else
 #define NH_BEGIN_DECLS
 #define NH_END_DECLS
@@ -26,9 +26,9 @@
 
 /* Marks what libnodehost.so exports; the library is built with hidden visibility. */
 #if defined(__GNUC__)
-#define NH_API __attribute__((visibility("default")))
+#define NH_API                __attribute__((visibility("default")))
 #define NH_PRINTF(fmt, first) __attribute__((format(printf, fmt, first)))
-#define NH_MUST_USE __attribute__((warn_unused_result))
+#define NH_MUST_USE           __attribute__((warn_unused_result))
 #else
 #define NH_API
 #define NH_PRINTF(fmt, first)
@@ -38,29 +38,29 @@
 NH_BEGIN_DECLS
 
 /* The one list of codes. Numbers are appended, never reused. */
-#define NH_STATUS_MAP(X)                                                                     \
-    X(EINVAL, -1, "invalid argument")                                                        \
-    X(EIO, -2, "storage or network I/O failed")                                              \
-    X(EBUSY, -3, "busy: a limit is reached, retry later")                                    \
-    X(ENOMEM, -4, "out of memory")                                                           \
-    X(ENOTFOUND, -5, "not found")                                                            \
-    X(EEXIST, -6, "already exists")                                                          \
-    X(ETIMEOUT, -7, "timed out: the outcome is unknown")                                     \
-    X(EDROPPED, -8, "dropped: surely not applied, safe to retry")                            \
-    X(EREJECTED, -9, "rejected")                                                             \
-    X(ECLOSED, -10, "closed or being closed")                                                \
-    X(ETOOBIG, -11, "too big")                                                               \
-    X(ECORRUPT, -12, "corrupt data")                                                         \
-    X(EMISMATCH, -13, "does not match what is stored or configured")                         \
-    X(EABI, -14, "incompatible plugin ABI")                                                  \
-    X(EUNSUPPORTED, -15, "not supported")                                                    \
-    X(ELOCKED, -16, "in use by another process")                                             \
-    X(ENOTREADY, -17, "not ready yet")                                                       \
-    X(EREMOVED, -18, "this replica was removed from its shard")                              \
-    X(EDEADLOCK, -19, "a blocking call from a thread that must not block")                   \
-    X(EFENCED, -20, "the log store is fenced after an I/O failure: restart after repair")    \
-    X(EQUARANTINED, -21, "this replica is in quarantine")                                    \
-    X(ECOMPACTED, -22, "the requested log entries are compacted")                            \
+#define NH_STATUS_MAP(X)                                                                  \
+    X(EINVAL, -1, "invalid argument")                                                     \
+    X(EIO, -2, "storage or network I/O failed")                                           \
+    X(EBUSY, -3, "busy: a limit is reached, retry later")                                 \
+    X(ENOMEM, -4, "out of memory")                                                        \
+    X(ENOTFOUND, -5, "not found")                                                         \
+    X(EEXIST, -6, "already exists")                                                       \
+    X(ETIMEOUT, -7, "timed out: the outcome is unknown")                                  \
+    X(EDROPPED, -8, "dropped: surely not applied, safe to retry")                         \
+    X(EREJECTED, -9, "rejected")                                                          \
+    X(ECLOSED, -10, "closed or being closed")                                             \
+    X(ETOOBIG, -11, "too big")                                                            \
+    X(ECORRUPT, -12, "corrupt data")                                                      \
+    X(EMISMATCH, -13, "does not match what is stored or configured")                      \
+    X(EABI, -14, "incompatible plugin ABI")                                               \
+    X(EUNSUPPORTED, -15, "not supported")                                                 \
+    X(ELOCKED, -16, "in use by another process")                                          \
+    X(ENOTREADY, -17, "not ready yet")                                                    \
+    X(EREMOVED, -18, "this replica was removed from its shard")                           \
+    X(EDEADLOCK, -19, "a blocking call from a thread that must not block")                \
+    X(EFENCED, -20, "the log store is fenced after an I/O failure: restart after repair") \
+    X(EQUARANTINED, -21, "this replica is in quarantine")                                 \
+    X(ECOMPACTED, -22, "the requested log entries are compacted")                         \
     X(EMACHINE, -23, "the state machine reported an error")
 
 enum nh_status {
@@ -74,8 +74,8 @@ enum nh_status {
 #define NH_ERROR_TEXT_BYTES 384
 
 struct nh_error {
-    int code;  /* one of enum nh_status */
-    int sys;   /* errno of the cause, or 0 */
+    int code; /* one of enum nh_status */
+    int sys;  /* errno of the cause, or 0 */
     char text[NH_ERROR_TEXT_BYTES];
 };
 

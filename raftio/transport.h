@@ -44,12 +44,12 @@ struct nh_transport_handlers {
 
 struct nh_transport_config {
     uint32_t struct_size;
-    uint64_t deployment_id;     /* peers with another one are refused in the hello */
-    const char *address;        /* our identity: what others call us */
-    const char *listen_address; /* NULL: same as address */
-    size_t send_queue_bytes;    /* most bytes queued for one peer, 0: default */
-    size_t frame_bytes_max;     /* largest frame accepted or sent, 0: default */
-    uint32_t n_loops;           /* event-loop threads, 0: default */
+    uint64_t deployment_id;                    /* peers with another one are refused in the hello */
+    const char *address;                       /* our identity: what others call us */
+    const char *listen_address;                /* NULL: same as address */
+    size_t send_queue_bytes;                   /* most bytes queued for one peer, 0: default */
+    size_t frame_bytes_max;                    /* largest frame accepted or sent, 0: default */
+    uint32_t n_loops;                          /* event-loop threads, 0: default */
     const struct nh_plugin_services *services; /* lives as long as the transport */
 };
 
@@ -59,8 +59,8 @@ struct nh_transport_ops {
     const char *name;
 
     /* Makes a transport; nothing runs yet. Strings of the config are copied. Required. */
-    int (*open)(const struct nh_transport_config *config, const struct nh_transport_handlers *handlers,
-                struct nh_transport **ret, struct nh_error *err);
+    int (*open)(const struct nh_transport_config *config, const struct nh_transport_handlers *handlers, struct nh_transport **ret,
+                struct nh_error *err);
     /* Starts listening and the threads. Errors: EIO with the address in the text. Required. */
     int (*start)(struct nh_transport *t, struct nh_error *err);
     /* Stops: connections are closed, queued batches are given up, threads joined. Connections handed out become

@@ -21,9 +21,9 @@ NH_BEGIN_DECLS
 
 /* Ids are chosen by the user, are never 0 and never reused. The low 32 bits of the replica ids of one shard must
  * differ (they tag the origin of an entry, raftio/entry.h). */
-#define NH_NO_LEADER 0u
+#define NH_NO_LEADER  0u
 #define NH_NO_REPLICA 0u
-#define NH_NO_SHARD 0u
+#define NH_NO_SHARD   0u
 
 /* Longest "host:port" of a member, with its final NUL. */
 #define NH_ADDRESS_BYTES 128u
@@ -51,7 +51,7 @@ enum nh_member_kind {
 
 struct nh_member {
     uint64_t replica_id;
-    uint32_t kind;    /* enum nh_member_kind */
+    uint32_t kind; /* enum nh_member_kind */
     char address[NH_ADDRESS_BYTES];
 };
 
@@ -66,9 +66,9 @@ struct nh_membership {
 
 /* What a host writes about a replica before anything else; checked at every restart. */
 struct nh_bootstrap {
-    bool join;                     /* true: started to join an existing shard, `initial` is empty */
-    char machine_type[64];         /* name of the machine, "kv" */
-    struct nh_membership initial;  /* the same on every initial member */
+    bool join;                    /* true: started to join an existing shard, `initial` is empty */
+    char machine_type[64];        /* name of the machine, "kv" */
+    struct nh_membership initial; /* the same on every initial member */
 };
 
 /* The record of a snapshot; the image itself lies in files. Reserved for snapshots: no code writes one yet. */
@@ -79,7 +79,7 @@ struct nh_snapshot {
     uint64_t file_size_bytes;
     uint64_t on_disk_index;
     uint32_t checksum;
-    bool dummy;    /* metadata only: the data of an on-disk machine lives in the machine */
+    bool dummy; /* metadata only: the data of an on-disk machine lives in the machine */
     bool witness;
     bool imported;
     char *file_path; /* owned by whoever owns the struct; NULL: none */
@@ -104,38 +104,38 @@ struct nh_chunk {
 /* The message types of dragonboat's set, plus PROPOSE_RESP. Numbers are part of the wire format.
  * L: local only, never accepted from the network. */
 enum nh_message_type {
-    NH_MSG_LOCAL_TICK = 0,           /* L */
-    NH_MSG_ELECTION = 1,             /* L */
-    NH_MSG_LEADER_HEARTBEAT = 2,     /* L */
-    NH_MSG_CONFIG_CHANGE_EVENT = 3,  /* L */
-    NH_MSG_NOOP = 4,                 /* "your term is old": answers a stale leader so that it gives way */
+    NH_MSG_LOCAL_TICK = 0,          /* L */
+    NH_MSG_ELECTION = 1,            /* L */
+    NH_MSG_LEADER_HEARTBEAT = 2,    /* L */
+    NH_MSG_CONFIG_CHANGE_EVENT = 3, /* L */
+    NH_MSG_NOOP = 4,                /* "your term is old": answers a stale leader so that it gives way */
     NH_MSG_PING = 5,
     NH_MSG_PONG = 6,
-    NH_MSG_PROPOSE = 7,              /* follower -> leader: forwarded proposals; hint = first key, hint_high = count */
-    NH_MSG_SNAPSHOT_STATUS = 8,      /* L */
-    NH_MSG_UNREACHABLE = 9,          /* L */
-    NH_MSG_CHECK_QUORUM = 10,        /* L */
-    NH_MSG_BATCHED_READ_INDEX = 11,  /* L */
-    NH_MSG_REPLICATE = 12,           /* log_index, log_term = entry before `entries`; commit */
-    NH_MSG_REPLICATE_RESP = 13,      /* log_index = acknowledged, or (reject) the refused anchor; then hint, log_term = hint of the
-                                        follower: last index whose term <= the anchor's, and its term;
-                                        commit = the follower's */
-    NH_MSG_REQUEST_VOTE = 14,        /* log_index, log_term = candidate's last entry; hint = 1 for a transfer */
-    NH_MSG_REQUEST_VOTE_RESP = 15,   /* reject: commit, log_term = what the voter knows to be committed */
+    NH_MSG_PROPOSE = 7,             /* follower -> leader: forwarded proposals; hint = first key, hint_high = count */
+    NH_MSG_SNAPSHOT_STATUS = 8,     /* L */
+    NH_MSG_UNREACHABLE = 9,         /* L */
+    NH_MSG_CHECK_QUORUM = 10,       /* L */
+    NH_MSG_BATCHED_READ_INDEX = 11, /* L */
+    NH_MSG_REPLICATE = 12,          /* log_index, log_term = entry before `entries`; commit */
+    NH_MSG_REPLICATE_RESP = 13,     /* log_index = acknowledged, or (reject) the refused anchor; then hint, log_term = hint of the
+                                       follower: last index whose term <= the anchor's, and its term;
+                                       commit = the follower's */
+    NH_MSG_REQUEST_VOTE = 14,       /* log_index, log_term = candidate's last entry; hint = 1 for a transfer */
+    NH_MSG_REQUEST_VOTE_RESP = 15,  /* reject: commit, log_term = what the voter knows to be committed */
     NH_MSG_INSTALL_SNAPSHOT = 16,
-    NH_MSG_HEARTBEAT = 17,           /* commit = min(match, commit); hint = number of the newest round of reads, 0: none */
-    NH_MSG_HEARTBEAT_RESP = 18,      /* hint, hint_high echoed; commit = the follower's */
-    NH_MSG_READ_INDEX = 19,          /* hint, hint_high = context */
-    NH_MSG_READ_INDEX_RESP = 20,     /* log_index = read index; its own context echoed; reject: dropped */
-    NH_MSG_QUIESCE = 21,             /* leader -> all: log_index, log_term = last, commit: stop your timers if you are there too */
+    NH_MSG_HEARTBEAT = 17,       /* commit = min(match, commit); hint = number of the newest round of reads, 0: none */
+    NH_MSG_HEARTBEAT_RESP = 18,  /* hint, hint_high echoed; commit = the follower's */
+    NH_MSG_READ_INDEX = 19,      /* hint, hint_high = context */
+    NH_MSG_READ_INDEX_RESP = 20, /* log_index = read index; its own context echoed; reject: dropped */
+    NH_MSG_QUIESCE = 21,         /* leader -> all: log_index, log_term = last, commit: stop your timers if you are there too */
     NH_MSG_SNAPSHOT_RECEIVED = 22,
     NH_MSG_LEADER_TRANSFER = 23,
     NH_MSG_TIMEOUT_NOW = 24,
     NH_MSG_RATE_LIMIT = 25,
     NH_MSG_REQUEST_PRE_VOTE = 26,
     NH_MSG_REQUEST_PRE_VOTE_RESP = 27, /* as above; term = the one asked for, or (reject) the own */
-    NH_MSG_LOG_QUERY = 28,           /* L */
-    NH_MSG_PROPOSE_RESP = 29,        /* leader -> forwarder: reject = the batch of keys [hint, hint + hint_high) was dropped */
+    NH_MSG_LOG_QUERY = 28,             /* L */
+    NH_MSG_PROPOSE_RESP = 29,          /* leader -> forwarder: reject = the batch of keys [hint, hint + hint_high) was dropped */
 };
 #define NH_MSG_TYPE_COUNT 30u
 
@@ -165,8 +165,8 @@ struct nh_message {
     uint64_t hint;
     uint64_t hint_high;
     uint32_t n_runs;
-    struct nh_run *runs;           /* array owned by the message */
-    struct nh_snapshot *snapshot;  /* NULL unless INSTALL_SNAPSHOT */
+    struct nh_run *runs;          /* array owned by the message */
+    struct nh_snapshot *snapshot; /* NULL unless INSTALL_SNAPSHOT */
 };
 
 /* All messages of one host to another that are ready together. */

@@ -20,8 +20,8 @@ bool log_enabled(enum nh_log_level level);
 void log_write(enum nh_log_level level, const char *component, const char *fmt, ...) NH_PRINTF(3, 4);
 
 #define LOG_DEBUG(...) (log_enabled(NH_LOG_DEBUG) ? log_write(NH_LOG_DEBUG, LOG_COMPONENT, __VA_ARGS__) : (void)0)
-#define LOG_INFO(...) log_write(NH_LOG_INFO, LOG_COMPONENT, __VA_ARGS__)
-#define LOG_WARN(...) log_write(NH_LOG_WARN, LOG_COMPONENT, __VA_ARGS__)
+#define LOG_INFO(...)  log_write(NH_LOG_INFO, LOG_COMPONENT, __VA_ARGS__)
+#define LOG_WARN(...)  log_write(NH_LOG_WARN, LOG_COMPONENT, __VA_ARGS__)
 #define LOG_ERROR(...) log_write(NH_LOG_ERROR, LOG_COMPONENT, __VA_ARGS__)
 
 #endif

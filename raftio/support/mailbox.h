@@ -17,17 +17,17 @@ struct mailbox {
 };
 
 enum mailbox_result {
-    MAILBOX_QUEUED = 0,   /* the owner is awake or has been told */
-    MAILBOX_WAKE = 1,     /* was empty: wake the owner */
-    MAILBOX_CLOSED = -1,  /* not queued, the nodes still belong to the caller */
+    MAILBOX_QUEUED = 0,  /* the owner is awake or has been told */
+    MAILBOX_WAKE = 1,    /* was empty: wake the owner */
+    MAILBOX_CLOSED = -1, /* not queued, the nodes still belong to the caller */
 };
 
 void mailbox_init(struct mailbox *m);
 void mailbox_deinit(struct mailbox *m);
-enum mailbox_result mailbox_post(struct mailbox *m, struct queue_node *node);  /* thread: any */
-enum mailbox_result mailbox_post_all(struct mailbox *m, struct queue *nodes);  /* thread: any; empties `nodes` unless closed */
-void mailbox_take(struct mailbox *m, struct queue *ret);                       /* thread: owner; appends to *ret */
-bool mailbox_empty(struct mailbox *m);                                         /* thread: any */
-void mailbox_close(struct mailbox *m);                                         /* later posts are refused */
+enum mailbox_result mailbox_post(struct mailbox *m, struct queue_node *node); /* thread: any */
+enum mailbox_result mailbox_post_all(struct mailbox *m, struct queue *nodes); /* thread: any; empties `nodes` unless closed */
+void mailbox_take(struct mailbox *m, struct queue *ret);                      /* thread: owner; appends to *ret */
+bool mailbox_empty(struct mailbox *m);                                        /* thread: any */
+void mailbox_close(struct mailbox *m);                                        /* later posts are refused */
 
 #endif

@@ -9,10 +9,10 @@
 #include <stddef.h>
 
 void *xmalloc(size_t size_bytes);
-void *xcalloc(size_t n, size_t size_bytes);          /* zeroed */
+void *xcalloc(size_t n, size_t size_bytes); /* zeroed */
 void *xrealloc(void *p, size_t size_bytes);
 void *xmemdup(const void *p, size_t size_bytes);
-char *xstrdup(const char *s);                        /* NULL stays NULL */
+char *xstrdup(const char *s); /* NULL stays NULL */
 
 /* Grows `*array` of `elem_bytes` elements so that at least `n` fit (doubling, at least 8). */
 void array_reserve(void **array, size_t *cap, size_t n, size_t elem_bytes);

@@ -1,0 +1,141 @@
+/* engine/engine.h - runs the replicas of one host.
+ *
+ * An engine owns three pools of workers, each a poll() function over engine/runtime.h:
+ *
+ *     step workers    drive the cores of their replicas: messages, proposals, timers; one log store save per pass
+ *     log workers     one per step worker: perform the saves, so that they are in flight while the step worker goes on
+ *     apply workers   hand committed entries to the machines, answer reads, complete requests
+ *
+ * A replica is pinned to one worker of each pool by a hash of its shard id. What crosses threads goes through mailboxes in
+ * batches. Where the order of durability is enforced: engine/step_worker.c.
+ *
+ * Threads: functions marked `any` may be called from any thread between engine_start and engine_stop; the rest belong to
+ * the owner. Callbacks (`struct engine_events`, completions) run on workers and must not block.
+ */
+#ifndef NH_ENGINE_ENGINE_H
+#define NH_ENGINE_ENGINE_H
+
+#include "engine/raft/raft.h"
+#include "engine/runtime.h"
+#include "raftio/listener.h"
+#include "raftio/logdb.h"
+#include "raftio/machine.h"
+#include "raftio/registry.h"
+#include "raftio/request.h"
+#include "raftio/transport.h"
+
+struct engine;
+
+/* Called on workers, in order per shard. Members may not be NULL. */
+struct engine_events {
+    void *ctx;
+    void (*leader_updated)(void *ctx, const struct nh_leader_info *info);
+    void (*replica_ready)(void *ctx, struct nh_replica_info info);
+    void (*replica_unloaded)(void *ctx, struct nh_replica_info info);
+    void (*replica_quarantined)(void *ctx, struct nh_replica_info info, const char *reason);
+    void (*membership_changed)(void *ctx, struct nh_replica_info info);
+    void (*logdb_fenced)(void *ctx, const char *reason);
+};
+
+#define ENGINE_WORKERS_MAX 64u
+
+struct engine_config {
+    struct runtime *runtime;  /* borrowed, outlives the engine */
+    uint32_t rtt_ms;          /* length of a tick */
+    uint32_t n_step_workers;  /* 1 .. ENGINE_WORKERS_MAX */
+    uint32_t n_apply_workers; /* 1 .. ENGINE_WORKERS_MAX */
+    bool inline_saves;        /* step workers save themselves; no log workers */
+    uint64_t deployment_id;
+    const char *address;  /* of this host, as members name it; copied */
+    uint64_t incarnation; /* grows with every start of this host (raftio/entry.h), < 2^24 */
+    uint64_t seed;        /* for election timeouts */
+    const struct nh_logdb_ops *logdb_ops;
+    struct nh_logdb *logdb; /* opened with n_workers >= n_step_workers; borrowed */
+    const struct nh_registry_ops *registry_ops;
+    struct nh_registry *registry; /* borrowed */
+    struct engine_events events;
+    uint32_t max_pending_per_replica; /* requests; 0: 65,536. One more is answered NH_EBUSY. */
+    uint64_t max_inbox_bytes;         /* proposals of one replica that its worker has not taken; 0: 64 MiB */
+};
+
+/* How to start one replica. Pointers are borrowed for the call. */
+struct engine_replica_config {
+    uint64_t shard_id;
+    uint64_t replica_id;
+    const struct nh_machine_ops *machine; /* already accepted; static storage */
+    const char *machine_dir;              /* for on-disk machines; may be NULL */
+    const struct nh_membership *initial;  /* members of a new shard; NULL or empty: restart, or join */
+    bool join;
+    uint32_t election_rtt, heartbeat_rtt;
+    bool pre_vote, check_quorum, quiesce;
+};
+
+struct engine_replica_status {
+    uint64_t shard_id, replica_id;
+    uint64_t leader_id, term;
+    enum raft_role role;
+    uint64_t last_index, commit_index, applied_index;
+    bool quiesced;
+    bool ready; /* its log is replayed up to the commit index known at start */
+    bool quarantined;
+    uint32_t pending_requests;
+};
+
+struct engine_stats { /* sums over workers since the start */
+    uint64_t passes, saves, saved_updates, saved_entries, synced_saves;
+    uint64_t messages_sent, batches_sent, messages_received, messages_ignored;
+    uint64_t entries_applied, apply_calls, reads_answered;
+};
+
+/* Errors: EINVAL. */
+int engine_new(const struct engine_config *config, struct engine **ret, struct nh_error *err);
+/* What the transport is to call; usable until engine_free, harmless before start and after stop. */
+void engine_transport_handlers(struct engine *e, struct nh_transport_handlers *ret);
+/* Before engine_start; borrowed. */
+void engine_set_transport(struct engine *e, const struct nh_transport_ops *ops, struct nh_transport *transport);
+void engine_start(struct engine *e);
+/* Ends every pending request (TERMINATED), closes every machine, stops the workers. The transport must be closed after
+ * it and before engine_free. */
+void engine_stop(struct engine *e);
+void engine_free(struct engine *e); /* takes NULL */
+
+/* Bootstraps or restarts a replica; returns when it takes part. Replaying its log goes on in the background
+ * (events.replica_ready). Thread: any, not a worker.
+ * Errors: EEXIST (the shard already has a replica here), EINVAL (members, options), EMISMATCH (the stored bootstrap record
+ * says otherwise; the text names both and the remedy), ECORRUPT, EIO, EUNSUPPORTED (machine kind), EFENCED. */
+int engine_start_replica(struct engine *e, const struct engine_replica_config *config, struct nh_error *err);
+/* Stops it: later requests are refused, pending ones end as TERMINATED; events.replica_unloaded follows when its machine
+ * is closed. Thread: any. Errors: ENOTFOUND. */
+int engine_stop_replica(struct engine *e, uint64_t shard_id, struct nh_error *err);
+
+/* One proposal of a batch. */
+struct engine_proposal {
+    const void *cmd; /* copied */
+    size_t size_bytes;
+    nh_completion_fn fn;
+    void *ctx;
+};
+/* Submits `n` proposals to one shard under one lock; all or none are accepted. deadline_ns is on the runtime's clock.
+ * Thread: any. Errors (nothing was accepted): ENOTFOUND, EBUSY, ETOOBIG, EQUARANTINED, EFENCED, ECLOSED. */
+int engine_propose(struct engine *e, uint64_t shard_id, const struct engine_proposal *proposals, size_t n, uint64_t deadline_ns,
+                   struct nh_error *err);
+/* A linearizable read. With `query`: answered by the machine's lookup on the apply worker, outcome.data are its bytes.
+ * Without (NULL): completes when a local lookup is linearizable. Thread: any. Errors as above. */
+int engine_read(struct engine *e, uint64_t shard_id, const void *query, size_t size_bytes, uint64_t deadline_ns,
+                nh_completion_fn fn, void *ctx, struct nh_error *err);
+/* Asks the local machine at once; may be stale. Thread: any, not from a machine's update. Errors also: ENOTREADY, EMACHINE codes.
+ */
+int engine_lookup(struct engine *e, uint64_t shard_id, const void *query, size_t size_bytes, struct nh_writer *out,
+                  uint64_t *ret_value, struct nh_error *err);
+
+/* Thread: any. Errors: ENOTFOUND. */
+int engine_get_status(struct engine *e, uint64_t shard_id, struct engine_replica_status *ret, struct nh_error *err);
+/* The membership as applied here; release with nh_membership_deinit. */
+int engine_get_membership(struct engine *e, uint64_t shard_id, struct nh_membership *ret, struct nh_error *err);
+/* Calls `each` for every replica, ascending shard ids not guaranteed. */
+void engine_each_replica(struct engine *e, void (*each)(void *ctx, const struct engine_replica_status *status), void *ctx);
+/* The machine's hash and the applied index it belongs to; NH_EUNSUPPORTED if the machine has none. For tests and tools. */
+int engine_get_hash(struct engine *e, uint64_t shard_id, uint64_t *ret_hash, uint64_t *ret_applied, struct nh_error *err);
+void engine_get_stats(struct engine *e, struct engine_stats *ret);
+
+#endif

@@ -1,0 +1,48 @@
+/* engine/runtime.h - the only door between the engine and time, threads and sleep.
+ *
+ * A worker is a `poll` function: it drains what is there and returns the time at which it wants to be polled again even if
+ * nobody wakes it. A runtime decides when that happens. There are two: threads (below), and the simulator's single seeded
+ * thread with virtual time (tests/sim). Nothing else in engine/ blocks, sleeps, reads a clock or starts a thread.
+ */
+#ifndef NH_ENGINE_RUNTIME_H
+#define NH_ENGINE_RUNTIME_H
+
+#include <stdbool.h>
+#include <stdint.h>
+
+struct runtime;
+struct task;
+
+#define TASK_POLL_NOW   0u
+#define TASK_POLL_NEVER UINT64_MAX
+
+/* Returns the next wanted poll time on the runtime's clock: TASK_POLL_NOW for at once, TASK_POLL_NEVER for only when woken. */
+typedef uint64_t (*task_poll_fn)(void *arg);
+
+struct runtime_ops {
+    /* Monotonic time of this host. Thread: any. */
+    uint64_t (*now_ns)(struct runtime *rt);
+    /* Gives the worker a seat; its first poll follows soon. `name` is copied (15 characters are kept). */
+    struct task *(*task_start)(struct runtime *rt, const char *name, task_poll_fn poll, void *arg);
+    /* Makes a poll follow soon; wakes between two polls count as one. Thread: any. */
+    void (*task_wake)(struct task *t);
+    /* No poll runs after it has returned. Frees the task; takes NULL. Never from inside a poll. */
+    void (*task_stop)(struct task *t);
+};
+
+struct runtime {
+    const struct runtime_ops *ops;
+};
+
+static inline uint64_t runtime_now_ns(struct runtime *rt)
+{
+    return rt->ops->now_ns(rt);
+}
+
+/* The threaded runtime: one thread per task, CLOCK_MONOTONIC. */
+struct runtime *runtime_threads_new(void);
+void runtime_threads_free(struct runtime *rt);
+/* True on a thread that such a runtime started: blocking calls are refused there. */
+bool runtime_on_worker_thread(void);
+
+#endif

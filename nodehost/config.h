@@ -1,0 +1,65 @@
+/* nodehost/config.h - what a host and a replica can be told.
+ *
+ * Start from NH_HOST_CONFIG_INIT / NH_REPLICA_CONFIG_INIT, which set struct_size and the defaults named below; 0 or NULL
+ * means the default everywhere. Everything is checked together by nh_host_open and nh_host_start_replica; a refusal names
+ * the member and the remedy. All pointers are borrowed for the call unless it says otherwise.
+ */
+#ifndef NH_NODEHOST_CONFIG_H
+#define NH_NODEHOST_CONFIG_H
+
+#include "raftio/listener.h"
+#include "raftio/logdb.h"
+#include "raftio/machine.h"
+#include "raftio/registry.h"
+#include "raftio/transport.h"
+
+NH_BEGIN_DECLS
+
+struct nh_host_config {
+    uint32_t struct_size;
+    uint64_t host_id;                 /* chosen by the user, not 0; written to the data directory and checked at every start */
+    uint64_t deployment_id;           /* hosts of other deployments are refused; 0: 1 */
+    const char *data_dir;             /* made with mode 0700 if absent; locked against a second process */
+    const char *wal_dir;              /* for the log store's write-ahead log; NULL: inside data_dir */
+    const char *address;              /* "host:port": what the other hosts call us; our identity in memberships */
+    const char *listen_address;       /* NULL: address */
+    uint32_t rtt_ms;                  /* length of a tick; the same on all hosts; 0: 100 */
+    uint32_t step_workers;            /* 0: number of cores, at most 16 */
+    uint32_t apply_workers;           /* 0: as step_workers */
+    const struct nh_logdb_ops *logdb; /* NULL: RocksDB. Static storage. */
+    const char *logdb_options;        /* plugin-specific text */
+    const struct nh_transport_ops *transport;               /* NULL: TCP. Static storage. */
+    uint64_t send_queue_bytes;                              /* per peer host; 0: the transport's default */
+    const struct nh_registry_ops *registry;                 /* NULL: nh_registry_static(). Static storage. */
+    const struct nh_raft_event_listener *raft_listener;     /* copied */
+    const struct nh_system_event_listener *system_listener; /* copied */
+    uint32_t max_pending_per_replica;                       /* 0: 65,536 */
+    uint32_t event_queue_max;                               /* events waiting for a slow listener; 0: 65,536 */
+};
+#define NH_HOST_CONFIG_INIT                          \
+    {                                                \
+        .struct_size = sizeof(struct nh_host_config) \
+    }
+
+struct nh_replica_config {
+    uint32_t struct_size;
+    uint64_t shard_id;
+    uint64_t replica_id;
+    const struct nh_machine_ops *machine; /* static storage; from nh_machine_load or the embedding program */
+    const struct nh_member *members;      /* a new shard: all initial members, the same list on each; else NULL */
+    uint32_t n_members;
+    bool join;              /* a new replica of an existing shard: `members` empty */
+    uint32_t election_rtt;  /* ticks; > 2 * heartbeat_rtt; 0: 10 */
+    uint32_t heartbeat_rtt; /* ticks; 0: 1 */
+    bool check_quorum;
+    bool pre_vote;
+    bool quiesce;
+};
+#define NH_REPLICA_CONFIG_INIT                                                                                         \
+    {                                                                                                                  \
+        .struct_size = sizeof(struct nh_replica_config), .election_rtt = 10, .heartbeat_rtt = 1, .check_quorum = true, \
+        .pre_vote = true                                                                                               \
+    }
+
+NH_END_DECLS
+#endif

@@ -1,0 +1,156 @@
+/* nodehost/nodehost.h - the library's face: one host, its replicas, requests to them.
+ *
+ *     struct nh_host_config hc = NH_HOST_CONFIG_INIT;
+ *     hc.host_id = 1; hc.data_dir = "data/h1"; hc.address = "127.0.0.1:7101";
+ *     nh_host_open(&hc, &host, &err);
+ *     nh_host_start_replica(host, &rc, &err);
+ *     nh_propose_sync(host, shard_id, "x=1", 3, 1000, &reply, &err);
+ *     nh_host_close(host);
+ *
+ * Asynchronous functions return at once: 0 means accepted, and then the completion runs exactly once (raftio/request.h);
+ * a negative code means that nothing was accepted and the completion will not run. Each has a synchronous form that
+ * waits; those answer NH_EDEADLOCK on the host's own threads (completions, listeners, machines).
+ *
+ * Timeouts are real time in milliseconds, 1 .. NH_TIMEOUT_MS_MAX; a timeout of a proposal means "outcome unknown".
+ *
+ * Threads: every function may be called from any thread, also concurrently, except where it says otherwise.
+ */
+#ifndef NH_NODEHOST_NODEHOST_H
+#define NH_NODEHOST_NODEHOST_H
+
+#include "nodehost/config.h"
+#include "nodehost/statemachine.h"
+#include "raftio/request.h"
+
+NH_BEGIN_DECLS
+
+struct nh_host;
+
+#define NH_TIMEOUT_MS_MAX     (24u * 3600u * 1000u)
+#define NH_HOST_ID_TEXT_BYTES 48u
+
+/* Version of the library, "0.1.0". */
+NH_API const char *nh_version(void);
+
+/* ---- life cycle ---- */
+
+/* Locks and checks the data directory, opens the log store, starts workers and transport. The directory remembers host id,
+ * deployment id, address and log store; a mismatch is refused with the remedy in the text.
+ * Errors: EINVAL (config), ELOCKED (text names the pid), EMISMATCH, EIO, ECORRUPT, EABI. */
+NH_API int nh_host_open(const struct nh_host_config *config, struct nh_host **ret, struct nh_error *err);
+/* Stops all replicas, ends pending requests (TERMINATED), stops every thread, unlocks. No completion or listener runs after
+ * it has returned. Takes NULL. Not from a completion, a listener or a machine. Call once. */
+NH_API void nh_host_close(struct nh_host *host);
+
+/* Starts our replica of a shard: new (members given), joining (join) or restarted (neither, or members equal to the
+ * record). The stored bootstrap record must agree in members, join flag and machine name. Returns when the replica takes
+ * part; its log is replayed in the background (replica_ready).
+ * Errors: EINVAL, EEXIST (the shard already runs here), EMISMATCH (bootstrap record), EUNSUPPORTED (machine kind), EIO,
+ * ECORRUPT, EFENCED, EDEADLOCK. */
+NH_API int nh_host_start_replica(struct nh_host *host, const struct nh_replica_config *config, struct nh_error *err);
+/* Stops it; returns when its machine is closed. Errors: ENOTFOUND, EDEADLOCK. */
+NH_API int nh_host_stop_replica(struct nh_host *host, uint64_t shard_id, struct nh_error *err);
+
+/* Loads a machine from a shared object by its path: absolute, a regular file owned by root or by us, not writable by group or
+ * others. The object stays loaded for ever. Errors: EINVAL, EIO, EABI, with the reason. */
+NH_API int nh_machine_load(const char *path, const struct nh_machine_ops **ret, struct nh_error *err);
+/* The same for log stores and transports. */
+NH_API int nh_logdb_load(const char *path, const struct nh_logdb_ops **ret, struct nh_error *err);
+NH_API int nh_transport_load(const char *path, const struct nh_transport_ops **ret, struct nh_error *err);
+/* What ships inside: "rocksdb", "memory"; "tcp", "loopback". NULL for another name. */
+NH_API const struct nh_logdb_ops *nh_logdb_builtin(const char *name);
+NH_API const struct nh_transport_ops *nh_transport_builtin(const char *name);
+/* Directory in which this build installs machines. */
+NH_API const char *nh_machine_dir(void);
+
+/* ---- requests, asynchronous ---- */
+
+/* Proposes `cmd` (copied) to a shard that has a replica here; a follower forwards it to the leader.
+ * Errors: ENOTFOUND (no replica of this shard here), EINVAL (timeout), ETOOBIG, EBUSY (a limit: retry later),
+ * EQUARANTINED, EFENCED, ECLOSED. */
+NH_API int nh_propose(struct nh_host *host, uint64_t shard_id, const void *cmd, size_t size_bytes, uint32_t timeout_ms,
+                      nh_completion_fn fn, void *ctx, struct nh_error *err);
+struct nh_proposal {
+    const void *cmd; /* copied */
+    size_t size_bytes;
+    nh_completion_fn fn;
+    void *ctx;
+};
+/* The same for many proposals to one shard at once: all or none are accepted. Cheaper per proposal. */
+NH_API int nh_propose_batch(struct nh_host *host, uint64_t shard_id, const struct nh_proposal *proposals, size_t n,
+                            uint32_t timeout_ms, struct nh_error *err);
+/* Linearizable query (ReadIndex, thesis 6.4): the machine's lookup runs once the state is fresh; outcome.data are its bytes,
+ * outcome.status its code. Errors as for nh_propose. */
+NH_API int nh_query(struct nh_host *host, uint64_t shard_id, const void *query, size_t size_bytes, uint32_t timeout_ms,
+                    nh_completion_fn fn, void *ctx, struct nh_error *err);
+/* Completes when a following nh_lookup on this host is linearizable. */
+NH_API int nh_read_index(struct nh_host *host, uint64_t shard_id, uint32_t timeout_ms, nh_completion_fn fn, void *ctx,
+                         struct nh_error *err);
+/* Asks the local machine, now, on the calling thread. After nh_read_index: linearizable. Alone: a stale read, the state as
+ * far as it is applied here. Errors: ENOTFOUND, ENOTREADY, EQUARANTINED, or the machine's code and text. */
+NH_API int nh_lookup(struct nh_host *host, uint64_t shard_id, const void *query, size_t size_bytes, struct nh_writer *out,
+                     uint64_t *ret_value, struct nh_error *err);
+
+/* ---- requests, synchronous ---- */
+
+/* How a request ended, with its own copy of the bytes. Zero it first; release with nh_reply_deinit. */
+struct nh_reply {
+    struct nh_outcome outcome; /* outcome.data points to owned memory */
+};
+NH_API void nh_reply_deinit(struct nh_reply *r);
+/* 0: ended, see ret->outcome.code. Negative: not accepted, or NH_EDEADLOCK. */
+NH_API int nh_propose_sync(struct nh_host *host, uint64_t shard_id, const void *cmd, size_t size_bytes, uint32_t timeout_ms,
+                           struct nh_reply *ret, struct nh_error *err);
+NH_API int nh_query_sync(struct nh_host *host, uint64_t shard_id, const void *query, size_t size_bytes, uint32_t timeout_ms,
+                         struct nh_reply *ret, struct nh_error *err);
+NH_API int nh_read_index_sync(struct nh_host *host, uint64_t shard_id, uint32_t timeout_ms, struct nh_reply *ret,
+                              struct nh_error *err);
+
+/* ---- what is known ---- */
+
+enum nh_role { NH_ROLE_FOLLOWER = 0, NH_ROLE_PRE_CANDIDATE = 1, NH_ROLE_CANDIDATE = 2, NH_ROLE_LEADER = 3 };
+
+struct nh_shard_info {
+    uint64_t shard_id;
+    uint64_t replica_id; /* ours */
+    uint64_t leader_id;  /* NH_NO_LEADER: none known. Local knowledge, may be old. */
+    uint64_t term;
+    uint32_t role; /* enum nh_role */
+    uint64_t last_index, commit_index, applied_index;
+    bool quiesced, ready, quarantined;
+    uint32_t pending_requests;
+};
+NH_API int nh_get_shard_info(struct nh_host *host, uint64_t shard_id, struct nh_shard_info *ret, struct nh_error *err);
+/* The leader as our replica knows it. Errors: ENOTFOUND. */
+NH_API int nh_get_leader(struct nh_host *host, uint64_t shard_id, uint64_t *ret_leader_id, uint64_t *ret_term,
+                         struct nh_error *err);
+/* Membership as applied here; release with nh_membership_deinit. Linearizable after nh_read_index. Errors: ENOTFOUND. */
+NH_API int nh_get_membership(struct nh_host *host, uint64_t shard_id, struct nh_membership *ret, struct nh_error *err);
+
+struct nh_host_info {
+    uint64_t host_id;
+    uint64_t deployment_id;
+    uint64_t incarnation;                  /* starts of this data directory so far */
+    char unique_id[NH_HOST_ID_TEXT_BYTES]; /* "nhid-..." made once per data directory */
+    char address[NH_ADDRESS_BYTES];
+    const char *logdb_name;
+    const char *transport_name;
+    uint32_t n_shards, n_leaders, n_leaderless, n_quarantined;
+    uint64_t events_dropped;
+    uint64_t proposals_applied, reads_answered, saves, synced_saves, saved_entries, messages_sent, messages_received;
+};
+NH_API void nh_get_host_info(struct nh_host *host, struct nh_host_info *ret);
+/* Calls `each` for every replica of this host; the list may change meanwhile. */
+NH_API void nh_each_shard(struct nh_host *host, void (*each)(void *ctx, const struct nh_shard_info *info), void *ctx);
+/* Hash of the machine's state at *ret_applied; for tests and tools. Errors: ENOTFOUND, EUNSUPPORTED. */
+NH_API int nh_get_machine_hash(struct nh_host *host, uint64_t shard_id, uint64_t *ret_hash, uint64_t *ret_applied,
+                               struct nh_error *err);
+
+/* ---- logging ---- */
+
+/* Where the host's log lines go; NULL: stderr as logfmt. Process-wide; before any host is opened. */
+NH_API void nh_log_set(enum nh_log_level level,
+                       void (*sink)(void *ctx, enum nh_log_level level, const char *component, const char *text), void *ctx);
+
+NH_END_DECLS
+#endif
