@@ -24,10 +24,12 @@ struct runtime_ops {
     uint64_t (*now_ns)(struct runtime *rt);
     /* Gives the worker a seat; its first poll follows soon. `name` is copied (15 characters are kept). */
     struct task *(*task_start)(struct runtime *rt, const char *name, task_poll_fn poll, void *arg);
-    /* Makes a poll follow soon; wakes between two polls count as one. Thread: any. */
+    /* Makes a poll follow soon; wakes between two polls count as one; of a stopped task: does nothing. Thread: any. */
     void (*task_wake)(struct task *t);
-    /* No poll runs after it has returned. Frees the task; takes NULL. Never from inside a poll. */
+    /* No poll runs after it has returned. Takes NULL. Never from inside a poll. */
     void (*task_stop)(struct task *t);
+    /* After task_stop, when nobody can wake it any more. Takes NULL. */
+    void (*task_free)(struct task *t);
 };
 
 struct runtime {

@@ -1,0 +1,294 @@
+#include "engine/apply_worker.h"
+
+#include <assert.h>
+#include <inttypes.h>
+#include <stdio.h>
+#include <stdlib.h>
+
+#include "engine/engine_private.h"
+#include "raftio/support/memory.h"
+
+/* Read from the log store at once when a log is replayed. */
+#define REPLAY_BYTES (4u << 20)
+
+struct apply_worker *apply_worker_new(struct engine *e)
+{
+    struct apply_worker *w = xcalloc(1, sizeof *w);
+
+    w->engine = e;
+    mailbox_init(&w->mailbox);
+    return w;
+}
+
+void apply_worker_free(struct apply_worker *w)
+{
+    if (!w)
+        return;
+    assert(mailbox_empty(&w->mailbox));
+    w->engine->config.runtime->ops->task_free(w->task);
+    mailbox_deinit(&w->mailbox);
+    free(w);
+}
+
+void apply_worker_start(struct apply_worker *w)
+{
+    struct runtime *rt = w->engine->config.runtime;
+
+    w->task = rt->ops->task_start(rt, "nh-apply", apply_worker_poll, w);
+}
+
+void apply_worker_stop(struct apply_worker *w)
+{
+    w->engine->config.runtime->ops->task_stop(w->task);
+}
+
+void apply_worker_post_all(struct apply_worker *w, struct queue *items)
+{
+    if (mailbox_post_all(&w->mailbox, items) == MAILBOX_WAKE)
+        w->engine->config.runtime->ops->task_wake(w->task);
+}
+
+static void count(uint64_t *counter, uint64_t n)
+{
+    __atomic_store_n(counter, *counter + n, __ATOMIC_RELAXED); /* one writer */
+}
+
+static struct nh_replica_info info_of(const struct replica *r)
+{
+    return (struct nh_replica_info){r->shard_id, r->replica_id};
+}
+
+/* ---- results ---- */
+
+#define ENDING_MAX 64u
+
+/* Takes the requests that these results belong to, under one lock, and ends them outside of it. */
+static void end_results(struct replica *r, const struct rsm_result *results, size_t n)
+{
+    struct request requests[ENDING_MAX];
+    bool found[ENDING_MAX];
+
+    pthread_mutex_lock(&r->lock);
+    for (size_t i = 0; i < n; i++)
+        found[i] = results[i].origin == (uint32_t)r->replica_id && request_ring_take(&r->ring, results[i].key, &requests[i]);
+    pthread_mutex_unlock(&r->lock);
+    for (size_t i = 0; i < n; i++) {
+        const struct rsm_result *result = &results[i];
+        struct nh_outcome outcome = {
+            .code = result->rejected ? NH_REQUEST_REJECTED : NH_REQUEST_COMPLETED,
+            .index = result->index,
+            .value = result->value.value,
+            .data = result->value.data,
+            .size_bytes = result->value.size_bytes,
+        };
+
+        if (found[i])
+            requests[i].fn(requests[i].ctx, &outcome);
+    }
+}
+
+struct applying {
+    struct replica *replica;
+    struct queue changes; /* struct membership_change */
+};
+
+static void on_results(void *ctx, const struct rsm_result *results, size_t n)
+{
+    struct applying *a = ctx;
+
+    for (size_t at = 0; at < n; at += ENDING_MAX)
+        end_results(a->replica, results + at, n - at < ENDING_MAX ? n - at : ENDING_MAX);
+}
+
+static void on_membership(void *ctx, uint64_t index, const struct nh_membership *membership)
+{
+    struct applying *a = ctx;
+    struct engine *e = a->replica->engine;
+    struct membership_change *c = xcalloc(1, sizeof *c);
+
+    c->index = index;
+    c->accepted = membership != NULL;
+    if (membership) {
+        nh_membership_copy(&c->membership, membership);
+        e->config.events.membership_changed(e->config.events.ctx, info_of(a->replica));
+    }
+    queue_push(&a->changes, &c->node);
+}
+
+/* ---- applying ---- */
+
+struct replay {
+    struct rsm *rsm;
+    const struct rsm_sink *sink;
+};
+
+static int replay_records(void *ctx, const uint8_t *records, size_t size_bytes, struct nh_error *err)
+{
+    struct replay *replay = ctx;
+    struct run_list runs = {0};
+    int r = run_list_decode(&runs, records, size_bytes, rsm_applied(replay->rsm) + 1, err);
+
+    if (r == NH_OK)
+        r = rsm_apply(replay->rsm, runs.runs, runs.n, replay->sink, err);
+    run_list_deinit(&runs);
+    return r;
+}
+
+/* Applies from the log store up to `last`. */
+static int replay(struct replica *r, uint64_t last, const struct rsm_sink *sink, struct nh_error *err)
+{
+    const struct engine_config *c = &r->engine->config;
+    struct replay replay = {r->rsm, sink};
+    struct nh_entry_sink entries = {.add = replay_records, .ctx = &replay};
+
+    while (rsm_applied(r->rsm) < last) {
+        uint64_t before = rsm_applied(r->rsm);
+        int rc = c->logdb_ops->iterate_entries(c->logdb, r->shard_id, r->replica_id, before + 1, last + 1, REPLAY_BYTES, &entries,
+                                               err);
+
+        if (rc < 0)
+            return nh_error_wrap(err, rc, "read entry %" PRIu64, rsm_applied(r->rsm) + 1);
+        if (rsm_applied(r->rsm) == before)
+            return nh_error_set(err, NH_ECORRUPT, "entry %" PRIu64 " is missing in the log store", before + 1);
+    }
+    return NH_OK;
+}
+
+static void announce_if_ready(struct replica *r)
+{
+    struct engine *e = r->engine;
+    bool was_ready;
+
+    if (rsm_applied(r->rsm) < r->boot_commit)
+        return;
+    pthread_mutex_lock(&r->lock);
+    was_ready = r->status.ready;
+    r->status.ready = true;
+    pthread_mutex_unlock(&r->lock);
+    if (!was_ready)
+        e->config.events.replica_ready(e->config.events.ctx, info_of(r));
+}
+
+/* The machine or its entries cannot be trusted any more: the step worker takes the replica out. */
+static void fail(struct replica *r, struct queue *changes, const struct nh_error *err)
+{
+    replica_post_applied(r, rsm_applied(r->rsm), changes, err->text);
+}
+
+static void apply_entries(struct apply_worker *w, struct apply_item *item)
+{
+    struct replica *r = item->replica;
+    struct applying applying = {.replica = r};
+    struct rsm_sink sink = {.ctx = &applying, .on_results = on_results, .on_membership = on_membership};
+    uint64_t before = rsm_applied(r->rsm);
+    struct nh_error err;
+    int rc =
+        item->runs.n > 0 ? rsm_apply(r->rsm, item->runs.runs, item->runs.n, &sink, &err) : replay(r, item->last, &sink, &err);
+
+    count(&w->entries_applied, rsm_applied(r->rsm) - before);
+    count(&w->apply_calls, 1);
+    if (rc < 0) {
+        fail(r, &applying.changes, &err);
+        return;
+    }
+    replica_post_applied(r, item->last, &applying.changes, NULL);
+    announce_if_ready(r);
+}
+
+static void open_machine(struct replica *r)
+{
+    struct queue none = {0};
+    struct nh_error err;
+
+    if (rsm_open(r->rsm, &err) < 0)
+        fail(r, &none, &err);
+    else
+        announce_if_ready(r);
+}
+
+static void close_machine(struct replica *r)
+{
+    struct engine *e = r->engine;
+
+    rsm_close(r->rsm);
+    replica_terminate(r, NH_ECLOSED);
+    engine_forget(e, r);
+    e->config.events.replica_unloaded(e->config.events.ctx, info_of(r));
+    replica_unref(r);
+}
+
+/* ---- reads ---- */
+
+struct answer {
+    uint8_t *data;
+    size_t size, cap;
+};
+
+static int write_answer(void *ctx, const void *data, size_t size_bytes)
+{
+    struct answer *a = ctx;
+
+    if (size_bytes > NH_ENTRY_PAYLOAD_MAX || a->size > NH_ENTRY_PAYLOAD_MAX - size_bytes)
+        return NH_ETOOBIG;
+    array_reserve((void **)&a->data, &a->cap, a->size + size_bytes, 1);
+    if (size_bytes)
+        memcpy(a->data + a->size, data, size_bytes);
+    a->size += size_bytes;
+    return NH_OK;
+}
+
+static void answer_read(const struct read_batch *b, const struct read_item *item, struct rsm *rsm, const struct request *request)
+{
+    struct nh_outcome outcome = {.code = NH_REQUEST_COMPLETED, .index = b->index};
+    struct answer answer = {0};
+    struct nh_writer out = {.write = write_answer, .ctx = &answer};
+    struct nh_error err = {0};
+
+    if (item->has_query) {
+        outcome.status = rsm_lookup(rsm, b->queries + item->query_at, item->query_bytes, &out, &outcome.value, &err);
+        outcome.data = outcome.status < 0 ? (const void *)err.text : answer.data;
+        outcome.size_bytes = outcome.status < 0 ? strlen(err.text) : answer.size;
+    }
+    request->fn(request->ctx, &outcome);
+    free(answer.data);
+}
+
+static void answer_reads(struct apply_worker *w, struct replica *r, struct read_batch *b)
+{
+    struct request request;
+    uint32_t n = 0;
+
+    for (size_t at = 0; read_batch_take(b, &at, UINT64_MAX, &request); n++)
+        answer_read(b, &b->items[at - 1], r->rsm, &request);
+    pthread_mutex_lock(&r->lock);
+    r->n_reads -= n;
+    pthread_mutex_unlock(&r->lock);
+    read_batch_free(b);
+    count(&w->reads_answered, n);
+}
+
+/* ---- the poll function ---- */
+
+static void perform(struct apply_worker *w, struct apply_item *item)
+{
+    switch (item->type) {
+    case APPLY_OPEN: open_machine(item->replica); break;
+    case APPLY_ENTRIES: apply_entries(w, item); break;
+    case APPLY_READS: answer_reads(w, item->replica, item->reads); break;
+    case APPLY_CLOSE: close_machine(item->replica); break;
+    }
+    run_list_deinit(&item->runs);
+    free(item);
+}
+
+uint64_t apply_worker_poll(void *arg)
+{
+    struct apply_worker *w = arg;
+    struct queue items = {0};
+    struct queue_node *node;
+
+    mailbox_take(&w->mailbox, &items);
+    while ((node = queue_pop(&items)))
+        perform(w, container_of(node, struct apply_item, node));
+    return TASK_POLL_NEVER;
+}

@@ -1,0 +1,257 @@
+#include "engine/bootstrap.h"
+
+#include <assert.h>
+#include <inttypes.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "raftio/codec.h"
+#include "raftio/support/memory.h"
+
+void bootstrap_result_deinit(struct bootstrap_result *b)
+{
+    nh_membership_deinit(&b->members);
+    run_list_deinit(&b->first);
+    free(b->spans);
+    *b = (struct bootstrap_result){0};
+}
+
+/* ---- the bootstrap record ---- */
+
+static int check_members(const struct engine_replica_config *c, struct nh_error *err)
+{
+    const struct nh_membership *m = c->initial;
+    bool is_member = false;
+
+    if (c->join && m && m->n_members > 0)
+        return nh_error_set(err, NH_EINVAL, "a joining replica has no initial members");
+    for (uint32_t i = 0; m && i < m->n_members; i++) {
+        if (m->members[i].replica_id <= (i > 0 ? m->members[i - 1].replica_id : 0))
+            return nh_error_set(err, NH_EINVAL, "members are not sorted by replica id, or one is 0 or doubled");
+        if (m->members[i].address[0] == 0 || !memchr(m->members[i].address, 0, NH_ADDRESS_BYTES))
+            return nh_error_set(err, NH_EINVAL, "member %" PRIu64 " has no address, or one that is too long",
+                                m->members[i].replica_id);
+        for (uint32_t j = 0; j < i; j++)
+            if ((uint32_t)m->members[j].replica_id == (uint32_t)m->members[i].replica_id)
+                return nh_error_set(err, NH_EINVAL, "members %" PRIu64 " and %" PRIu64 " have the same low 32 bits",
+                                    m->members[j].replica_id, m->members[i].replica_id);
+        is_member |= m->members[i].replica_id == c->replica_id;
+    }
+    if (m && m->n_members > NH_MEMBERS_MAX)
+        return nh_error_set(err, NH_EINVAL, "%" PRIu32 " members, the limit is %u", m->n_members, NH_MEMBERS_MAX);
+    if (m && m->n_members > 0 && !is_member)
+        return nh_error_set(err, NH_EINVAL, "replica %" PRIu64 " is not among the initial members", c->replica_id);
+    return NH_OK;
+}
+
+/* "1@a:7101 2@b:7101", cut to fit. */
+static const char *describe(const struct nh_membership *m, char *text, size_t cap)
+{
+    size_t at = 0;
+
+    text[0] = 0;
+    for (uint32_t i = 0; m && i < m->n_members && at < cap; i++)
+        at += (size_t)snprintf(text + at, cap - at, "%s%" PRIu64 "@%s", i > 0 ? " " : "", m->members[i].replica_id,
+                               m->members[i].address);
+    return m && m->n_members > 0 ? text : "(none)";
+}
+
+static int check_record(const struct nh_bootstrap *stored, const struct engine_replica_config *c, struct nh_error *err)
+{
+    char was[96], is[96];
+
+    if (strcmp(stored->machine_type, c->machine->name) != 0)
+        return nh_error_set(err, NH_EMISMATCH,
+                            "was started with machine \"%s\", is to start with \"%s\": give the former, or use a new shard id",
+                            stored->machine_type, c->machine->name);
+    if (stored->join != c->join && (c->join || (c->initial && c->initial->n_members > 0)))
+        return nh_error_set(err, NH_EMISMATCH, "was started %s, is to start %s: restart it without members and without join",
+                            stored->join ? "joining" : "with members", c->join ? "joining" : "with members");
+    if (c->initial && c->initial->n_members > 0 && !nh_membership_equal(c->initial, &stored->initial))
+        return nh_error_set(err, NH_EMISMATCH,
+                            "was started with members %s, is to start with %s: give the former, or none at a restart",
+                            describe(&stored->initial, was, sizeof was), describe(c->initial, is, sizeof is));
+    return NH_OK;
+}
+
+static int save_record(const struct engine_config *e, const struct engine_replica_config *c, struct bootstrap_result *ret,
+                       struct nh_error *err)
+{
+    struct nh_bootstrap b = {.join = c->join};
+    int r;
+
+    if (!c->join && (!c->initial || c->initial->n_members == 0))
+        return nh_error_set(err, NH_EINVAL, "nothing is stored for it here: give the initial members, or join");
+    if (strlen(c->machine->name) >= sizeof b.machine_type)
+        return nh_error_set(err, NH_EINVAL, "the machine's name is longer than %zu characters", sizeof b.machine_type - 1);
+    strcpy(b.machine_type, c->machine->name);
+    if (!c->join)
+        nh_membership_copy(&b.initial, c->initial);
+    r = e->logdb_ops->save_bootstrap(e->logdb, c->shard_id, c->replica_id, &b, err);
+    ret->members = b.initial;
+    return r;
+}
+
+static int load_record(const struct engine_config *e, const struct engine_replica_config *c, struct bootstrap_result *ret,
+                       struct nh_error *err)
+{
+    struct nh_bootstrap stored = {0};
+    int r = e->logdb_ops->get_bootstrap(e->logdb, c->shard_id, c->replica_id, &stored, err);
+
+    if (r == NH_ENOTFOUND)
+        return save_record(e, c, ret, err);
+    if (r < 0)
+        return r;
+    r = check_record(&stored, c, err);
+    ret->members = stored.initial;
+    return r;
+}
+
+/* ---- the first entry ---- */
+
+static void make_first_entry(struct bootstrap_result *b)
+{
+    struct nh_config_change change = {.type = NH_CONFIG_INITIALIZE, .initial = b->members};
+    size_t size = config_change_encode(&change, NULL, 0);
+    uint8_t *payload = xmalloc(size);
+    struct block_builder builder = {0};
+    struct nh_block *block;
+
+    config_change_encode(&change, payload, size);
+    block_builder_add(&builder, &(struct block_record){.type = NH_ENTRY_CONFIG_CHANGE,
+                                                       .payload = payload,
+                                                       .payload_bytes = (uint32_t)size});
+    block = block_seal(&builder, 1, 1);
+    run_list_add(&b->first, block, 0, 1);
+    nh_block_unref(block);
+    free(payload);
+    b->boot.state = (struct nh_state){.term = 1, .commit = 1};
+    b->boot.first_index = b->boot.last_index = 1;
+    b->spans = xcalloc(1, sizeof *b->spans);
+    b->spans[0] = (struct raft_term_span){.first_index = 1, .term = 1};
+    b->boot.n_spans = 1;
+    b->save_first = true;
+}
+
+/* ---- the stored log ---- */
+
+struct term_probe {
+    uint64_t index;
+    uint64_t term; /* 0: not seen */
+};
+
+static int see_term(void *ctx, const uint8_t *records, size_t size_bytes, struct nh_error *err)
+{
+    struct term_probe *probe = ctx;
+
+    if (probe->term)
+        return NH_OK;
+    if (size_bytes < NH_RECORD_HEADER_BYTES || nh_record_index(records) != probe->index || nh_record_term(records) == 0)
+        return nh_error_set(err, NH_ECORRUPT, "entry %" PRIu64 " is not what is stored there", probe->index);
+    probe->term = nh_record_term(records);
+    return NH_OK;
+}
+
+static int read_term(const struct engine_config *e, struct nh_replica_info id, uint64_t index, uint64_t *ret,
+                     struct nh_error *err)
+{
+    struct term_probe probe = {.index = index};
+    struct nh_entry_sink sink = {.add = see_term, .ctx = &probe};
+    int r = e->logdb_ops->iterate_entries(e->logdb, id.shard_id, id.replica_id, index, index + 1, 0, &sink, err);
+
+    if (r < 0)
+        return r;
+    if (!probe.term)
+        return nh_error_set(err, NH_ECORRUPT, "entry %" PRIu64 " is missing", index);
+    *ret = probe.term;
+    return NH_OK;
+}
+
+/* The last index of the term that `first` has: terms never fall, so it can be searched. */
+static int find_span_end(const struct engine_config *e, struct nh_replica_info id, uint64_t first, uint64_t term, uint64_t last,
+                         uint64_t *ret, struct nh_error *err)
+{
+    uint64_t low = first, high = last; /* low has the term; the end is in [low, high] */
+
+    while (low < high) {
+        uint64_t mid = high - (high - low) / 2, mid_term;
+        int r = read_term(e, id, mid, &mid_term, err);
+
+        if (r < 0)
+            return r;
+        if (mid_term < term)
+            return nh_error_set(err, NH_ECORRUPT, "term %" PRIu64 " at index %" PRIu64 " is below an earlier one", mid_term, mid);
+        if (mid_term == term)
+            low = mid;
+        else
+            high = mid - 1;
+    }
+    *ret = low;
+    return NH_OK;
+}
+
+static int find_spans(const struct engine_config *e, struct nh_replica_info id, struct bootstrap_result *b, struct nh_error *err)
+{
+    uint64_t first = b->boot.first_index, last = b->boot.last_index, end = 0, last_term;
+    size_t n = 0, cap = 0;
+    int r = first <= last ? read_term(e, id, last, &last_term, err) : NH_OK;
+
+    for (; r == NH_OK && first <= last; first = end + 1, n++) {
+        uint64_t term;
+
+        if (n >= BOOTSTRAP_SPANS_MAX)
+            return nh_error_set(err, NH_ECORRUPT, "the log has more than %u terms", BOOTSTRAP_SPANS_MAX);
+        r = read_term(e, id, first, &term, err);
+        end = last;
+        if (r == NH_OK && term != last_term)
+            r = find_span_end(e, id, first, term, last, &end, err);
+        if (r < 0)
+            break;
+        array_reserve((void **)&b->spans, &cap, n + 1, sizeof *b->spans);
+        b->spans[n] = (struct raft_term_span){.first_index = first, .term = term};
+    }
+    b->boot.n_spans = (uint32_t)n;
+    return r;
+}
+
+static int load_log(const struct engine_config *e, const struct engine_replica_config *c, struct bootstrap_result *b,
+                    struct nh_error *err)
+{
+    struct nh_replica_info id = {c->shard_id, c->replica_id};
+    struct nh_raft_state stored;
+    int r = e->logdb_ops->read_raft_state(e->logdb, c->shard_id, c->replica_id, &stored, err);
+
+    if (r == NH_ENOTFOUND) {
+        b->boot.first_index = 1;
+        if (b->members.n_members > 0)
+            make_first_entry(b);
+        return NH_OK;
+    }
+    if (r < 0)
+        return r;
+    b->boot.state = stored.state;
+    b->boot.first_index = stored.first_index;
+    b->boot.last_index = stored.last_index;
+    b->boot.config_bound = stored.state.commit;
+    return find_spans(e, id, b, err);
+}
+
+int bootstrap_replica(const struct engine_config *engine, const struct engine_replica_config *config,
+                      struct bootstrap_result *ret, struct nh_error *err)
+{
+    int r = check_members(config, err);
+
+    *ret = (struct bootstrap_result){0};
+    if (r == NH_OK)
+        r = load_record(engine, config, ret, err);
+    if (r == NH_OK)
+        r = load_log(engine, config, ret, err);
+    if (r < 0) {
+        bootstrap_result_deinit(ret);
+        return r;
+    }
+    ret->boot.spans = ret->spans;
+    ret->boot.membership = &ret->members;
+    return NH_OK;
+}

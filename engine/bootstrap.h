@@ -1,0 +1,29 @@
+/* engine/bootstrap.h - what a replica starts from: its bootstrap record, its stored log, its first entry.
+ *
+ * A new replica of a new shard writes its bootstrap record (durable on return), and its worker saves entry 1 before the replica
+ * takes part: the same INITIALIZE change, with the same bytes, on every initial member. A crash in between leaves a
+ * record without a log; the next start writes the entry again. A joining replica has a record and an empty log.
+ *
+ * Thread: any but workers (it reads and writes the log store). Errors: as engine_start_replica.
+ */
+#ifndef NH_ENGINE_BOOTSTRAP_H
+#define NH_ENGINE_BOOTSTRAP_H
+
+#include "engine/engine.h"
+
+struct bootstrap_result {
+    struct nh_membership members; /* initial ones; empty when joining */
+    struct raft_boot boot;        /* spans and membership point into this struct */
+    struct raft_term_span *spans;
+    bool save_first;       /* entry 1 and the state below are not in the log store yet */
+    struct run_list first; /* then: entry 1 */
+};
+
+/* Most terms that a stored log may hold. */
+#define BOOTSTRAP_SPANS_MAX 1048576u
+
+int bootstrap_replica(const struct engine_config *engine, const struct engine_replica_config *config,
+                      struct bootstrap_result *ret, struct nh_error *err);
+void bootstrap_result_deinit(struct bootstrap_result *b);
+
+#endif

@@ -1,0 +1,681 @@
+#include "engine/drive.h"
+
+#include <assert.h>
+#include <inttypes.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "engine/apply_worker.h"
+#include "engine/engine_private.h"
+#include "engine/inbound.h"
+#include "raftio/support/log.h"
+#include "raftio/support/memory.h"
+
+#define LOG_COMPONENT "engine"
+#define NS_PER_MS     1000000u
+/* Payload of one forwarded Propose message, unless a single proposal is larger. */
+#define FORWARD_BYTES_MAX (1u << 20)
+/* Updates of one replica in one pass; then others have their turn. */
+#define ROUNDS_MAX 8u
+/* Addresses that a replica remembers, of members and of those who wrote to it. */
+#define REPLICA_PEERS_MAX (2u * NH_MEMBERS_MAX)
+
+static struct nh_replica_info info_of(const struct replica *r)
+{
+    return (struct nh_replica_info){r->shard_id, r->replica_id};
+}
+
+static void step(struct step_worker *w, struct replica *r, struct raft_event ev)
+{
+    ev.now = w->now_tick;
+    raft_step(r->raft, &ev, &w->update);
+}
+
+/* ---- where messages go ---- */
+
+static struct outbox_peer *find_peer(const struct replica *r, uint64_t replica_id)
+{
+    for (size_t i = 0; i < r->n_peers; i++)
+        if (r->peers[i].replica_id == replica_id)
+            return r->peers[i].peer;
+    return NULL;
+}
+
+static struct outbox_peer *add_peer(struct step_worker *w, struct replica *r, uint64_t replica_id, const char *address)
+{
+    struct outbox_peer *peer = r->n_peers < REPLICA_PEERS_MAX ? outbox_peer(&w->outbox, address, w->now_ns) : NULL;
+
+    if (!peer)
+        return NULL;
+    array_reserve((void **)&r->peers, &r->cap_peers, r->n_peers + 1, sizeof *r->peers);
+    r->peers[r->n_peers++] = (struct replica_peer){replica_id, peer};
+    return peer;
+}
+
+static struct outbox_peer *resolve_peer(struct step_worker *w, struct replica *r, uint64_t replica_id)
+{
+    const struct engine_config *c = &w->engine->config;
+    struct outbox_peer *peer = find_peer(r, replica_id);
+    char address[NH_ADDRESS_BYTES];
+
+    if (peer || c->registry_ops->resolve(c->registry, r->shard_id, replica_id, address, NULL) < 0)
+        return peer;
+    return add_peer(w, r, replica_id, address);
+}
+
+/* A joining replica knows no members yet; it answers where it was written from. */
+static void learn_peer(struct step_worker *w, struct replica *r, const struct inbound_message *m)
+{
+    if (!find_peer(r, m->message.from) && !resolve_peer(w, r, m->message.from) && m->inbound->source[0])
+        add_peer(w, r, m->message.from, m->inbound->source);
+}
+
+void drive_send(struct step_worker *w, struct replica *r, struct nh_message *message)
+{
+    struct outbox_peer *peer = resolve_peer(w, r, message->to);
+
+    if (peer)
+        outbox_add(&w->outbox, peer, message);
+    else
+        nh_message_deinit(message);
+}
+
+void drive_unreachable(struct step_worker *w, struct replica *r, uint64_t peer_id)
+{
+    if (r->state != REPLICA_RUNNING)
+        return;
+    for (size_t i = 0; i < r->n_unreachable; i++)
+        if (r->unreachable[i] == peer_id)
+            return;
+    array_reserve((void **)&r->unreachable, &r->cap_unreachable, r->n_unreachable + 1, sizeof *r->unreachable);
+    r->unreachable[r->n_unreachable++] = peer_id;
+    step_worker_activate(w, r);
+}
+
+void drive_lost(struct step_worker *w, struct replica *r, const struct nh_message *message)
+{
+    if (message->type == NH_MSG_PROPOSE)
+        replica_end_proposals(r, message->hint, message->hint_high, NH_REQUEST_DROPPED, NH_DROP_OVERLOADED);
+    drive_unreachable(w, r, message->to);
+}
+
+void drive_peer_silent(struct step_worker *w, struct replica *r, const struct outbox_peer *peer)
+{
+    struct raft_status status;
+
+    if (r->state != REPLICA_RUNNING || r->leader_id == NH_NO_LEADER || r->leader_id == r->replica_id)
+        return;
+    if (resolve_peer(w, r, r->leader_id) != peer)
+        return;
+    raft_get_status(r->raft, &status);
+    if (!status.quiesced)
+        return;
+    r->wake = true;
+    step_worker_activate(w, r);
+}
+
+/* ---- reads ---- */
+
+static void note_earliest(struct replica *r, uint64_t earliest_ns)
+{
+    if (earliest_ns < r->reads_earliest_ns)
+        r->reads_earliest_ns = earliest_ns;
+}
+
+static void take_reads(struct replica *r, struct read_batch *b)
+{
+    if (!b)
+        return;
+    list_push_back(&r->reads_waiting, &b->link);
+    note_earliest(r, b->earliest_ns);
+}
+
+/* Reads wait for a leader; one whose answer does not come is asked for again. */
+static void send_reads(struct step_worker *w, struct replica *r)
+{
+    if (r->leader_id == NH_NO_LEADER)
+        return;
+    for (struct list *at = r->reads_waiting.next; at != &r->reads_waiting; at = at->next) {
+        struct read_batch *b = container_of(at, struct read_batch, link);
+
+        if (b->retry_tick > w->now_tick)
+            continue;
+        b->sent = true;
+        b->retry_tick = w->now_tick + r->election_ticks;
+        step(w, r, (struct raft_event){.type = RAFT_EV_READ, .read = {b->low, r->replica_id}});
+    }
+}
+
+static struct read_batch *find_reads(const struct replica *r, uint64_t low)
+{
+    for (struct list *at = r->reads_waiting.next; at != &r->reads_waiting; at = at->next) {
+        struct read_batch *b = container_of(at, struct read_batch, link);
+
+        if (b->low == low)
+            return b;
+    }
+    return NULL;
+}
+
+static void confirm_reads(struct replica *r, const struct raft_read *read)
+{
+    struct read_batch *b = read->high == r->replica_id ? find_reads(r, read->low) : NULL;
+
+    if (!b) /* answered already, or expired */
+        return;
+    b->index = read->index;
+    list_remove(&b->link);
+    list_push_back(&r->reads_confirmed, &b->link);
+}
+
+/* Confirmed reads go to the apply worker behind the entries that they must see. */
+static void hand_reads(struct step_worker *w, struct replica *r)
+{
+    for (struct list *at = r->reads_confirmed.next, *next; at != &r->reads_confirmed; at = next) {
+        struct read_batch *b = container_of(at, struct read_batch, link);
+        struct apply_item *item;
+
+        next = at->next;
+        if (b->index > r->handed)
+            continue;
+        list_remove(&b->link);
+        item = xcalloc(1, sizeof *item);
+        item->type = APPLY_READS;
+        item->replica = r;
+        item->reads = b;
+        step_worker_apply(w, r, item);
+    }
+}
+
+static void expire_reads(struct replica *r, struct list *reads, uint64_t now_ns)
+{
+    for (struct list *at = reads->next, *next; at != reads; at = next) {
+        struct read_batch *b = container_of(at, struct read_batch, link);
+
+        next = at->next;
+        if (b->earliest_ns <= now_ns) {
+            if (b->sent)
+                replica_end_reads(r, b, now_ns, NH_REQUEST_TIMEOUT, NH_DROP_NONE);
+            else
+                replica_end_reads(r, b, now_ns, NH_REQUEST_DROPPED, NH_DROP_NO_LEADER);
+            read_batch_update_earliest(b);
+        }
+        if (b->n_pending == 0) {
+            list_remove(&b->link);
+            read_batch_free(b);
+            continue;
+        }
+        note_earliest(r, b->earliest_ns);
+    }
+}
+
+static void terminate_reads(struct replica *r, struct list *reads)
+{
+    struct list *node;
+
+    while ((node = list_pop_front(reads))) {
+        struct read_batch *b = container_of(node, struct read_batch, link);
+
+        replica_end_reads(r, b, UINT64_MAX, NH_REQUEST_TERMINATED, NH_DROP_NONE);
+        read_batch_free(b);
+    }
+}
+
+static void expire(struct step_worker *w, struct replica *r)
+{
+    uint64_t earliest = replica_earliest(r);
+
+    if (r->reads_earliest_ns < earliest)
+        earliest = r->reads_earliest_ns;
+    if (earliest > w->now_ns || w->now_ns < r->next_scan_ns)
+        return;
+    r->next_scan_ns = w->now_ns + (uint64_t)EXPIRY_SCAN_MS * NS_PER_MS;
+    replica_expire(r, w->now_ns);
+    r->reads_earliest_ns = REQUESTS_NO_DEADLINE;
+    expire_reads(r, &r->reads_waiting, w->now_ns);
+    expire_reads(r, &r->reads_confirmed, w->now_ns);
+}
+
+/* ---- events in ---- */
+
+static void register_members(struct step_worker *w, struct replica *r, const struct nh_membership *m)
+{
+    const struct engine_config *c = &w->engine->config;
+
+    for (uint32_t i = 0; i < m->n_members; i++)
+        c->registry_ops->add(c->registry, r->shard_id, m->members[i].replica_id, m->members[i].address, NULL);
+    for (uint32_t i = 0; i < m->n_removed; i++)
+        c->registry_ops->remove(c->registry, r->shard_id, m->removed[i]);
+    r->n_peers = 0; /* resolved again when needed */
+}
+
+static void step_changes(struct step_worker *w, struct replica *r, struct queue *changes)
+{
+    struct queue_node *node;
+
+    while ((node = queue_pop(changes))) {
+        struct membership_change *c = container_of(node, struct membership_change, node);
+
+        if (c->accepted)
+            register_members(w, r, &c->membership);
+        step(w, r,
+             (struct raft_event){.type = RAFT_EV_MEMBERSHIP, .membership = {c->index, c->accepted ? &c->membership : NULL}});
+        nh_membership_deinit(&c->membership);
+        free(c);
+    }
+}
+
+static void step_messages(struct step_worker *w, struct replica *r)
+{
+    struct queue_node *node;
+
+    while ((node = queue_pop(&r->inbound))) {
+        struct inbound_message *m = container_of(node, struct inbound_message, node);
+
+        learn_peer(w, r, m);
+        step(w, r, (struct raft_event){.type = RAFT_EV_MESSAGE, .message = &m->message});
+    }
+}
+
+static void step_unreachable(struct step_worker *w, struct replica *r)
+{
+    for (size_t i = 0; i < r->n_unreachable; i++)
+        step(w, r, (struct raft_event){.type = RAFT_EV_UNREACHABLE, .peer = r->unreachable[i]});
+    r->n_unreachable = 0;
+}
+
+static void step_records(struct step_worker *w, struct replica *r, struct block_builder *records, uint64_t first_key)
+{
+    step(w, r, (struct raft_event){.type = RAFT_EV_PROPOSE, .propose = {records, first_key, records->n}});
+}
+
+/* Proposals [from, to) of the inbox in messages of bounded size. */
+static void propose_range(struct step_worker *w, struct replica *r, const struct inbox *in, uint32_t from, uint32_t to)
+{
+    const struct block_builder *b = &in->proposals;
+
+    while (from < to) {
+        struct block_builder part = {0};
+        uint32_t end = from + 1;
+        int rc;
+
+        while (end < to && b->offsets[end + 1] - b->offsets[from] <= FORWARD_BYTES_MAX)
+            end++;
+        rc = block_builder_add_encoded(&part, b->data + b->offsets[from], b->offsets[end] - b->offsets[from], NULL);
+        assert(rc == NH_OK); /* they are our own records */
+        (void)rc;
+        step_records(w, r, &part, in->first_key + from);
+        block_builder_deinit(&part);
+        from = end;
+    }
+}
+
+static void step_proposals(struct step_worker *w, struct replica *r, struct inbox *in)
+{
+    uint64_t key = in->first_key, end = in->first_key + in->proposals.n, range_end;
+    bool whole = r->leader_id == r->replica_id || in->proposals.size_bytes <= FORWARD_BYTES_MAX;
+
+    if (in->proposals.n == 0)
+        return;
+    if (whole && !in->has_expired) {
+        step_records(w, r, &in->proposals, in->first_key);
+    } else if (!in->has_expired) {
+        propose_range(w, r, in, 0, in->proposals.n);
+    } else {
+        for (; (range_end = replica_pending_range(r, &key, end)) != 0; key = range_end)
+            propose_range(w, r, in, (uint32_t)(key - in->first_key), (uint32_t)(range_end - in->first_key));
+    }
+    block_builder_deinit(&in->proposals);
+}
+
+static void step_all(struct step_worker *w, struct replica *r, struct inbox *in)
+{
+    if (r->saved_id > r->told_saved_id) {
+        r->told_saved_id = r->saved_id;
+        step(w, r, (struct raft_event){.type = RAFT_EV_SAVED, .saved = r->saved_id});
+    }
+    step_changes(w, r, &in->changes);
+    if (in->applied > r->told_applied) {
+        r->told_applied = in->applied;
+        step(w, r, (struct raft_event){.type = RAFT_EV_APPLIED, .applied = in->applied});
+    }
+    step_messages(w, r);
+    step_unreachable(w, r);
+    if (r->wake) {
+        r->wake = false;
+        step(w, r, (struct raft_event){.type = RAFT_EV_WAKE});
+    }
+    step_proposals(w, r, in);
+    send_reads(w, r);
+    if (raft_next_deadline(r->raft) <= w->now_tick)
+        step(w, r, (struct raft_event){.type = RAFT_EV_TICK});
+}
+
+/* ---- the update out ---- */
+
+static void obey_dropped(struct step_worker *w, struct replica *r, const struct raft_update *out)
+{
+    for (size_t i = 0; i < out->dropped.n; i++) {
+        const struct raft_dropped *d = &out->dropped.items[i];
+        struct read_batch *b = d->is_read ? find_reads(r, d->first_key) : NULL;
+
+        if (b)
+            b->retry_tick = w->now_tick + 1; /* reading again does no harm */
+        else if (!d->is_read)
+            replica_end_proposals(r, d->first_key, d->n_keys, NH_REQUEST_DROPPED, d->reason);
+    }
+}
+
+static void obey_save(struct step_worker *w, struct replica *r, struct raft_update *out)
+{
+    struct nh_update update = {
+        .shard_id = r->shard_id,
+        .replica_id = r->replica_id,
+        .has_state = out->has_state,
+        .must_sync = out->must_sync,
+        .state = out->state,
+    };
+
+    if (out->save_id == 0)
+        return;
+    r->last_save = save_batch_add(w->open, r, &update, out->save_id, &out->runs);
+    r->last_batch = w->open;
+    r->n_saves++;
+}
+
+/* Votes and acknowledgements wait for the newest save that they may depend on. */
+static void obey_send_after_save(struct step_worker *w, struct replica *r, struct raft_update *out)
+{
+    for (size_t i = 0; i < out->send_after_save.n; i++) {
+        if (r->last_batch)
+            messages_push(&r->last_batch->saves[r->last_save].after, &out->send_after_save.items[i]);
+        else
+            drive_send(w, r, &out->send_after_save.items[i]);
+    }
+}
+
+static void obey_apply(struct step_worker *w, struct replica *r, struct raft_update *out)
+{
+    struct apply_item *item;
+
+    if (out->apply_first == 0)
+        return;
+    assert(out->apply_first == r->handed + 1);
+    item = xcalloc(1, sizeof *item);
+    item->type = APPLY_ENTRIES;
+    item->replica = r;
+    item->first = out->apply_first;
+    item->last = r->handed = out->apply_last;
+    item->runs = out->apply_runs;
+    out->apply_runs = (struct run_list){0};
+    step_worker_apply(w, r, item);
+}
+
+static void obey_leader(struct step_worker *w, struct replica *r, const struct raft_update *out)
+{
+    const struct engine_events *events = &w->engine->config.events;
+    struct nh_leader_info info = {r->shard_id, r->replica_id, out->term, out->leader_id};
+
+    if (!out->leader_changed)
+        return;
+    r->leader_id = out->leader_id;
+    events->leader_updated(events->ctx, &info);
+    if (out->leader_id == NH_NO_LEADER)
+        return;
+    for (struct list *at = r->reads_waiting.next; at != &r->reads_waiting; at = at->next)
+        container_of(at, struct read_batch, link)->retry_tick = 0;
+    step_worker_again(w, r); /* what waited for a leader goes on */
+}
+
+static void obey(struct step_worker *w, struct replica *r, struct raft_update *out)
+{
+    for (size_t i = 0; i < out->send.n; i++)
+        drive_send(w, r, &out->send.items[i]);
+    for (size_t i = 0; i < out->reads.n; i++)
+        confirm_reads(r, &out->reads.items[i]);
+    obey_dropped(w, r, out);
+    obey_save(w, r, out);
+    obey_send_after_save(w, r, out);
+    obey_apply(w, r, out);
+    hand_reads(w, r);
+    obey_leader(w, r, out);
+}
+
+/* ---- entries that are only in the log store ---- */
+
+struct fetching {
+    struct run_list runs;
+    uint64_t next;
+};
+
+static int add_fetched(void *ctx, const uint8_t *records, size_t size_bytes, struct nh_error *err)
+{
+    struct fetching *f = ctx;
+
+    return run_list_decode(&f->runs, records, size_bytes, f->next, err);
+}
+
+static int answer_fetch(struct step_worker *w, struct replica *r, const struct raft_fetch *fetch, struct nh_error *err)
+{
+    const struct engine_config *c = &w->engine->config;
+    struct fetching f = {.next = fetch->low};
+    struct nh_entry_sink sink = {.add = add_fetched, .ctx = &f};
+    int rc = c->logdb_ops->iterate_entries(c->logdb, r->shard_id, r->replica_id, fetch->low, fetch->high, fetch->max_bytes, &sink,
+                                           err);
+
+    if (rc == NH_ECORRUPT || rc == NH_EIO) {
+        run_list_deinit(&f.runs);
+        return rc;
+    }
+    step(w, r, (struct raft_event){.type = RAFT_EV_FETCHED, .fetched = {fetch->peer, f.runs.runs, rc < 0 ? 0 : f.runs.n}});
+    run_list_deinit(&f.runs);
+    return NH_OK;
+}
+
+/* Collects, obeys, answers fetches; false: an entry cannot be read, the replica is in quarantine. */
+static bool settle(struct step_worker *w, struct replica *r)
+{
+    struct raft_update *out = &w->update;
+
+    for (uint32_t round = 0; round < ROUNDS_MAX; round++) {
+        struct raft_fetch fetches[NH_MEMBERS_MAX];
+        struct nh_error err;
+        size_t n;
+
+        raft_collect(r->raft, out);
+        obey(w, r, out);
+        n = out->fetches.n < NH_MEMBERS_MAX ? out->fetches.n : NH_MEMBERS_MAX;
+        if (n > 0)
+            memcpy(fetches, out->fetches.items, n * sizeof *fetches);
+        raft_update_release(out);
+        for (size_t i = 0; i < n; i++) {
+            if (answer_fetch(w, r, &fetches[i], &err) < 0) {
+                raft_update_release(out);
+                drive_quarantine(w, r, err.text);
+                return false;
+            }
+        }
+        if (n == 0 && !raft_has_work(r->raft))
+            return true;
+    }
+    step_worker_again(w, r);
+    return true;
+}
+
+/* ---- one pass ---- */
+
+static uint64_t next_deadline_ms(const struct step_worker *w, const struct replica *r, uint64_t earliest_ns)
+{
+    uint64_t tick = raft_next_deadline(r->raft), ms, expiry_ms;
+
+    if (r->leader_id != NH_NO_LEADER && !list_empty(&r->reads_waiting)) {
+        uint64_t retry = container_of(r->reads_waiting.next, struct read_batch, link)->retry_tick;
+
+        tick = retry < tick ? retry : tick;
+    }
+    ms = tick == RAFT_NEVER ? WHEEL_NEVER : tick * w->engine->config.rtt_ms;
+    if (r->reads_earliest_ns < earliest_ns)
+        earliest_ns = r->reads_earliest_ns;
+    if (earliest_ns == REQUESTS_NO_DEADLINE)
+        return ms;
+    if (earliest_ns < r->next_scan_ns)
+        earliest_ns = r->next_scan_ns;
+    expiry_ms = earliest_ns / NS_PER_MS + 1;
+    return expiry_ms < ms ? expiry_ms : ms;
+}
+
+/* A timer that is early is cheaper than one that is moved with every heartbeat: it fires once, finds nothing due, and is set
+ * anew. */
+static void arm_timer(struct step_worker *w, struct replica *r, uint64_t earliest_ns)
+{
+    uint64_t at_ms = next_deadline_ms(w, r, earliest_ns);
+
+    if (at_ms != WHEEL_NEVER && (!timer_is_set(&r->timer) || at_ms < r->timer.at_ms))
+        wheel_set(&w->wheel, &r->timer, at_ms);
+}
+
+static void publish(struct replica *r, uint64_t *ret_earliest_ns)
+{
+    struct raft_status s;
+
+    raft_get_status(r->raft, &s);
+    pthread_mutex_lock(&r->lock);
+    r->status.leader_id = s.leader_id;
+    r->status.term = s.term;
+    r->status.role = s.role;
+    r->status.last_index = s.last_index;
+    r->status.commit_index = s.commit_index;
+    r->status.quiesced = s.quiesced;
+    *ret_earliest_ns = r->earliest_ns;
+    pthread_mutex_unlock(&r->lock);
+}
+
+static void discard_inbox(struct replica *r, struct inbox *in)
+{
+    struct queue_node *node;
+
+    while ((node = queue_pop(&in->changes))) {
+        struct membership_change *c = container_of(node, struct membership_change, node);
+
+        nh_membership_deinit(&c->membership);
+        free(c);
+    }
+    block_builder_deinit(&in->proposals);
+    if (in->reads)
+        replica_end_reads(r, in->reads, UINT64_MAX, NH_REQUEST_TERMINATED, NH_DROP_NONE);
+    read_batch_free(in->reads);
+}
+
+/* Also taken by a replica that is not driven: its notification must come again. */
+static bool may_go_on(struct step_worker *w, struct replica *r, struct inbox *in)
+{
+    if (r->state == REPLICA_RUNNING && !in->failed)
+        return true;
+    discard_inbox(r, in);
+    r->inbound = (struct queue){0};
+    if (r->state == REPLICA_RUNNING)
+        drive_quarantine(w, r, r->failure); /* written once, before `failed` was seen */
+    return false;
+}
+
+void drive(struct step_worker *w, struct replica *r)
+{
+    struct inbox in;
+    uint64_t earliest_ns;
+
+    if (r->state == REPLICA_STARTING) {
+        r->inbound = (struct queue){0};
+        return; /* requests wait in the inbox */
+    }
+    replica_take_inbox(r, r->leader_id != NH_NO_LEADER, &in);
+    if (!may_go_on(w, r, &in))
+        return;
+    take_reads(r, in.reads);
+    step_all(w, r, &in);
+    if (!settle(w, r))
+        return;
+    expire(w, r);
+    publish(r, &earliest_ns);
+    arm_timer(w, r, earliest_ns);
+}
+
+/* ---- start, stop, failure ---- */
+
+void drive_start(struct step_worker *w, struct replica *r)
+{
+    struct apply_item *item;
+
+    if (w->fenced) {
+        drive_fence(w, r);
+        return;
+    }
+    if (r->boot_save) {
+        struct nh_update update = {
+            .shard_id = r->shard_id, .replica_id = r->replica_id, .has_state = true, .must_sync = true, .state = r->boot_state};
+
+        r->boot_save = false;
+        save_batch_add(w->open, r, &update, 0, &r->boot_runs);
+        r->n_saves++;
+        return;
+    }
+    r->state = REPLICA_RUNNING;
+    item = xcalloc(1, sizeof *item);
+    item->type = APPLY_OPEN;
+    item->replica = r;
+    step_worker_apply(w, r, item);
+    step_worker_activate(w, r);
+}
+
+static void leave(struct step_worker *w, struct replica *r, enum replica_state state, int refusal)
+{
+    r->state = state;
+    wheel_cancel(&w->wheel, &r->timer);
+    r->inbound = (struct queue){0};
+    r->n_unreachable = 0;
+    replica_terminate(r, refusal);
+    terminate_reads(r, &r->reads_waiting);
+    terminate_reads(r, &r->reads_confirmed);
+}
+
+void drive_quarantine(struct step_worker *w, struct replica *r, const char *reason)
+{
+    const struct engine_events *events = &w->engine->config.events;
+
+    LOG_ERROR("shard %" PRIu64 " replica %" PRIu64 " is in quarantine: %s", r->shard_id, r->replica_id, reason);
+    leave(w, r, REPLICA_QUARANTINED, NH_EQUARANTINED);
+    pthread_mutex_lock(&r->lock);
+    r->status.quarantined = true;
+    r->status.role = RAFT_FOLLOWER;
+    r->status.leader_id = NH_NO_LEADER;
+    pthread_mutex_unlock(&r->lock);
+    events->replica_quarantined(events->ctx, info_of(r), reason);
+}
+
+void drive_fence(struct step_worker *w, struct replica *r)
+{
+    if (r->state <= REPLICA_RUNNING)
+        leave(w, r, REPLICA_FENCED, NH_EFENCED);
+}
+
+void drive_stop(struct step_worker *w, struct replica *r)
+{
+    if (r->state == REPLICA_STOPPING)
+        return;
+    map_remove(&w->replicas, r->shard_id);
+    list_remove(&r->active);
+    leave(w, r, REPLICA_STOPPING, NH_ECLOSED);
+    drive_finish_stop(w, r);
+}
+
+void drive_finish_stop(struct step_worker *w, struct replica *r)
+{
+    struct apply_item *item;
+
+    if (r->n_saves > 0)
+        return;
+    item = xcalloc(1, sizeof *item);
+    item->type = APPLY_CLOSE;
+    item->replica = r;
+    step_worker_apply(w, r, item);
+    replica_unref(r); /* the apply worker has its own reference until the item is done */
+}

@@ -1,0 +1,90 @@
+#include "engine/inbound.h"
+
+#include <stdlib.h>
+#include <string.h>
+
+#include "engine/engine_private.h"
+#include "engine/step_worker.h"
+#include "raftio/support/memory.h"
+
+/* What one worker gets of a batch. */
+struct share {
+    uint32_t n_messages, n_runs;
+    struct inbound *inbound;
+};
+
+/* Snapshots are not received yet; the types that only a host may give to its own replicas never come from outside. */
+static bool is_acceptable(const struct nh_message *m)
+{
+    return m->type != NH_MSG_INSTALL_SNAPSHOT && !nh_message_type_is_local(m->type);
+}
+
+static uint32_t worker_index(struct engine *e, uint64_t shard_id)
+{
+    return (uint32_t)(hash_u64(shard_id) % e->config.n_step_workers);
+}
+
+static struct inbound *inbound_new(const struct share *share, const char *source)
+{
+    size_t messages = share->n_messages * sizeof(struct inbound_message);
+    struct inbound *in = xmalloc(sizeof *in + messages + share->n_runs * sizeof(struct nh_run));
+
+    memset(in, 0, sizeof *in);
+    in->item.type = STEP_INBOUND;
+    if (source)
+        strncpy(in->source, source, sizeof in->source - 1);
+    in->messages = (struct inbound_message *)(in + 1);
+    in->runs = (struct nh_run *)(void *)((char *)(in + 1) + messages);
+    return in;
+}
+
+static void add(struct inbound *in, const struct nh_message *m)
+{
+    struct inbound_message *to = &in->messages[in->n++];
+
+    *to = (struct inbound_message){.inbound = in, .message = *m};
+    to->message.snapshot = NULL;
+    to->message.runs = in->runs + in->n_runs;
+    for (uint32_t i = 0; i < m->n_runs; i++) {
+        nh_block_ref(m->runs[i].block);
+        in->runs[in->n_runs++] = m->runs[i];
+    }
+}
+
+void inbound_post(struct engine *e, const struct nh_message_batch *batch)
+{
+    struct share shares[ENGINE_WORKERS_MAX] = {0};
+    uint64_t ignored = 0;
+
+    for (uint32_t i = 0; i < batch->n_messages; i++) {
+        struct share *s = &shares[worker_index(e, batch->messages[i].shard_id)];
+
+        if (!is_acceptable(&batch->messages[i])) {
+            ignored++;
+            continue;
+        }
+        s->n_messages++;
+        s->n_runs += batch->messages[i].n_runs;
+    }
+    for (uint32_t i = 0; i < batch->n_messages; i++) {
+        struct share *s = &shares[worker_index(e, batch->messages[i].shard_id)];
+
+        if (!is_acceptable(&batch->messages[i]))
+            continue;
+        if (!s->inbound)
+            s->inbound = inbound_new(s, batch->source_address);
+        add(s->inbound, &batch->messages[i]);
+    }
+    for (uint32_t i = 0; i < e->config.n_step_workers; i++)
+        if (shares[i].inbound)
+            step_worker_post(e->step_workers[i], &shares[i].inbound->item);
+    if (ignored)
+        __atomic_add_fetch(&e->ignored, ignored, __ATOMIC_RELAXED);
+}
+
+void inbound_free(struct inbound *in)
+{
+    for (uint32_t i = 0; i < in->n_runs; i++)
+        nh_block_unref(in->runs[i].block);
+    free(in);
+}

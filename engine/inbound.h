@@ -1,0 +1,33 @@
+/* engine/inbound.h - messages on their way from the transport to the workers.
+ *
+ * One batch from another host becomes at most one allocation per step worker: its messages with references on their
+ * blocks. Which replica a message is for is looked up by the worker, in its own map, so that the transport's thread
+ * takes no lock of ours but the mailbox's.
+ *
+ * Threads: inbound_post on the transport's threads, the rest on the worker that received it.
+ */
+#ifndef NH_ENGINE_INBOUND_H
+#define NH_ENGINE_INBOUND_H
+
+#include "engine/replica.h"
+
+struct inbound_message {
+    struct queue_node node; /* in replica->inbound during a pass */
+    const struct inbound *inbound;
+    struct nh_message message; /* runs point into the inbound */
+};
+
+struct inbound {
+    struct step_item item;
+    struct queue_node done; /* in the worker's list of those to be freed at the end of a pass */
+    char source[NH_ADDRESS_BYTES];
+    uint32_t n, n_runs;
+    struct inbound_message *messages;
+    struct nh_run *runs;
+};
+
+/* Hands the messages of a batch (borrowed) to the workers of their shards. */
+void inbound_post(struct engine *e, const struct nh_message_batch *batch);
+void inbound_free(struct inbound *in); /* drops the references */
+
+#endif

@@ -1,0 +1,366 @@
+#include "engine/replica.h"
+
+#include <assert.h>
+#include <inttypes.h>
+#include <stdlib.h>
+
+#include "engine/engine_private.h"
+#include "engine/step_worker.h"
+#include "raftio/support/memory.h"
+
+/* ---- life ---- */
+
+struct replica *replica_ref(struct replica *r)
+{
+    __atomic_add_fetch(&r->refs, 1, __ATOMIC_RELAXED);
+    return r;
+}
+
+static void free_changes(struct queue *changes)
+{
+    struct queue_node *node;
+
+    while ((node = queue_pop(changes))) {
+        struct membership_change *c = container_of(node, struct membership_change, node);
+
+        nh_membership_deinit(&c->membership);
+        free(c);
+    }
+}
+
+void replica_unref(struct replica *r)
+{
+    if (!r || __atomic_sub_fetch(&r->refs, 1, __ATOMIC_ACQ_REL) > 0)
+        return;
+    assert(r->n_reads == 0 && !r->reads && r->n_saves == 0);
+    rsm_free(r->rsm);
+    raft_free(r->raft);
+    block_builder_deinit(&r->proposals);
+    request_ring_deinit(&r->ring);
+    run_list_deinit(&r->boot_runs);
+    free_changes(&r->changes);
+    free(r->failure);
+    free(r->unreachable);
+    free(r->peers);
+    pthread_mutex_destroy(&r->lock);
+    free(r);
+}
+
+/* With r->lock held: true if the caller must post the notification. */
+static bool must_notify(struct replica *r)
+{
+    bool must = !r->notified;
+
+    r->notified = true;
+    return must;
+}
+
+static void post_notification(struct replica *r)
+{
+    replica_ref(r); /* of the item, dropped by its taker */
+    step_worker_post(r->step, &r->notify);
+}
+
+void replica_notification_taken(struct replica *r)
+{
+    pthread_mutex_lock(&r->lock);
+    r->notified = false;
+    pthread_mutex_unlock(&r->lock);
+}
+
+/* ---- requests in ---- */
+
+static int refuse(const struct replica *r, struct nh_error *err)
+{
+    switch (r->refusal) {
+    case NH_ECLOSED: return nh_error_set(err, NH_ECLOSED, "shard %" PRIu64 ": its replica is being stopped", r->shard_id);
+    case NH_EQUARANTINED:
+        return nh_error_set(err, NH_EQUARANTINED, "shard %" PRIu64 ": its replica is in quarantine", r->shard_id);
+    default: return nh_error_set(err, r->refusal, "shard %" PRIu64 ": %s", r->shard_id, nh_status_text(r->refusal));
+    }
+}
+
+/* With r->lock held. */
+static int admit(const struct replica *r, size_t n, size_t bytes, struct nh_error *err)
+{
+    const struct engine_config *c = &r->engine->config;
+    uint64_t pending = (uint64_t)r->ring.n_pending + r->n_reads;
+
+    if (r->refusal != NH_OK)
+        return refuse(r, err);
+    if (n > c->max_pending_per_replica || pending > c->max_pending_per_replica - n)
+        return nh_error_set(err, NH_EBUSY, "shard %" PRIu64 ": %" PRIu64 " requests are pending, the limit is %" PRIu32,
+                            r->shard_id, pending, c->max_pending_per_replica);
+    if (r->ring.next - r->ring.base + n > (uint64_t)c->max_pending_per_replica * REQUESTS_WINDOW_FACTOR)
+        return nh_error_set(err, NH_EBUSY, "shard %" PRIu64 ": an old request is still pending", r->shard_id);
+    if (bytes > c->max_inbox_bytes || r->proposals.size_bytes > c->max_inbox_bytes - bytes)
+        return nh_error_set(err, NH_EBUSY, "shard %" PRIu64 ": %zu bytes of proposals are waiting, the limit is %" PRIu64,
+                            r->shard_id, r->proposals.size_bytes, c->max_inbox_bytes);
+    return NH_OK;
+}
+
+static void add_proposal(struct replica *r, const struct engine_proposal *p, uint64_t deadline_ns)
+{
+    struct block_record rec = {
+        .type = NH_ENTRY_APPLICATION,
+        .origin = (uint32_t)r->replica_id,
+        .key = r->ring.next,
+        .payload = p->cmd,
+        .payload_bytes = (uint32_t)p->size_bytes,
+    };
+    int rc = block_builder_add(&r->proposals, &rec);
+
+    assert(rc == NH_OK); /* sizes were checked against smaller limits */
+    (void)rc;
+    request_ring_add(&r->ring, &(struct request){p->fn, p->ctx, deadline_ns});
+}
+
+int replica_propose(struct replica *r, const struct engine_proposal *proposals, size_t n, uint64_t deadline_ns,
+                    struct nh_error *err)
+{
+    size_t bytes = 0;
+    bool notify = false;
+    int rc;
+
+    for (size_t i = 0; i < n; i++) {
+        if (proposals[i].size_bytes > NH_ENTRY_PAYLOAD_MAX)
+            return nh_error_set(err, NH_ETOOBIG, "a proposal of %zu bytes, the limit is %u", proposals[i].size_bytes,
+                                NH_ENTRY_PAYLOAD_MAX);
+        bytes += NH_RECORD_HEADER_BYTES + NH_RECORD_ALIGN + proposals[i].size_bytes;
+    }
+    pthread_mutex_lock(&r->lock);
+    rc = admit(r, n, r->proposals.n == 0 && n == 1 ? 0 : bytes, err); /* one alone may be of any allowed size */
+    if (rc == NH_OK && n > 0) {
+        for (size_t i = 0; i < n; i++)
+            add_proposal(r, &proposals[i], deadline_ns);
+        if (deadline_ns < r->earliest_ns)
+            r->earliest_ns = deadline_ns;
+        notify = must_notify(r);
+    }
+    pthread_mutex_unlock(&r->lock);
+    if (notify)
+        post_notification(r);
+    return rc;
+}
+
+int replica_read(struct replica *r, const void *query, size_t size_bytes, const struct request *request, struct nh_error *err)
+{
+    bool notify = false;
+    int rc;
+
+    if (size_bytes > NH_ENTRY_PAYLOAD_MAX)
+        return nh_error_set(err, NH_ETOOBIG, "a query of %zu bytes, the limit is %u", size_bytes, NH_ENTRY_PAYLOAD_MAX);
+    pthread_mutex_lock(&r->lock);
+    rc = admit(r, 1, 0, err);
+    if (rc == NH_OK && r->reads && r->reads->queries_bytes > 0 &&
+        size_bytes > r->engine->config.max_inbox_bytes - r->reads->queries_bytes)
+        rc = nh_error_set(err, NH_EBUSY, "shard %" PRIu64 ": %zu bytes of queries are waiting", r->shard_id,
+                          r->reads->queries_bytes);
+    if (rc == NH_OK) {
+        if (!r->reads)
+            r->reads = read_batch_new(r->next_read++);
+        read_batch_add(r->reads, request, query, size_bytes);
+        r->n_reads++;
+        notify = must_notify(r);
+    }
+    pthread_mutex_unlock(&r->lock);
+    if (notify)
+        post_notification(r);
+    return rc;
+}
+
+void replica_get_status(struct replica *r, struct engine_replica_status *ret)
+{
+    pthread_mutex_lock(&r->lock);
+    *ret = r->status;
+    ret->pending_requests = r->ring.n_pending + r->n_reads;
+    pthread_mutex_unlock(&r->lock);
+}
+
+/* ---- requests out ---- */
+
+void replica_take_inbox(struct replica *r, bool with_proposals, struct inbox *ret)
+{
+    *ret = (struct inbox){0};
+    pthread_mutex_lock(&r->lock);
+    ret->applied = r->applied;
+    ret->failed = r->failure != NULL;
+    queue_splice(&ret->changes, &r->changes);
+    ret->reads = r->reads;
+    r->reads = NULL;
+    if (with_proposals) {
+        ret->proposals = r->proposals;
+        ret->first_key = r->ring.next - r->proposals.n;
+        ret->has_expired = r->has_expired;
+        r->proposals = (struct block_builder){0};
+        r->has_expired = false;
+    }
+    pthread_mutex_unlock(&r->lock);
+}
+
+uint64_t replica_pending_range(struct replica *r, uint64_t *key, uint64_t end)
+{
+    uint64_t at = *key, range_end;
+
+    pthread_mutex_lock(&r->lock);
+    while (at < end && !request_ring_is_pending(&r->ring, at))
+        at++;
+    for (range_end = at; range_end < end && request_ring_is_pending(&r->ring, range_end);)
+        range_end++;
+    pthread_mutex_unlock(&r->lock);
+    *key = at;
+    return at < end ? range_end : 0;
+}
+
+/* Requests that were taken under the lock, to be ended outside of it. */
+#define ENDING_MAX 64u
+struct ending {
+    struct request requests[ENDING_MAX];
+    size_t n;
+};
+
+static void end_all(struct ending *e, int code, int drop_reason)
+{
+    for (size_t i = 0; i < e->n; i++)
+        request_end(&e->requests[i], code, drop_reason);
+    e->n = 0;
+}
+
+void replica_end_proposals(struct replica *r, uint64_t first_key, uint64_t n, int code, int drop_reason)
+{
+    uint64_t key = first_key, end = first_key + n;
+    struct ending e = {0};
+
+    while (key < end) {
+        pthread_mutex_lock(&r->lock);
+        if (key < r->ring.base)
+            key = r->ring.base;
+        if (end > r->ring.next) /* keys from outside need not be ours */
+            end = r->ring.next;
+        for (; key < end && e.n < ENDING_MAX; key++)
+            if (request_ring_take(&r->ring, key, &e.requests[e.n]))
+                e.n++;
+        pthread_mutex_unlock(&r->lock);
+        end_all(&e, code, drop_reason);
+    }
+}
+
+void replica_end_reads(struct replica *r, struct read_batch *b, uint64_t expired_at_ns, int code, int drop_reason)
+{
+    struct request request;
+    uint32_t n = 0;
+
+    for (size_t at = 0; read_batch_take(b, &at, expired_at_ns, &request); n++)
+        request_end(&request, code, drop_reason);
+    if (n == 0)
+        return;
+    pthread_mutex_lock(&r->lock);
+    r->n_reads -= n;
+    pthread_mutex_unlock(&r->lock);
+}
+
+/* With r->lock held: takes what has expired, from *key on. Proposals that the core never saw are surely not applied. False: no
+ * more; true: the arrays are full. */
+static bool take_expired(struct replica *r, uint64_t now_ns, uint64_t *key, struct ending *timed_out, struct ending *dropped)
+{
+    uint64_t first_waiting = r->ring.next - r->proposals.n;
+    struct request request;
+
+    while (timed_out->n < ENDING_MAX && dropped->n < ENDING_MAX) {
+        struct ending *e = timed_out;
+
+        if (!request_ring_take_expired(&r->ring, key, now_ns, &request))
+            return false;
+        if (*key > first_waiting) { /* *key is behind the one that was taken */
+            e = dropped;
+            r->has_expired = true;
+        }
+        e->requests[e->n++] = request;
+    }
+    return true;
+}
+
+/* With r->lock held: frees the records of expired proposals at the front of the inbox once they are half of it, so that a shard
+ * without leader does not fill its inbox with requests that nobody waits for. */
+static void trim_inbox(struct replica *r)
+{
+    struct block_builder *b = &r->proposals, kept = {0};
+    uint32_t n_expired = 0;
+    int rc = NH_OK;
+
+    while (n_expired < b->n && !request_ring_is_pending(&r->ring, r->ring.next - b->n + n_expired))
+        n_expired++;
+    if (n_expired < b->n - n_expired || n_expired == 0)
+        return;
+    if (n_expired < b->n)
+        rc = block_builder_add_encoded(&kept, b->data + b->offsets[n_expired], b->size_bytes - b->offsets[n_expired], NULL);
+    assert(rc == NH_OK); /* they are our own records */
+    (void)rc;
+    block_builder_deinit(b);
+    *b = kept;
+}
+
+void replica_expire(struct replica *r, uint64_t now_ns)
+{
+    struct ending timed_out = {0}, dropped = {0};
+    uint64_t key = 0;
+    bool more = true;
+
+    while (more) {
+        pthread_mutex_lock(&r->lock);
+        more = take_expired(r, now_ns, &key, &timed_out, &dropped);
+        if (!more)
+            trim_inbox(r);
+        pthread_mutex_unlock(&r->lock);
+        end_all(&timed_out, NH_REQUEST_TIMEOUT, NH_DROP_NONE);
+        end_all(&dropped, NH_REQUEST_DROPPED, NH_DROP_NO_LEADER);
+    }
+    pthread_mutex_lock(&r->lock);
+    r->earliest_ns = request_ring_earliest(&r->ring);
+    pthread_mutex_unlock(&r->lock);
+}
+
+uint64_t replica_earliest(struct replica *r)
+{
+    uint64_t earliest;
+
+    pthread_mutex_lock(&r->lock);
+    earliest = r->earliest_ns;
+    pthread_mutex_unlock(&r->lock);
+    return earliest;
+}
+
+void replica_terminate(struct replica *r, int code)
+{
+    struct read_batch *reads;
+    uint64_t first, n;
+
+    pthread_mutex_lock(&r->lock);
+    r->refusal = code;
+    reads = r->reads;
+    r->reads = NULL;
+    first = r->ring.base;
+    n = r->ring.next - first;
+    block_builder_deinit(&r->proposals);
+    r->has_expired = false;
+    pthread_mutex_unlock(&r->lock);
+    replica_end_proposals(r, first, n, NH_REQUEST_TERMINATED, NH_DROP_NONE);
+    if (reads)
+        replica_end_reads(r, reads, UINT64_MAX, NH_REQUEST_TERMINATED, NH_DROP_NONE);
+    read_batch_free(reads);
+}
+
+void replica_post_applied(struct replica *r, uint64_t applied, struct queue *changes, const char *failure)
+{
+    bool must;
+
+    pthread_mutex_lock(&r->lock);
+    r->applied = r->status.applied_index = applied;
+    queue_splice(&r->changes, changes);
+    if (failure && !r->failure)
+        r->failure = xstrdup(failure);
+    must = must_notify(r);
+    pthread_mutex_unlock(&r->lock);
+    if (must)
+        post_notification(r);
+}

@@ -1,0 +1,173 @@
+/* engine/replica.h - one shard member of this host: its inbox, its core, its machine.
+ *
+ * Life of a replica, as its step worker sees it (`state`):
+ *
+ *     STARTING -- its first save is durable --> RUNNING -- stop --> STOPPING -- no save in flight --> (apply worker closes it)
+ *        |                                        |
+ *        +------- failure of its own -------------+-----> QUARANTINED -- stop --> STOPPING
+ *        +------- the log store failed -----------+-----> FENCED ------- stop --> STOPPING
+ *
+ * Threads. The struct has three parts: what never changes; the inbox and what others may see, guarded by `lock`; what
+ * belongs to the step worker. The machine (`rsm`) belongs to the apply worker, as engine/rsm/rsm.h says. `lock` is a leaf:
+ * nothing is called while it is held but the functions of requests.h and block.h.
+ *
+ * References are held by the routes, the step worker, the apply worker (for its close) and by each call of an API function; the
+ * last one frees.
+ */
+#ifndef NH_ENGINE_REPLICA_H
+#define NH_ENGINE_REPLICA_H
+
+#include <pthread.h>
+
+#include "engine/engine.h"
+#include "engine/requests.h"
+#include "engine/rsm/rsm.h"
+#include "engine/saves.h"
+#include "engine/timer_wheel.h"
+
+struct step_worker;
+struct apply_worker;
+
+enum replica_state {
+    REPLICA_STARTING = 0,
+    REPLICA_RUNNING,
+    REPLICA_QUARANTINED,
+    REPLICA_FENCED,
+    REPLICA_STOPPING,
+};
+
+/* What a step worker finds in its mailbox. */
+enum step_item_type {
+    STEP_NOTIFY,      /* a replica's inbox has something: embedded in the replica */
+    STEP_START,       /* struct replica_item */
+    STEP_STOP,        /* struct replica_item */
+    STEP_INBOUND,     /* struct inbound */
+    STEP_UNREACHABLE, /* struct unreachable_item */
+};
+struct step_item {
+    struct queue_node node;
+    enum step_item_type type;
+};
+struct replica_item {
+    struct step_item item;
+    struct replica *replica;
+};
+struct unreachable_item {
+    struct step_item item;
+    struct nh_replica_info to;
+};
+
+/* A configuration change that the apply worker decided. */
+struct membership_change {
+    struct queue_node node;
+    uint64_t index;
+    bool accepted;
+    struct nh_membership membership;
+};
+
+/* A member and where its messages go. */
+struct replica_peer {
+    uint64_t replica_id;
+    struct outbox_peer *peer;
+};
+
+struct replica {
+    struct engine *engine;
+    struct step_worker *step;
+    struct apply_worker *apply;
+    struct rsm *rsm;
+    uint64_t shard_id, replica_id;
+    uint32_t election_ticks;
+    uint64_t boot_commit; /* ready once this is applied */
+    uint32_t refs;        /* atomic */
+
+    /* ---- guarded by lock ---- */
+    pthread_mutex_t lock;
+    struct step_item notify;
+    bool notified;                  /* `notify` is in the step worker's mailbox */
+    int refusal;                    /* NH_OK, or the code that new requests get */
+    struct block_builder proposals; /* the newest keys of `ring`: not yet given to the core */
+    bool has_expired;               /* some of `proposals` have ended */
+    struct request_ring ring;       /* pending proposals */
+    struct read_batch *reads;       /* not yet taken by the step worker; NULL: none */
+    uint64_t next_read;             /* context of the next batch of reads */
+    uint32_t n_reads;               /* pending, of all batches */
+    uint64_t earliest_ns;           /* no pending proposal expires before */
+    uint64_t applied;               /* as told by the apply worker */
+    struct queue changes;           /* struct membership_change */
+    char *failure;                  /* of the machine or of stored entries; NULL: none. Owned. */
+    struct engine_replica_status status;
+
+    /* ---- step worker ---- */
+    enum replica_state state;
+    struct raft *raft;
+    struct list active; /* on the worker's list while it has something to do */
+    struct timer timer;
+    struct queue inbound; /* struct inbound_message */
+    uint64_t *unreachable;
+    size_t n_unreachable, cap_unreachable;
+    struct replica_peer *peers;
+    size_t n_peers, cap_peers;
+    struct save_batch *last_batch; /* that holds its newest save still in flight; NULL: none */
+    size_t last_save;              /* its place there */
+    uint32_t n_saves;              /* in batches */
+    uint64_t saved_id, told_saved_id;
+    uint64_t told_applied;
+    uint64_t handed;             /* last index given to the apply worker */
+    struct list reads_waiting;   /* struct read_batch: without an index yet */
+    struct list reads_confirmed; /* have an index that is not handed out yet */
+    uint64_t reads_earliest_ns;  /* no read of these lists expires before */
+    uint64_t leader_id;
+    uint64_t next_scan_ns;     /* expired requests are looked for at most this often */
+    bool wake;                 /* leave quiesce: the leader's host is silent */
+    struct run_list boot_runs; /* STARTING: the first entry, to be saved */
+    bool boot_save;            /* STARTING: there is a first save */
+    struct nh_state boot_state;
+};
+
+struct replica *replica_ref(struct replica *r);
+void replica_unref(struct replica *r); /* takes NULL */
+
+/* Its notification was taken out of the mailbox; what comes from now on is notified again. Thread: step worker, before it takes
+ * the inbox. */
+void replica_notification_taken(struct replica *r);
+
+/* ---- any thread: requests in ---- */
+
+/* As engine_propose and engine_read. */
+int replica_propose(struct replica *r, const struct engine_proposal *proposals, size_t n, uint64_t deadline_ns,
+                    struct nh_error *err);
+int replica_read(struct replica *r, const void *query, size_t size_bytes, const struct request *request, struct nh_error *err);
+void replica_get_status(struct replica *r, struct engine_replica_status *ret);
+
+/* ---- workers: requests out ---- */
+
+/* What the inbox held. */
+struct inbox {
+    uint64_t applied;
+    struct queue changes;
+    struct block_builder proposals;
+    uint64_t first_key;
+    bool has_expired;
+    struct read_batch *reads;
+    bool failed;
+};
+/* Takes the inbox; proposals only on demand: without a leader they wait there. Thread: step worker. */
+void replica_take_inbox(struct replica *r, bool with_proposals, struct inbox *ret);
+/* The first range of pending keys in [*key, end): sets *key and returns its end; 0 if there is none. */
+uint64_t replica_pending_range(struct replica *r, uint64_t *key, uint64_t end);
+/* Ends the pending proposals of [first_key, first_key + n). Thread: any worker. */
+void replica_end_proposals(struct replica *r, uint64_t first_key, uint64_t n, int code, int drop_reason);
+/* Ends what of a batch is pending and its deadline not after expired_at_ns (UINT64_MAX: all). */
+void replica_end_reads(struct replica *r, struct read_batch *b, uint64_t expired_at_ns, int code, int drop_reason);
+/* Ends what has expired of the inbox (DROPPED) and of the proposals that were given to the core (TIMEOUT). Thread: step worker.
+ */
+void replica_expire(struct replica *r, uint64_t now_ns);
+/* No pending proposal expires before. Thread: any. */
+uint64_t replica_earliest(struct replica *r);
+/* Refuses later requests with `code` and ends the pending ones of inbox and ring as TERMINATED. Thread: a worker. */
+void replica_terminate(struct replica *r, int code);
+/* The apply worker's news: applied up to, a change, a failure (copied; the first one counts). */
+void replica_post_applied(struct replica *r, uint64_t applied, struct queue *changes, const char *failure);
+
+#endif

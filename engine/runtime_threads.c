@@ -1,0 +1,149 @@
+/* The threaded runtime: one thread per task. */
+#include <assert.h>
+#include <errno.h>
+#include <pthread.h>
+#include <stdlib.h>
+#include <string.h>
+#include <time.h>
+
+#include "engine/runtime.h"
+#include "raftio/support/memory.h"
+
+#define NAME_BYTES 16 /* what Linux keeps of a thread's name */
+
+struct threads_runtime {
+    struct runtime base;
+};
+
+struct task {
+    pthread_t thread;
+    pthread_mutex_t lock;
+    pthread_cond_t wakeup;
+    bool woken;   /* guarded by lock */
+    bool stopped; /* guarded by lock */
+    task_poll_fn poll;
+    void *arg;
+    char name[NAME_BYTES];
+};
+
+static __thread bool is_worker_thread;
+
+bool runtime_on_worker_thread(void)
+{
+    return is_worker_thread;
+}
+
+static uint64_t now_ns(struct runtime *rt)
+{
+    struct timespec ts;
+
+    (void)rt;
+    clock_gettime(CLOCK_MONOTONIC, &ts);
+    return (uint64_t)ts.tv_sec * 1000000000u + (uint64_t)ts.tv_nsec;
+}
+
+/* Waits until woken, stopped or `next`; false when stopped. */
+static bool wait_turn(struct task *t, uint64_t next)
+{
+    struct timespec until = {.tv_sec = (time_t)(next / 1000000000u), .tv_nsec = (long)(next % 1000000000u)};
+    int rc = 0;
+    bool go_on;
+
+    pthread_mutex_lock(&t->lock);
+    while (!t->woken && !t->stopped && next != TASK_POLL_NOW && rc != ETIMEDOUT) {
+        if (next == TASK_POLL_NEVER)
+            pthread_cond_wait(&t->wakeup, &t->lock);
+        else
+            rc = pthread_cond_timedwait(&t->wakeup, &t->lock, &until);
+    }
+    t->woken = false;
+    go_on = !t->stopped;
+    pthread_mutex_unlock(&t->lock);
+    return go_on;
+}
+
+static void *run(void *arg)
+{
+    struct task *t = arg;
+    uint64_t next = TASK_POLL_NOW;
+
+    is_worker_thread = true;
+    pthread_setname_np(pthread_self(), t->name);
+    while (wait_turn(t, next))
+        next = t->poll(t->arg);
+    return NULL;
+}
+
+static struct task *task_start(struct runtime *rt, const char *name, task_poll_fn poll, void *arg)
+{
+    struct task *t = xcalloc(1, sizeof *t);
+    pthread_condattr_t attr;
+    int rc;
+
+    (void)rt;
+    pthread_mutex_init(&t->lock, NULL);
+    pthread_condattr_init(&attr);
+    pthread_condattr_setclock(&attr, CLOCK_MONOTONIC);
+    pthread_cond_init(&t->wakeup, &attr);
+    pthread_condattr_destroy(&attr);
+    t->poll = poll;
+    t->arg = arg;
+    strncpy(t->name, name, NAME_BYTES - 1);
+    rc = pthread_create(&t->thread, NULL, run, t);
+    if (rc != 0)
+        abort(); /* as for memory: a small fixed number of threads at start, nothing safer to do without them */
+    return t;
+}
+
+static void task_wake(struct task *t)
+{
+    bool was_woken;
+
+    pthread_mutex_lock(&t->lock);
+    was_woken = t->woken;
+    t->woken = true;
+    pthread_mutex_unlock(&t->lock);
+    if (!was_woken)
+        pthread_cond_signal(&t->wakeup);
+}
+
+static void task_stop(struct task *t)
+{
+    if (!t)
+        return;
+    pthread_mutex_lock(&t->lock);
+    t->stopped = true;
+    pthread_mutex_unlock(&t->lock);
+    pthread_cond_signal(&t->wakeup);
+    pthread_join(t->thread, NULL);
+}
+
+static void task_free(struct task *t)
+{
+    if (!t)
+        return;
+    pthread_cond_destroy(&t->wakeup);
+    pthread_mutex_destroy(&t->lock);
+    free(t);
+}
+
+static const struct runtime_ops ops = {
+    .now_ns = now_ns,
+    .task_start = task_start,
+    .task_wake = task_wake,
+    .task_stop = task_stop,
+    .task_free = task_free,
+};
+
+struct runtime *runtime_threads_new(void)
+{
+    struct threads_runtime *rt = xcalloc(1, sizeof *rt);
+
+    rt->base.ops = &ops;
+    return &rt->base;
+}
+
+void runtime_threads_free(struct runtime *rt)
+{
+    free(rt);
+}

@@ -1,0 +1,44 @@
+/* engine/saves.h - one durable write for all ready replicas of a worker, and what waits for it.
+ *
+ * A step worker fills a batch while the one before is being written. With each replica's save go the messages that may only
+ * leave when it is durable (step 4 of the order of durability, engine/step_worker.c).
+ *
+ * Threads: a batch belongs to its step worker, and to the log worker from the hand-over until it comes back. No locks.
+ */
+#ifndef NH_ENGINE_SAVES_H
+#define NH_ENGINE_SAVES_H
+
+#include "engine/outbox.h"
+#include "raftio/logdb.h"
+#include "raftio/support/block.h"
+
+struct replica;
+
+struct save {
+    struct replica *replica; /* borrowed: counted in replica->n_saves */
+    uint64_t save_id;        /* of the core; 0: the first save of a new replica */
+    struct run_list runs;
+    struct messages after; /* leave when the save is durable */
+};
+
+struct save_batch {
+    struct queue_node node; /* in the log worker's mailbox, then in the step worker's list of done ones */
+    struct save *saves;
+    struct nh_update *updates; /* parallel to saves; runs are borrowed from them */
+    size_t n, cap_saves, cap_updates;
+    bool must_sync;
+    int result; /* of the write */
+    struct nh_error err;
+};
+
+struct save_batch *save_batch_new(void);
+void save_batch_free(struct save_batch *b); /* takes NULL */
+/* Empties it, keeps the arrays. */
+void save_batch_clear(struct save_batch *b);
+/* Adds one save; `runs` is moved. Returns its place in b->saves. */
+size_t save_batch_add(struct save_batch *b, struct replica *r, const struct nh_update *update, uint64_t save_id,
+                      struct run_list *runs);
+/* Writes it; sets result and err. */
+void save_batch_write(struct save_batch *b, const struct nh_logdb_ops *ops, struct nh_logdb *db, uint32_t worker_id);
+
+#endif

@@ -1,0 +1,441 @@
+#include "engine/step_worker.h"
+
+#include <assert.h>
+#include <inttypes.h>
+#include <stdlib.h>
+
+#include "engine/apply_worker.h"
+#include "engine/drive.h"
+#include "engine/engine_private.h"
+#include "engine/inbound.h"
+#include "raftio/support/memory.h"
+
+#define NS_PER_MS 1000000u
+
+/* ---- life ---- */
+
+struct step_worker *step_worker_new(struct engine *e, uint32_t worker_id)
+{
+    struct step_worker *w = xcalloc(1, sizeof *w);
+
+    w->engine = e;
+    w->worker_id = worker_id;
+    mailbox_init(&w->mailbox);
+    mailbox_init(&w->saved);
+    list_init(&w->active);
+    list_init(&w->again);
+    wheel_init(&w->wheel, engine_now_ns(e) / NS_PER_MS);
+    outbox_init(&w->outbox, &e->liveness, e->config.deployment_id, e->address);
+    w->open = save_batch_new();
+    w->spare = save_batch_new();
+    w->to_apply = xcalloc(e->config.n_apply_workers, sizeof *w->to_apply);
+    w->log = e->config.inline_saves ? NULL : log_worker_new(w);
+    return w;
+}
+
+void step_worker_free(struct step_worker *w)
+{
+    if (!w)
+        return;
+    assert(w->replicas.n == 0 && !w->in_flight);
+    w->engine->config.runtime->ops->task_free(w->task);
+    log_worker_free(w->log);
+    save_batch_free(w->open);
+    save_batch_free(w->spare);
+    raft_update_deinit(&w->update);
+    map_deinit(&w->replicas);
+    mailbox_deinit(&w->mailbox);
+    mailbox_deinit(&w->saved);
+    free(w->to_apply);
+    free(w);
+}
+
+void step_worker_start(struct step_worker *w)
+{
+    struct runtime *rt = w->engine->config.runtime;
+
+    w->outbox.ops = w->engine->transport_ops;
+    w->outbox.transport = w->engine->transport;
+    w->task = rt->ops->task_start(rt, "nh-step", step_worker_poll, w);
+    if (w->log)
+        log_worker_start(w->log);
+}
+
+void step_worker_stop(struct step_worker *w)
+{
+    w->engine->config.runtime->ops->task_stop(w->task);
+    if (w->log)
+        log_worker_stop(w->log);
+}
+
+/* ---- posting ---- */
+
+void step_worker_wake(struct step_worker *w)
+{
+    w->engine->config.runtime->ops->task_wake(w->task);
+}
+
+void step_worker_post(struct step_worker *w, struct step_item *item)
+{
+    if (mailbox_post(&w->mailbox, &item->node) == MAILBOX_WAKE)
+        step_worker_wake(w);
+}
+
+void step_worker_post_replica(struct step_worker *w, enum step_item_type type, struct replica *r)
+{
+    struct replica_item *item = xcalloc(1, sizeof *item);
+
+    item->item.type = type;
+    item->replica = replica_ref(r);
+    step_worker_post(w, &item->item);
+}
+
+void step_worker_post_unreachable(struct step_worker *w, struct nh_replica_info to)
+{
+    struct unreachable_item *item = xcalloc(1, sizeof *item);
+
+    item->item.type = STEP_UNREACHABLE;
+    item->to = to;
+    step_worker_post(w, &item->item);
+}
+
+void step_worker_saved(struct step_worker *w, struct save_batch *batch)
+{
+    if (mailbox_post(&w->saved, &batch->node) == MAILBOX_WAKE)
+        step_worker_wake(w);
+}
+
+void step_worker_activate(struct step_worker *w, struct replica *r)
+{
+    if (!list_linked(&r->active))
+        list_push_back(&w->active, &r->active);
+}
+
+void step_worker_again(struct step_worker *w, struct replica *r)
+{
+    if (!list_linked(&r->active))
+        list_push_back(&w->again, &r->active);
+}
+
+void step_worker_apply(struct step_worker *w, struct replica *r, struct apply_item *item)
+{
+    const struct engine *e = w->engine;
+
+    for (uint32_t i = 0; i < e->config.n_apply_workers; i++)
+        if (e->apply_workers[i] == r->apply)
+            queue_push(&w->to_apply[i], &item->node);
+}
+
+/* ---- what comes in ---- */
+
+static void take_messages(struct step_worker *w, struct inbound *in)
+{
+    uint64_t ignored = 0;
+
+    for (uint32_t i = 0; i < in->n; i++) {
+        struct inbound_message *m = &in->messages[i];
+        struct replica *r = map_get(&w->replicas, m->message.shard_id);
+
+        if (!r || r->replica_id != m->message.to || r->state > REPLICA_RUNNING) {
+            ignored++;
+            continue;
+        }
+        queue_push(&r->inbound, &m->node);
+        step_worker_activate(w, r);
+    }
+    step_count(&w->messages_received, in->n);
+    step_count(&w->ignored, ignored);
+    queue_push(&w->inbounds, &in->done);
+}
+
+/* A lost message to (shard, replica): the sender is our replica of that shard. */
+static void take_unreachable(struct step_worker *w, struct unreachable_item *item)
+{
+    struct replica *r = map_get(&w->replicas, item->to.shard_id);
+
+    if (r)
+        drive_unreachable(w, r, item->to.replica_id);
+    free(item);
+}
+
+static void take_replica(struct step_worker *w, struct replica_item *item)
+{
+    if (item->item.type == STEP_START) {
+        map_put(&w->replicas, item->replica->shard_id, item->replica); /* keeps the item's reference */
+        drive_start(w, item->replica);
+    } else {
+        drive_stop(w, item->replica);
+        replica_unref(item->replica);
+    }
+    free(item);
+}
+
+static void take_item(struct step_worker *w, struct step_item *item)
+{
+    struct replica *r;
+
+    switch (item->type) {
+    case STEP_NOTIFY:
+        r = container_of(item, struct replica, notify);
+        replica_notification_taken(r);
+        if (map_get(&w->replicas, r->shard_id) == r)
+            step_worker_activate(w, r);
+        replica_unref(r);
+        break;
+    case STEP_START:
+    case STEP_STOP: take_replica(w, container_of(item, struct replica_item, item)); break;
+    case STEP_INBOUND: take_messages(w, container_of(item, struct inbound, item)); break;
+    case STEP_UNREACHABLE: take_unreachable(w, container_of(item, struct unreachable_item, item)); break;
+    }
+}
+
+static void take_mailbox(struct step_worker *w)
+{
+    struct queue items = {0};
+    struct queue_node *node;
+
+    mailbox_take(&w->mailbox, &items);
+    while ((node = queue_pop(&items)))
+        take_item(w, container_of(node, struct step_item, node));
+}
+
+static void take_timers(struct step_worker *w)
+{
+    struct list due, *node;
+
+    list_init(&due);
+    wheel_advance(&w->wheel, w->now_ns / NS_PER_MS, &due);
+    while ((node = list_pop_front(&due)))
+        step_worker_activate(w, container_of(container_of(node, struct timer, node), struct replica, timer));
+}
+
+/* ---- saves: steps 3 and 4 of the order of durability ---- */
+
+static void release_after(struct step_worker *w, struct save *s)
+{
+    for (size_t i = 0; i < s->after.n; i++)
+        drive_send(w, s->replica, &s->after.items[i]);
+    s->after.n = 0;
+}
+
+static void finish_save(struct step_worker *w, struct save_batch *b, size_t at)
+{
+    struct save *s = &b->saves[at];
+    struct replica *r = s->replica;
+
+    if (r->last_batch == b && r->last_save == at)
+        r->last_batch = NULL;
+    r->n_saves--;
+    if (b->result == NH_OK && r->state <= REPLICA_RUNNING) {
+        release_after(w, s);
+        if (s->save_id > r->saved_id)
+            r->saved_id = s->save_id;
+        if (r->state == REPLICA_STARTING)
+            drive_start(w, r);
+        step_worker_activate(w, r);
+    }
+    if (r->state == REPLICA_STOPPING)
+        drive_finish_stop(w, r);
+}
+
+static void finish_batch(struct step_worker *w, struct save_batch *b)
+{
+    uint64_t entries = 0;
+
+    assert(b == w->in_flight);
+    w->in_flight = NULL;
+    for (size_t i = 0; i < b->n; i++)
+        for (uint32_t k = 0; k < b->saves[i].runs.n; k++)
+            entries += nh_run_count(&b->saves[i].runs.runs[k]);
+    for (size_t i = 0; i < b->n; i++)
+        finish_save(w, b, i);
+    step_count(&w->saves, 1);
+    step_count(&w->saved_updates, b->n);
+    step_count(&w->saved_entries, entries);
+    step_count(&w->synced_saves, b->must_sync);
+    if (b->result < 0)
+        engine_fence(w->engine, b->err.text);
+    save_batch_clear(b);
+    w->spare = b;
+}
+
+static void take_saved(struct step_worker *w)
+{
+    struct queue done = {0};
+    struct queue_node *node;
+
+    mailbox_take(&w->saved, &done);
+    while ((node = queue_pop(&done)))
+        finish_batch(w, container_of(node, struct save_batch, node));
+}
+
+static void submit_saves(struct step_worker *w)
+{
+    const struct engine_config *c = &w->engine->config;
+
+    if (w->open->n == 0 || w->in_flight || w->fenced)
+        return;
+    w->in_flight = w->open;
+    w->open = w->spare;
+    w->spare = NULL;
+    if (w->log) {
+        log_worker_post(w->log, w->in_flight);
+        return;
+    }
+    save_batch_write(w->in_flight, c->logdb_ops, c->logdb, w->worker_id);
+    step_worker_saved(w, w->in_flight);
+}
+
+/* What was not handed over yet is given up with its replicas. */
+static void drop_open_saves(struct step_worker *w)
+{
+    for (size_t i = 0; i < w->open->n; i++) {
+        struct replica *r = w->open->saves[i].replica;
+
+        if (r->last_batch == w->open)
+            r->last_batch = NULL;
+        r->n_saves--;
+        if (r->state == REPLICA_STOPPING)
+            drive_finish_stop(w, r);
+    }
+    save_batch_clear(w->open);
+}
+
+static void fence(struct step_worker *w)
+{
+    struct replica *r;
+
+    w->fenced = true;
+    for (size_t i = 0; (r = map_next(&w->replicas, &i, NULL));)
+        drive_fence(w, r);
+    drop_open_saves(w);
+}
+
+/* ---- hosts ---- */
+
+static void wake_followers_of(struct step_worker *w, const struct outbox_peer *peer)
+{
+    struct replica *r;
+
+    for (size_t i = 0; (r = map_next(&w->replicas, &i, NULL));)
+        drive_peer_silent(w, r, peer);
+}
+
+static void tick_hosts(struct step_worker *w)
+{
+    uint64_t silent_ns = (uint64_t)HOST_SILENT_TICKS * w->engine->config.rtt_ms * NS_PER_MS;
+
+    if (w->now_tick < w->next_host_tick)
+        return;
+    w->next_host_tick = w->now_tick + HOST_PING_TICKS;
+    outbox_ping(&w->outbox);
+    for (size_t i = 0; i < w->outbox.n_peers; i++) {
+        struct outbox_peer *p = w->outbox.peers[i];
+        uint64_t heard = live_host_heard_ns(p->host);
+        bool silent = w->now_ns > heard && w->now_ns - heard > silent_ns;
+
+        if (silent && !p->silent)
+            wake_followers_of(w, p);
+        p->silent = silent;
+    }
+}
+
+/* ---- the pass ---- */
+
+static void on_send_failed(void *ctx, const struct nh_message *m)
+{
+    struct step_worker *w = ctx;
+    struct replica *r = map_get(&w->replicas, m->shard_id);
+
+    if (r)
+        drive_lost(w, r, m);
+}
+
+static void drive_active(struct step_worker *w)
+{
+    struct list *node;
+
+    list_splice(&w->active, &w->again);
+    while ((node = list_pop_front(&w->active)))
+        drive(w, container_of(node, struct replica, active));
+}
+
+static void free_inbounds(struct step_worker *w)
+{
+    struct queue_node *node;
+
+    while ((node = queue_pop(&w->inbounds)))
+        inbound_free(container_of(node, struct inbound, done));
+}
+
+static void post_to_apply(struct step_worker *w)
+{
+    for (uint32_t i = 0; i < w->engine->config.n_apply_workers; i++)
+        if (!queue_empty(&w->to_apply[i]))
+            apply_worker_post_all(w->engine->apply_workers[i], &w->to_apply[i]);
+}
+
+static uint64_t next_poll(struct step_worker *w)
+{
+    uint64_t next_ms = wheel_next(&w->wheel), hosts_ms = w->next_host_tick * w->engine->config.rtt_ms;
+
+    if (!list_empty(&w->again) || !list_empty(&w->active) || !mailbox_empty(&w->saved))
+        return TASK_POLL_NOW;
+    if (hosts_ms < next_ms)
+        next_ms = hosts_ms;
+    return next_ms == WHEEL_NEVER ? TASK_POLL_NEVER : next_ms * NS_PER_MS;
+}
+
+uint64_t step_worker_poll(void *arg)
+{
+    struct step_worker *w = arg;
+    struct engine *e = w->engine;
+    struct nh_logdb_metrics metrics = {0};
+
+    w->now_ns = engine_now_ns(e);
+    w->now_tick = w->now_ns / NS_PER_MS / e->config.rtt_ms;
+    step_count(&w->passes, 1);
+    take_saved(w);
+    take_mailbox(w);
+    take_timers(w);
+    if (engine_is_fenced(e) && !w->fenced)
+        fence(w);
+    drive_active(w);
+    free_inbounds(w);
+    tick_hosts(w);
+    outbox_flush(&w->outbox, on_send_failed, w);
+    submit_saves(w);
+    post_to_apply(w);
+    e->config.logdb_ops->get_metrics(e->config.logdb, &metrics);
+    __atomic_store_n(&e->logdb_busy, metrics.busy, __ATOMIC_RELAXED);
+    return next_poll(w);
+}
+
+static void stop_all(struct step_worker *w)
+{
+    struct replica **all = xcalloc(w->replicas.n, sizeof(struct replica *)), *r;
+    size_t n = 0;
+
+    for (size_t i = 0; (r = map_next(&w->replicas, &i, NULL));)
+        all[n++] = r;
+    for (size_t i = 0; i < n; i++)
+        drive_stop(w, all[i]);
+    free(all);
+}
+
+void step_worker_drain(struct step_worker *w)
+{
+    take_mailbox(w);
+    take_saved(w);
+    drop_open_saves(w);
+    free_inbounds(w);
+    stop_all(w);
+    post_to_apply(w);
+    outbox_deinit(&w->outbox);
+}
+
+void step_worker_discard(struct step_worker *w)
+{
+    take_mailbox(w);
+    free_inbounds(w);
+}

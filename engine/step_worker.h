@@ -1,0 +1,97 @@
+/* engine/step_worker.h - drives the cores of its replicas. The heart of the engine.
+ *
+ * One pass of its poll function:
+ *
+ *     take the mailbox, the saves that are done and the timers that are due; that makes replicas active
+ *     drive each active replica once (engine/drive.c): events into its core, its update out
+ *     send what the updates brought, one batch per peer host
+ *     hand what is to be saved to the log worker, in one batch, if none is being written
+ *     post what is to be applied
+ *
+ * The order of durability (engine/raft/raft.h, docs/ARCHITECTURE.md) is enforced here and nowhere else:
+ *
+ *   1 take the update        drive.c: raft_collect
+ *   2 send, answer, report   drive.c: obey; the messages leave in flush before the save begins or while it runs
+ *   3 save                   submit_saves: all replicas of the pass, one durable write
+ *   4 then votes, acks       finish_saves: only a save that succeeded releases `after`, and becomes a SAVED event
+ *   5 apply                  drive.c: obey; the core names only entries that are saved here
+ *   6 applied                drive.c: the apply worker's news become an APPLIED event
+ *
+ * A failed save ends the worker's driving for good (FENCED): what depends on it never leaves.
+ *
+ * Threads: step_worker_post and step_worker_saved from any thread; everything else belongs to the worker.
+ */
+#ifndef NH_ENGINE_STEP_WORKER_H
+#define NH_ENGINE_STEP_WORKER_H
+
+#include "engine/log_worker.h"
+#include "engine/replica.h"
+#include "raftio/support/map.h"
+#include "raftio/support/mailbox.h"
+
+/* A peer that nothing was sent to for this long gets a ping. */
+#define HOST_PING_TICKS 2u
+/* A host that was not heard of for this long wakes the quiet replicas that follow a leader there. */
+#define HOST_SILENT_TICKS 10u
+/* Requests that may have expired are looked for at most this often per replica. */
+#define EXPIRY_SCAN_MS 10u
+
+struct apply_item;
+
+struct step_worker {
+    struct engine *engine;
+    uint32_t worker_id; /* for the log store: 1 .. n */
+    struct task *task;
+    struct log_worker *log; /* NULL: saves itself */
+    struct mailbox mailbox; /* struct step_item */
+    struct mailbox saved;   /* struct save_batch */
+
+    struct map replicas;   /* shard id -> struct replica, one reference each */
+    struct list active;    /* to be driven in this pass */
+    struct list again;     /* to be driven in the next one, at once */
+    struct queue inbounds; /* whose messages are in replicas' queues */
+    struct timer_wheel wheel;
+    struct raft_update update; /* scratch */
+    struct outbox outbox;
+    struct save_batch *open;      /* being filled */
+    struct save_batch *in_flight; /* being written; NULL: none */
+    struct save_batch *spare;
+    struct queue *to_apply;    /* per apply worker: struct apply_item */
+    uint64_t now_ns, now_tick; /* of this pass */
+    uint64_t next_host_tick;
+    bool fenced;
+    uint64_t passes, saves, saved_updates, saved_entries, synced_saves, messages_received, ignored; /* atomic */
+};
+
+struct step_worker *step_worker_new(struct engine *e, uint32_t worker_id);
+void step_worker_free(struct step_worker *w); /* takes NULL */
+void step_worker_start(struct step_worker *w);
+/* Stops polling and the log worker. */
+void step_worker_stop(struct step_worker *w);
+/* After all workers have stopped, on the stopping thread: ends every replica and gives the peers' connections back. */
+void step_worker_drain(struct step_worker *w);
+/* Forgets what the transport has posted since. */
+void step_worker_discard(struct step_worker *w);
+uint64_t step_worker_poll(void *arg);
+
+/* Posts an item (transferred; a notification is embedded in its replica) and wakes the worker. */
+void step_worker_post(struct step_worker *w, struct step_item *item);
+/* Posts what the transport or the owner of a replica has to say. Allocates the item. */
+void step_worker_post_replica(struct step_worker *w, enum step_item_type type, struct replica *r);
+void step_worker_post_unreachable(struct step_worker *w, struct nh_replica_info to);
+/* The log worker gives a batch back. */
+void step_worker_saved(struct step_worker *w, struct save_batch *batch);
+void step_worker_wake(struct step_worker *w);
+
+/* ---- for drive.c ---- */
+
+/* Makes sure that the replica is driven in this pass, or (from within its own driving) the next. */
+void step_worker_activate(struct step_worker *w, struct replica *r);
+void step_worker_again(struct step_worker *w, struct replica *r);
+void step_worker_apply(struct step_worker *w, struct replica *r, struct apply_item *item); /* transferred */
+static inline void step_count(uint64_t *counter, uint64_t n)
+{
+    __atomic_store_n(counter, *counter + n, __ATOMIC_RELAXED); /* one writer */
+}
+
+#endif

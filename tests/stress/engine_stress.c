@@ -1,0 +1,372 @@
+/* Three engines in one process on threads: elections, proposals and reads from several client threads on every host, replicas
+ * stopped and started under load, a clean stop with requests pending. Run under ThreadSanitizer too.
+ *
+ * Checks: every accepted request ends exactly once; what completed is applied exactly once on every host; a read sees every
+ * write that completed before it was asked for; all hosts end with the same state.
+ */
+#include <assert.h>
+#include <inttypes.h>
+#include <pthread.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+#include "engine/engine.h"
+#include "logdb/memory/memory_logdb.h"
+#include "raftio/support/memory.h"
+#include "transport/loopback/loopback.h"
+
+#define N_HOSTS     3u
+#define N_SHARDS    8u
+#define N_CLIENTS   3u
+#define N_ROUNDS    2000u
+#define DEADLINE_NS (20ull * 1000000000u)
+
+/* ---- a counter: adds what it is told, knows how often ---- */
+
+struct nh_machine {
+    uint64_t sum, n;
+};
+
+static int counter_open(const struct nh_machine_args *args, struct nh_machine **ret, uint64_t *ret_applied, struct nh_error *err)
+{
+    (void)args;
+    (void)err;
+    *ret = xcalloc(1, sizeof **ret);
+    *ret_applied = 0;
+    return NH_OK;
+}
+
+static int counter_update(struct nh_machine *m, struct nh_entry *entries, size_t n, struct nh_error *err)
+{
+    (void)err;
+    for (size_t i = 0; i < n; i++) {
+        uint64_t v;
+
+        assert(entries[i].size_bytes == sizeof v);
+        memcpy(&v, entries[i].cmd, sizeof v);
+        m->sum += v;
+        m->n++;
+        entries[i].result.value = m->sum;
+    }
+    return NH_OK;
+}
+
+static int counter_lookup(struct nh_machine *m, const void *query, size_t size_bytes, struct nh_writer *out, uint64_t *ret_value,
+                          struct nh_error *err)
+{
+    (void)query;
+    (void)size_bytes;
+    (void)err;
+    *ret_value = m->sum;
+    return out->write(out->ctx, &m->n, sizeof m->n);
+}
+
+static void counter_close(struct nh_machine *m)
+{
+    free(m);
+}
+
+static uint64_t counter_hash(struct nh_machine *m)
+{
+    return m->sum * 31 + m->n;
+}
+
+static const struct nh_machine_ops counter = {
+    .abi_version = NH_MACHINE_ABI,
+    .struct_size = sizeof(struct nh_machine_ops),
+    .name = "counter",
+    .version = "1",
+    .open = counter_open,
+    .update = counter_update,
+    .lookup = counter_lookup,
+    .close = counter_close,
+    .hash = counter_hash,
+};
+
+/* ---- hosts ---- */
+
+struct host {
+    struct runtime *runtime;
+    struct engine *engine;
+    struct nh_logdb *logdb;
+    struct nh_registry *registry;
+    struct nh_transport *transport;
+    char address[32];
+    uint32_t unloaded; /* atomic */
+};
+
+static struct host hosts[N_HOSTS];
+static struct nh_membership members;
+
+static void on_leader(void *ctx, const struct nh_leader_info *info)
+{
+    (void)ctx;
+    (void)info;
+}
+
+static void on_replica(void *ctx, struct nh_replica_info info)
+{
+    (void)ctx;
+    (void)info;
+}
+
+static void on_unloaded(void *ctx, struct nh_replica_info info)
+{
+    struct host *h = ctx;
+
+    (void)info;
+    __atomic_add_fetch(&h->unloaded, 1, __ATOMIC_ACQ_REL);
+}
+
+static void on_quarantined(void *ctx, struct nh_replica_info info, const char *reason)
+{
+    (void)ctx;
+    fprintf(stderr, "shard %" PRIu64 " in quarantine: %s\n", info.shard_id, reason);
+    abort();
+}
+
+static void on_fenced(void *ctx, const char *reason)
+{
+    (void)ctx;
+    fprintf(stderr, "fenced: %s\n", reason);
+    abort();
+}
+
+static void start_replica(struct host *h, uint64_t shard_id, bool restart)
+{
+    struct engine_replica_config c = {
+        .shard_id = shard_id,
+        .replica_id = (uint64_t)(h - hosts) + 1,
+        .machine = &counter,
+        .initial = restart ? NULL : &members,
+        .election_rtt = 10,
+        .heartbeat_rtt = 2,
+        .pre_vote = true,
+        .check_quorum = true,
+        .quiesce = shard_id % 2,
+    };
+    struct nh_error err;
+
+    if (engine_start_replica(h->engine, &c, &err) < 0) {
+        fprintf(stderr, "%s\n", err.text);
+        abort();
+    }
+}
+
+static void start_host(struct host *h, struct loopback_hub *hub, uint32_t id)
+{
+    struct nh_logdb_config lc = {.struct_size = sizeof lc, .dir = h->address, .n_workers = 2, .services = nh_plugin_services()};
+    struct nh_transport_config tc = {.struct_size = sizeof tc,
+                                     .deployment_id = 1,
+                                     .address = h->address,
+                                     .services = nh_plugin_services()};
+    struct engine_config ec = {
+        .rtt_ms = 10,
+        .n_step_workers = 2,
+        .n_apply_workers = 2,
+        .inline_saves = id == 2,
+        .deployment_id = 1,
+        .address = h->address,
+        .incarnation = 1,
+        .seed = id,
+        .logdb_ops = nh_logdb_memory(),
+        .registry_ops = nh_registry_static(),
+        .events = {h, on_leader, on_replica, on_unloaded, on_quarantined, on_replica, on_fenced},
+    };
+    struct nh_transport_handlers handlers;
+
+    ec.runtime = h->runtime = runtime_threads_new();
+    if (ec.logdb_ops->open(&lc, &h->logdb, NULL) < 0 || ec.registry_ops->open(&h->registry, NULL) < 0)
+        abort();
+    ec.logdb = h->logdb;
+    ec.registry = h->registry;
+    if (engine_new(&ec, &h->engine, NULL) < 0)
+        abort();
+    engine_transport_handlers(h->engine, &handlers);
+    if (loopback_open(hub, &tc, &handlers, &h->transport, NULL) < 0 || nh_transport_loopback()->start(h->transport, NULL) < 0)
+        abort();
+    engine_set_transport(h->engine, nh_transport_loopback(), h->transport);
+    engine_start(h->engine);
+}
+
+static void stop_host(struct host *h)
+{
+    engine_stop(h->engine);
+    nh_transport_loopback()->close(h->transport);
+    engine_free(h->engine);
+    nh_logdb_memory()->close(h->logdb);
+    memory_disk_drop(h->address);
+    nh_registry_static()->close(h->registry);
+    runtime_threads_free(h->runtime);
+}
+
+/* ---- clients ---- */
+
+static uint64_t sums[N_SHARDS + 1];       /* atomic: completed additions */
+static uint64_t maybe[N_SHARDS + 1];      /* atomic: additions whose outcome is unknown */
+static uint64_t ended, accepted, dropped; /* atomic */
+
+struct waiter {
+    pthread_mutex_t lock;
+    pthread_cond_t cond;
+    uint32_t n_ended;
+    struct nh_outcome outcome;
+};
+
+static void on_end(void *ctx, const struct nh_outcome *outcome)
+{
+    struct waiter *w = ctx;
+
+    pthread_mutex_lock(&w->lock);
+    w->n_ended++;
+    assert(w->n_ended == 1);
+    w->outcome = *outcome;
+    pthread_cond_signal(&w->cond);
+    pthread_mutex_unlock(&w->lock);
+    __atomic_add_fetch(&ended, 1, __ATOMIC_RELAXED);
+}
+
+static struct nh_outcome await(struct waiter *w)
+{
+    pthread_mutex_lock(&w->lock);
+    while (w->n_ended == 0)
+        pthread_cond_wait(&w->cond, &w->lock);
+    pthread_mutex_unlock(&w->lock);
+    return w->outcome;
+}
+
+static void propose(struct host *h, uint64_t shard, uint64_t v)
+{
+    struct waiter w = {PTHREAD_MUTEX_INITIALIZER, PTHREAD_COND_INITIALIZER, 0, {0}};
+    struct engine_proposal p = {&v, sizeof v, on_end, &w};
+    struct nh_outcome o;
+    int r = engine_propose(h->engine, shard, &p, 1, runtime_now_ns(h->runtime) + DEADLINE_NS, NULL);
+
+    if (r < 0) {
+        assert(r == NH_ECLOSED || r == NH_ENOTFOUND || r == NH_EBUSY);
+        return;
+    }
+    __atomic_add_fetch(&accepted, 1, __ATOMIC_RELAXED);
+    o = await(&w);
+    if (o.code == NH_REQUEST_COMPLETED)
+        __atomic_add_fetch(&sums[shard], v, __ATOMIC_SEQ_CST);
+    else if (o.code == NH_REQUEST_DROPPED)
+        __atomic_add_fetch(&dropped, 1, __ATOMIC_RELAXED);
+    else
+        __atomic_add_fetch(&maybe[shard], v, __ATOMIC_SEQ_CST);
+}
+
+static void read_sum(struct host *h, uint64_t shard)
+{
+    struct waiter w = {PTHREAD_MUTEX_INITIALIZER, PTHREAD_COND_INITIALIZER, 0, {0}};
+    uint64_t at_least = __atomic_load_n(&sums[shard], __ATOMIC_SEQ_CST);
+    struct nh_outcome o;
+    int r = engine_read(h->engine, shard, "", 0, runtime_now_ns(h->runtime) + DEADLINE_NS, on_end, &w, NULL);
+
+    if (r < 0)
+        return;
+    __atomic_add_fetch(&accepted, 1, __ATOMIC_RELAXED);
+    o = await(&w);
+    if (o.code == NH_REQUEST_COMPLETED && o.value < at_least) {
+        fprintf(stderr, "stale read of shard %" PRIu64 ": %" PRIu64 " < %" PRIu64 "\n", shard, o.value, at_least);
+        abort();
+    }
+}
+
+static void *client(void *arg)
+{
+    unsigned seed = (unsigned)(uintptr_t)arg;
+
+    for (uint32_t i = 0; i < N_ROUNDS; i++) {
+        struct host *h = &hosts[(unsigned)rand_r(&seed) % N_HOSTS];
+        uint64_t shard = (unsigned)rand_r(&seed) % N_SHARDS + 1;
+
+        if (i % 3 == 0)
+            read_sum(h, shard);
+        else
+            propose(h, shard, (unsigned)rand_r(&seed) % 1000 + 1);
+    }
+    return NULL;
+}
+
+/* Stops and starts replicas of host 3 meanwhile. */
+static void restart_some(void)
+{
+    for (uint64_t shard = 1; shard <= 4; shard++) {
+        uint32_t before = __atomic_load_n(&hosts[2].unloaded, __ATOMIC_ACQUIRE);
+
+        usleep(100 * 1000);
+        if (engine_stop_replica(hosts[2].engine, shard, NULL) < 0)
+            abort();
+        while (__atomic_load_n(&hosts[2].unloaded, __ATOMIC_ACQUIRE) == before)
+            usleep(1000);
+        start_replica(&hosts[2], shard, true);
+    }
+}
+
+/* Every host has the same state, and it is what was acknowledged, give or take what is unknown. */
+static void check_shard(uint64_t shard)
+{
+    uint64_t hash[N_HOSTS], applied[N_HOSTS], sum = 0;
+
+    for (uint32_t tries = 0;; tries++) {
+        bool equal = true;
+
+        assert(tries < 2000);
+        for (uint32_t i = 0; i < N_HOSTS; i++)
+            if (engine_get_hash(hosts[i].engine, shard, &hash[i], &applied[i], NULL) < 0)
+                equal = false;
+        for (uint32_t i = 1; i < N_HOSTS && equal; i++)
+            equal = applied[i] == applied[0];
+        if (equal)
+            break;
+        usleep(10 * 1000);
+    }
+    for (uint32_t i = 1; i < N_HOSTS; i++)
+        assert(hash[i] == hash[0]);
+    for (uint32_t i = 0; i < N_HOSTS; i++) {
+        struct waiter w = {PTHREAD_MUTEX_INITIALIZER, PTHREAD_COND_INITIALIZER, 0, {0}};
+
+        if (engine_read(hosts[i].engine, shard, "", 0, runtime_now_ns(hosts[i].runtime) + DEADLINE_NS, on_end, &w, NULL) < 0)
+            abort();
+        __atomic_add_fetch(&accepted, 1, __ATOMIC_RELAXED);
+        if (await(&w).code != NH_REQUEST_COMPLETED)
+            abort();
+        sum = w.outcome.value;
+        assert(sum >= sums[shard] && sum <= sums[shard] + maybe[shard]);
+    }
+}
+
+int main(void)
+{
+    struct loopback_hub *hub = loopback_hub_new(NULL);
+    struct nh_member list[N_HOSTS] = {0};
+    pthread_t threads[N_CLIENTS];
+
+    for (uint32_t i = 0; i < N_HOSTS; i++) {
+        snprintf(hosts[i].address, sizeof hosts[i].address, "host:%u", i + 1);
+        list[i].replica_id = i + 1;
+        strcpy(list[i].address, hosts[i].address);
+    }
+    members = (struct nh_membership){.n_members = N_HOSTS, .members = list};
+    for (uint32_t i = 0; i < N_HOSTS; i++)
+        start_host(&hosts[i], hub, i);
+    for (uint32_t i = 0; i < N_HOSTS; i++)
+        for (uint64_t shard = 1; shard <= N_SHARDS; shard++)
+            start_replica(&hosts[i], shard, false);
+    for (uintptr_t i = 0; i < N_CLIENTS; i++)
+        pthread_create(&threads[i], NULL, client, (void *)(i + 1));
+    restart_some();
+    for (uint32_t i = 0; i < N_CLIENTS; i++)
+        pthread_join(threads[i], NULL);
+    for (uint64_t shard = 1; shard <= N_SHARDS; shard++)
+        check_shard(shard);
+    for (uint32_t i = 0; i < N_HOSTS; i++)
+        stop_host(&hosts[i]);
+    loopback_hub_free(hub);
+    assert(ended == accepted && accepted > 0);
+    printf("%" PRIu64 " requests, all ended once; %" PRIu64 " dropped\n", ended, dropped);
+    return 0;
+}
