@@ -1,0 +1,378 @@
+#include "tests/unit/engine/engine_host.h"
+
+#include <criterion/criterion.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "raftio/support/memory.h"
+
+struct fixture host;
+uint32_t host_max_pending;
+uint64_t host_max_inbox;
+
+/* ---- runtime ---- */
+
+struct task {
+    struct task *next;
+    char name[16];
+    task_poll_fn poll;
+    void *arg;
+    bool woken, stopped;
+    uint64_t at_ns;
+};
+static struct task *tasks;
+
+static uint64_t now_ns(struct runtime *rt)
+{
+    (void)rt;
+    return host.now_ns;
+}
+
+static struct task *task_start(struct runtime *rt, const char *name, task_poll_fn poll, void *arg)
+{
+    struct task *t = xcalloc(1, sizeof *t), **at = &tasks;
+
+    (void)rt;
+    strncpy(t->name, name, sizeof t->name - 1);
+    t->poll = poll;
+    t->arg = arg;
+    t->woken = true;
+    while (*at)
+        at = &(*at)->next;
+    *at = t;
+    return t;
+}
+
+static void task_wake(struct task *t)
+{
+    t->woken = true;
+}
+
+static void task_stop(struct task *t)
+{
+    if (t)
+        t->stopped = true;
+}
+
+static void task_free(struct task *t)
+{
+    struct task **at = &tasks;
+
+    while (*at && *at != t)
+        at = &(*at)->next;
+    if (t)
+        *at = t->next;
+    free(t);
+}
+
+static const struct runtime_ops runtime_ops = {now_ns, task_start, task_wake, task_stop, task_free};
+static struct runtime runtime = {&runtime_ops};
+
+static bool poll_all(void)
+{
+    bool polled = false;
+
+    for (struct task *t = tasks; t; t = t->next) {
+        if (t->stopped || (host.hold_log && strcmp(t->name, "nh-log") == 0) || !(t->woken || t->at_ns <= host.now_ns))
+            continue;
+        t->woken = false;
+        t->at_ns = t->poll(t->arg);
+        polled = true;
+    }
+    return polled;
+}
+
+static void settle(void)
+{
+    for (uint32_t i = 0; poll_all(); i++)
+        cr_assert_lt(i, 10000, "the workers never come to rest");
+}
+
+void host_run(uint32_t ms)
+{
+    settle();
+    for (uint32_t i = 0; i < ms; i++) {
+        host.now_ns += 1000000;
+        settle();
+    }
+}
+
+/* ---- transport ---- */
+
+static int get_connection(struct nh_transport *t, const char *target, struct nh_connection **ret, struct nh_error *err)
+{
+    (void)t;
+    (void)target;
+    (void)err;
+    *ret = (struct nh_connection *)&host;
+    return NH_OK;
+}
+
+static int send_batch(struct nh_connection *c, const struct nh_message_batch *batch, struct nh_error *err)
+{
+    (void)c;
+    (void)err;
+    if (host.send_result < 0)
+        return host.send_result;
+    host.n_sent += batch->n_messages;
+    host.n_pings += batch->n_messages == 0;
+    return NH_OK;
+}
+
+static void close_connection(struct nh_connection *c)
+{
+    (void)c;
+}
+
+static const struct nh_transport_ops transport_ops = {.name = "none",
+                                                      .get_connection = get_connection,
+                                                      .send_batch = send_batch,
+                                                      .close_connection = close_connection};
+
+/* ---- machine ---- */
+
+struct nh_machine {
+    uint64_t sum;
+};
+
+static int machine_open(const struct nh_machine_args *args, struct nh_machine **ret, uint64_t *ret_applied, struct nh_error *err)
+{
+    (void)args;
+    (void)err;
+    *ret = xcalloc(1, sizeof **ret);
+    *ret_applied = 0;
+    return NH_OK;
+}
+
+static int machine_update(struct nh_machine *m, struct nh_entry *entries, size_t n, struct nh_error *err)
+{
+    for (size_t i = 0; i < n; i++) {
+        uint64_t v = 0;
+
+        memcpy(&v, entries[i].cmd, entries[i].size_bytes < sizeof v ? entries[i].size_bytes : sizeof v);
+        if (host.fail_value && v == host.fail_value)
+            return nh_error_set(err, NH_EMACHINE, "cannot add %u", (unsigned)v);
+        m->sum += v;
+        entries[i].result = (struct nh_result){m->sum, "added", 5};
+    }
+    return NH_OK;
+}
+
+static int machine_lookup(struct nh_machine *m, const void *query, size_t size_bytes, struct nh_writer *out, uint64_t *ret_value,
+                          struct nh_error *err)
+{
+    if (size_bytes > 0 && *(const char *)query == '!')
+        return nh_error_set(err, NH_EMACHINE, "what?");
+    *ret_value = m->sum;
+    return out->write(out->ctx, &m->sum, sizeof m->sum);
+}
+
+static void machine_close(struct nh_machine *m)
+{
+    free(m);
+}
+
+static uint64_t machine_hash(struct nh_machine *m)
+{
+    return m->sum;
+}
+
+const struct nh_machine_ops host_machine = {
+    .abi_version = NH_MACHINE_ABI,
+    .struct_size = sizeof(struct nh_machine_ops),
+    .name = "adder",
+    .open = machine_open,
+    .update = machine_update,
+    .lookup = machine_lookup,
+    .close = machine_close,
+    .hash = machine_hash,
+};
+
+/* ---- events ---- */
+
+static void on_leader(void *ctx, const struct nh_leader_info *info)
+{
+    (void)ctx;
+    host.leader_id = info->leader_id;
+    host.term = info->term;
+}
+static void on_ready(void *ctx, struct nh_replica_info info)
+{
+    (void)ctx;
+    (void)info;
+    host.n_ready++;
+}
+static void on_unloaded(void *ctx, struct nh_replica_info info)
+{
+    (void)ctx;
+    (void)info;
+    host.n_unloaded++;
+}
+static void on_quarantined(void *ctx, struct nh_replica_info info, const char *reason)
+{
+    (void)ctx;
+    (void)info;
+    host.n_quarantined++;
+    snprintf(host.reason, sizeof host.reason, "%s", reason);
+}
+static void on_membership(void *ctx, struct nh_replica_info info)
+{
+    (void)ctx;
+    (void)info;
+}
+static void on_fenced(void *ctx, const char *reason)
+{
+    (void)ctx;
+    host.n_fenced++;
+    snprintf(host.reason, sizeof host.reason, "%s", reason);
+}
+
+/* ---- the host ---- */
+
+void host_start(bool inline_saves, uint64_t incarnation)
+{
+    struct nh_logdb_config lc = {.struct_size = sizeof lc, .dir = HOST_DIR, .n_workers = 1, .services = nh_plugin_services()};
+    struct engine_config c = {
+        .runtime = &runtime,
+        .rtt_ms = 10,
+        .n_step_workers = 1,
+        .n_apply_workers = 1,
+        .inline_saves = inline_saves,
+        .deployment_id = 1,
+        .address = HOST_ADDRESS,
+        .incarnation = incarnation,
+        .seed = 1,
+        .logdb_ops = nh_logdb_memory(),
+        .registry_ops = nh_registry_static(),
+        .events = {NULL, on_leader, on_ready, on_unloaded, on_quarantined, on_membership, on_fenced},
+        .max_pending_per_replica = host_max_pending,
+        .max_inbox_bytes = host_max_inbox,
+    };
+
+    host.now_ns += 1000000000;
+    cr_assert_eq(c.logdb_ops->open(&lc, &host.logdb, &host.err), 0, "%s", host.err.text);
+    cr_assert_eq(c.registry_ops->open(&host.registry, &host.err), 0);
+    c.logdb = host.logdb;
+    c.registry = host.registry;
+    cr_assert_eq(engine_new(&c, &host.engine, &host.err), 0, "%s", host.err.text);
+    engine_transport_handlers(host.engine, &host.handlers);
+    engine_set_transport(host.engine, &transport_ops, (struct nh_transport *)&host);
+    engine_start(host.engine);
+}
+
+void host_stop(void)
+{
+    engine_stop(host.engine);
+    engine_free(host.engine);
+    nh_logdb_memory()->close(host.logdb);
+    nh_registry_static()->close(host.registry);
+    host.engine = NULL;
+}
+
+void host_forget_disk(void)
+{
+    memory_disk_drop(HOST_DIR);
+}
+
+static int start_replica(uint64_t shard_id, const struct nh_membership *initial)
+{
+    struct engine_replica_config c = {
+        .shard_id = shard_id,
+        .replica_id = 1,
+        .machine = &host_machine,
+        .initial = initial,
+        .election_rtt = 10,
+        .heartbeat_rtt = 2,
+        .check_quorum = true,
+    };
+
+    return engine_start_replica(host.engine, &c, &host.err);
+}
+
+int host_start_replica(uint64_t shard_id, uint32_t n_members)
+{
+    struct nh_member members[NH_MEMBERS_MAX] = {0};
+    struct nh_membership m = {.n_members = n_members, .members = members};
+
+    for (uint32_t i = 0; i < n_members; i++) {
+        members[i].replica_id = i + 1;
+        snprintf(members[i].address, sizeof members[i].address, i == 0 ? HOST_ADDRESS : "peer:%u", i + 1);
+    }
+    return start_replica(shard_id, &m);
+}
+
+int host_restart_replica(uint64_t shard_id)
+{
+    return start_replica(shard_id, NULL);
+}
+
+static void on_end(void *ctx, const struct nh_outcome *outcome)
+{
+    struct ended *e = ctx;
+    size_t n = outcome->size_bytes < sizeof e->text - 1 ? outcome->size_bytes : sizeof e->text - 1;
+
+    e->n++;
+    e->last = *outcome;
+    if (n)
+        memcpy(e->text, outcome->data, n);
+    e->text[n] = 0;
+}
+
+int host_propose_bytes(uint64_t shard_id, const void *cmd, size_t size_bytes, uint32_t timeout_ms, struct ended *e)
+{
+    struct engine_proposal p = {cmd, size_bytes, on_end, e};
+
+    return engine_propose(host.engine, shard_id, &p, 1, host.now_ns + timeout_ms * 1000000ull, &host.err);
+}
+
+int host_propose(uint64_t shard_id, uint64_t value, uint32_t timeout_ms, struct ended *e)
+{
+    return host_propose_bytes(shard_id, &value, sizeof value, timeout_ms, e);
+}
+
+int host_read(uint64_t shard_id, uint32_t timeout_ms, struct ended *e)
+{
+    return engine_read(host.engine, shard_id, "?", 1, host.now_ns + timeout_ms * 1000000ull, on_end, e, &host.err);
+}
+
+static int write_nothing(void *ctx, const void *data, size_t size_bytes)
+{
+    (void)ctx;
+    (void)data;
+    (void)size_bytes;
+    return NH_OK;
+}
+
+int host_lookup(uint64_t shard_id, uint64_t *ret)
+{
+    struct nh_writer out = {write_nothing, NULL};
+
+    return engine_lookup(host.engine, shard_id, "?", 1, &out, ret, &host.err);
+}
+
+struct engine_replica_status host_status(uint64_t shard_id)
+{
+    struct engine_replica_status s = {0};
+
+    cr_assert_eq(engine_get_status(host.engine, shard_id, &s, &host.err), 0, "%s", host.err.text);
+    return s;
+}
+
+void host_await_leader(uint64_t shard_id)
+{
+    for (uint32_t i = 0; host_status(shard_id).role != RAFT_LEADER; i++) {
+        cr_assert_lt(i, 1000, "no leader");
+        host_run(1);
+    }
+}
+
+void host_receive(const struct nh_message *messages, uint32_t n, const char *source)
+{
+    struct nh_message_batch batch = {.deployment_id = 1,
+                                     .source_address = source,
+                                     .n_messages = n,
+                                     .messages = (struct nh_message *)messages};
+
+    host.handlers.on_batch(host.handlers.ctx, &batch);
+}

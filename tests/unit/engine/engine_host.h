@@ -1,0 +1,64 @@
+/* One host without threads, clock or network: the harness of the engine's tests.
+ *
+ * Time moves only in host_run; tasks are polled there, in the order in which they were started. The log store is in memory; what
+ * is sent is counted and lost, unless a test puts a message in by hand. The machine adds numbers.
+ */
+#ifndef NH_TESTS_UNIT_ENGINE_HOST_H
+#define NH_TESTS_UNIT_ENGINE_HOST_H
+
+#include "engine/engine.h"
+#include "logdb/memory/memory_logdb.h"
+
+#define HOST_DIR     "disk"
+#define HOST_ADDRESS "self:1"
+
+struct ended {
+    uint32_t n;
+    struct nh_outcome last;
+    char text[128]; /* of last.data */
+};
+
+struct fixture {
+    struct engine *engine;
+    struct nh_logdb *logdb;
+    struct nh_registry *registry;
+    uint64_t now_ns;
+    struct nh_transport_handlers handlers;
+    uint32_t n_sent;     /* messages */
+    uint32_t n_pings;    /* empty batches */
+    int send_result;     /* of send_batch */
+    bool hold_log;       /* the log worker is not polled: saves stay in flight */
+    uint64_t fail_value; /* the machine fails when it is told this */
+    uint32_t n_ready, n_unloaded, n_quarantined, n_fenced;
+    char reason[NH_ERROR_TEXT_BYTES];
+    uint64_t leader_id, term;
+    struct nh_error err;
+};
+extern struct fixture host;
+
+/* Opens log store and engine and starts it. A restart keeps the disk. */
+void host_start(bool inline_saves, uint64_t incarnation);
+/* Limits are set before the start; 0: defaults. */
+extern uint32_t host_max_pending;
+extern uint64_t host_max_inbox;
+void host_stop(void);
+void host_forget_disk(void);
+/* Polls until nobody has anything to do, then lets `ms` pass, in steps of a millisecond. */
+void host_run(uint32_t ms);
+
+/* Members 1 .. n; 1 is here. */
+int host_start_replica(uint64_t shard_id, uint32_t n_members);
+int host_restart_replica(uint64_t shard_id);
+/* Proposes a number; *e counts how often it ended. */
+int host_propose(uint64_t shard_id, uint64_t value, uint32_t timeout_ms, struct ended *e);
+int host_propose_bytes(uint64_t shard_id, const void *cmd, size_t size_bytes, uint32_t timeout_ms, struct ended *e);
+int host_read(uint64_t shard_id, uint32_t timeout_ms, struct ended *e);
+int host_lookup(uint64_t shard_id, uint64_t *ret);
+struct engine_replica_status host_status(uint64_t shard_id);
+/* Leads the only shard member, or wins an election against silent peers by hand-made votes. */
+void host_await_leader(uint64_t shard_id);
+void host_receive(const struct nh_message *messages, uint32_t n, const char *source);
+
+extern const struct nh_machine_ops host_machine;
+
+#endif

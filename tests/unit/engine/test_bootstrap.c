@@ -1,0 +1,162 @@
+/* What a replica starts from. */
+#include "engine/bootstrap.h"
+
+#include <criterion/criterion.h>
+#include <string.h>
+
+#include "tests/unit/engine/engine_host.h"
+
+static struct engine_config engine;
+static struct bootstrap_result result;
+static struct nh_error err;
+static struct nh_member members[3];
+static struct nh_membership initial = {.n_members = 3, .members = members};
+
+static void setup(void)
+{
+    struct nh_logdb_config lc = {.struct_size = sizeof lc, .dir = HOST_DIR, .n_workers = 1, .services = nh_plugin_services()};
+
+    for (uint32_t i = 0; i < 3; i++) {
+        members[i].replica_id = i + 1;
+        strcpy(members[i].address, (const char *[]){"a:1", "b:1", "c:1"}[i]);
+    }
+    engine.logdb_ops = nh_logdb_memory();
+    cr_assert_eq(engine.logdb_ops->open(&lc, &engine.logdb, NULL), 0);
+}
+
+static void teardown(void)
+{
+    bootstrap_result_deinit(&result);
+    engine.logdb_ops->close(engine.logdb);
+    host_forget_disk();
+}
+
+TestSuite(bootstrap, .init = setup, .fini = teardown);
+
+static struct engine_replica_config config(const struct nh_membership *m, bool join)
+{
+    return (struct engine_replica_config){.shard_id = 4, .replica_id = 2, .machine = &host_machine, .initial = m, .join = join};
+}
+
+static int run(const struct nh_membership *m, bool join)
+{
+    struct engine_replica_config c = config(m, join);
+
+    bootstrap_result_deinit(&result);
+    return bootstrap_replica(&engine, &c, &result, &err);
+}
+
+static void save(uint64_t first, uint64_t n, uint64_t term)
+{
+    struct block_builder b = {0};
+    struct nh_block *block;
+    struct nh_run run_of_block;
+    struct nh_update u = {.shard_id = 4, .replica_id = 2, .has_state = true, .must_sync = true, .state = {term, 0, 1}};
+
+    for (uint64_t i = 0; i < n; i++)
+        block_builder_add(&b, &(struct block_record){.key = 1, .payload = "x", .payload_bytes = 1});
+    block = block_seal(&b, term, first);
+    run_of_block = (struct nh_run){block, 0, block->n};
+    u.runs = &run_of_block;
+    u.n_runs = 1;
+    cr_assert_eq(engine.logdb_ops->save_raft_state(engine.logdb, &u, 1, 1, &err), 0, "%s", err.text);
+    nh_block_unref(block);
+}
+
+Test(bootstrap, a_new_shard_begins_with_the_same_entry_everywhere)
+{
+    uint8_t first[512];
+    size_t size;
+
+    cr_assert_eq(run(&initial, false), 0, "%s", err.text);
+    cr_assert(result.save_first);
+    cr_assert_eq(result.boot.state.term, 1);
+    cr_assert_eq(result.boot.state.commit, 1);
+    cr_assert_eq(result.boot.last_index, 1);
+    size = nh_run_size(&result.first.runs[0]);
+    cr_assert_lt(size, sizeof first);
+    memcpy(first, nh_run_data(&result.first.runs[0]), size);
+    cr_assert_eq(run(NULL, false), 0, "a crash before the first save: the record is enough");
+    cr_assert(result.save_first);
+    cr_assert_eq(nh_run_size(&result.first.runs[0]), size);
+    cr_assert_eq(memcmp(first, nh_run_data(&result.first.runs[0]), size), 0);
+}
+
+Test(bootstrap, a_restart_finds_its_log_and_the_terms_in_it)
+{
+    cr_assert_eq(run(&initial, false), 0);
+    save(1, 1, 1);
+    save(2, 99, 3);
+    save(101, 1, 4);
+    save(102, 1000, 9);
+    cr_assert_eq(run(&initial, false), 0, "%s", err.text);
+    cr_assert_not(result.save_first);
+    cr_assert_eq(result.boot.first_index, 1);
+    cr_assert_eq(result.boot.last_index, 1101);
+    cr_assert_eq(result.boot.n_spans, 4);
+    for (uint32_t i = 0; i < 4; i++) {
+        cr_assert_eq(result.spans[i].first_index, ((uint64_t[]){1, 2, 101, 102})[i]);
+        cr_assert_eq(result.spans[i].term, ((uint64_t[]){1, 3, 4, 9})[i]);
+    }
+    cr_assert_eq(result.boot.state.term, 9);
+    cr_assert_eq(result.members.n_members, 3);
+}
+
+Test(bootstrap, a_joining_replica_has_no_members_and_no_log)
+{
+    cr_assert_eq(run(NULL, true), 0, "%s", err.text);
+    cr_assert_eq(result.members.n_members, 0);
+    cr_assert_eq(result.boot.last_index, 0);
+    cr_assert_not(result.save_first);
+    cr_assert_eq(run(NULL, false), 0, "it restarts without join too");
+    cr_assert_eq(run(NULL, true), 0);
+}
+
+static void expect(int code, const char *text, const struct nh_membership *m, bool join)
+{
+    cr_assert_eq(run(m, join), code);
+    cr_assert(strstr(err.text, text), "%s", err.text);
+}
+
+Test(bootstrap, what_contradicts_the_record_is_refused_with_the_remedy)
+{
+    struct engine_replica_config c = config(NULL, false);
+    struct nh_machine_ops other = host_machine;
+
+    cr_assert_eq(run(&initial, false), 0);
+    strcpy(members[2].address, "z:1");
+    expect(NH_EMISMATCH, "was started with members 1@a:1 2@b:1 3@c:1, is to start with 1@a:1 2@b:1 3@z:1", &initial, false);
+    expect(NH_EMISMATCH, "was started with members, is to start joining", NULL, true);
+    other.name = "other";
+    c.machine = &other;
+    cr_assert_eq(bootstrap_replica(&engine, &c, &result, &err), NH_EMISMATCH);
+    cr_assert(strstr(err.text, "machine \"adder\", is to start with \"other\""), "%s", err.text);
+}
+
+Test(bootstrap, members_that_make_no_sense_are_refused)
+{
+    struct nh_membership empty = {0};
+
+    expect(NH_EINVAL, "give the initial members, or join", NULL, false);
+    expect(NH_EINVAL, "give the initial members, or join", &empty, false);
+    expect(NH_EINVAL, "has no initial members", &initial, true);
+    members[0].replica_id = 3;
+    expect(NH_EINVAL, "not sorted", &initial, false);
+    members[0].replica_id = 1;
+    members[2].replica_id = ((uint64_t)1 << 32) + 2;
+    expect(NH_EINVAL, "same low 32 bits", &initial, false);
+    members[2].replica_id = 3;
+    members[1].replica_id = 2;
+    members[2].address[0] = 0;
+    expect(NH_EINVAL, "has no address", &initial, false);
+    memset(members[2].address, 'x', NH_ADDRESS_BYTES);
+    expect(NH_EINVAL, "too long", &initial, false);
+}
+
+Test(bootstrap, a_stranger_to_the_members_is_refused)
+{
+    struct nh_member others[] = {{.replica_id = 5, .address = "q:1"}};
+    struct nh_membership m = {.n_members = 1, .members = others};
+
+    expect(NH_EINVAL, "replica 2 is not among the initial members", &m, false);
+}

@@ -1,0 +1,411 @@
+/* The engine around one host: requests and their ends, limits, restarts, and what happens when something breaks. */
+#include "tests/unit/engine/engine_host.h"
+
+#include <criterion/criterion.h>
+#include <stdlib.h>
+#include <string.h>
+
+static void setup(void)
+{
+    host_start(false, 1);
+}
+
+static void teardown(void)
+{
+    if (host.engine)
+        host_stop();
+    host_forget_disk();
+}
+
+TestSuite(engine, .init = setup, .fini = teardown);
+
+static void restart(uint64_t incarnation)
+{
+    host_stop();
+    host_start(false, incarnation);
+}
+
+/* ---- requests ---- */
+
+Test(engine, a_proposal_completes_with_the_machines_result)
+{
+    struct ended e = {0};
+
+    cr_assert_eq(host_start_replica(1, 1), 0, "%s", host.err.text);
+    cr_assert_eq(host_propose(1, 5, 1000, &e), 0, "it waits for a leader");
+    cr_assert_eq(e.n, 0, "never inside the submitting call");
+    host_await_leader(1);
+    host_run(1);
+    cr_assert_eq(e.n, 1);
+    cr_assert_eq(e.last.code, NH_REQUEST_COMPLETED);
+    cr_assert_eq(e.last.value, 5);
+    cr_assert_str_eq(e.text, "added");
+    cr_assert_eq(host.n_ready, 1);
+}
+
+Test(engine, a_read_sees_what_was_proposed_before)
+{
+    struct ended p = {0}, r = {0};
+    uint64_t sum;
+
+    cr_assert_eq(host_start_replica(1, 1), 0);
+    host_await_leader(1);
+    for (uint64_t i = 1; i <= 10; i++)
+        cr_assert_eq(host_propose(1, i, 1000, &p), 0);
+    host_run(1);
+    cr_assert_eq(host_read(1, 1000, &r), 0);
+    host_run(1);
+    cr_assert_eq(p.n, 10);
+    cr_assert_eq(r.n, 1);
+    cr_assert_eq(r.last.code, NH_REQUEST_COMPLETED);
+    cr_assert_eq(r.last.value, 55);
+    cr_assert_eq(host_lookup(1, &sum), 0);
+    cr_assert_eq(sum, 55);
+}
+
+Test(engine, without_a_leader_requests_are_dropped_at_their_deadline)
+{
+    struct ended p = {0}, r = {0};
+
+    cr_assert_eq(host_start_replica(1, 3), 0);
+    cr_assert_eq(host_propose(1, 5, 300, &p), 0);
+    cr_assert_eq(host_read(1, 300, &r), 0);
+    host_run(290);
+    cr_assert_eq(p.n + r.n, 0);
+    host_run(30);
+    cr_assert_eq(p.n, 1);
+    cr_assert_eq(p.last.code, NH_REQUEST_DROPPED);
+    cr_assert_eq(p.last.drop_reason, NH_DROP_NO_LEADER);
+    cr_assert_eq(r.n, 1);
+    cr_assert_eq(r.last.code, NH_REQUEST_DROPPED);
+    cr_assert_eq(host_status(1).pending_requests, 0);
+}
+
+/* Lets replica 1 of three win by the vote of 2. */
+static void win_election(void)
+{
+    struct nh_message vote = {.type = NH_MSG_REQUEST_VOTE_RESP, .shard_id = 1, .to = 1, .from = 2};
+
+    for (uint32_t i = 0; host_status(1).role != RAFT_CANDIDATE; i++) {
+        cr_assert_lt(i, 1000);
+        host_run(1);
+    }
+    vote.term = host_status(1).term;
+    host_receive(&vote, 1, "peer:2");
+    host_run(0);
+    cr_assert_eq(host_status(1).role, RAFT_LEADER);
+}
+
+Test(engine, a_proposal_whose_fate_is_unknown_times_out)
+{
+    struct ended p = {0}, r = {0};
+
+    cr_assert_eq(host_start_replica(1, 3), 0);
+    win_election();
+    cr_assert_eq(host_propose(1, 5, 50, &p), 0);
+    cr_assert_eq(host_read(1, 50, &r), 0);
+    host_run(80);
+    cr_assert_eq(p.n, 1);
+    cr_assert_eq(p.last.code, NH_REQUEST_TIMEOUT);
+    cr_assert_eq(r.n, 1);
+    cr_assert_eq(r.last.code, NH_REQUEST_TIMEOUT);
+    cr_assert_geq(host_status(1).last_index, 3, "its entry is in the log all the same");
+}
+
+Test(engine, a_forwarded_proposal_that_the_transport_refuses_is_dropped)
+{
+    struct nh_message heartbeat = {.type = NH_MSG_HEARTBEAT, .shard_id = 1, .to = 1, .from = 2, .term = 5};
+    struct ended p = {0};
+
+    cr_assert_eq(host_start_replica(1, 3), 0);
+    host_run(1);
+    host_receive(&heartbeat, 1, "peer:2");
+    host_run(0);
+    cr_assert_eq(host_status(1).leader_id, 2);
+    host.send_result = NH_EBUSY;
+    cr_assert_eq(host_propose(1, 5, 1000, &p), 0);
+    host_run(0);
+    cr_assert_eq(p.n, 1);
+    cr_assert_eq(p.last.code, NH_REQUEST_DROPPED);
+    cr_assert_eq(p.last.drop_reason, NH_DROP_OVERLOADED);
+}
+
+Test(engine, stopping_ends_what_is_pending)
+{
+    struct ended p = {0}, r = {0};
+
+    cr_assert_eq(host_start_replica(1, 3), 0);
+    cr_assert_eq(host_propose(1, 5, 1000, &p), 0);
+    cr_assert_eq(host_read(1, 1000, &r), 0);
+    host_run(1);
+    cr_assert_eq(engine_stop_replica(host.engine, 1, &host.err), 0);
+    cr_assert_eq(host_propose(1, 5, 1000, &p), NH_ECLOSED);
+    cr_assert_eq(engine_stop_replica(host.engine, 1, &host.err), NH_ENOTFOUND);
+    host_run(1);
+    cr_assert_eq(p.n, 1);
+    cr_assert_eq(p.last.code, NH_REQUEST_TERMINATED);
+    cr_assert_eq(r.n, 1);
+    cr_assert_eq(host.n_unloaded, 1);
+    cr_assert_eq(host_propose(1, 5, 1000, &p), NH_ENOTFOUND);
+}
+
+Test(engine, closing_the_engine_ends_everything_once)
+{
+    struct ended e = {0};
+
+    cr_assert_eq(host_start_replica(1, 1), 0);
+    cr_assert_eq(host_start_replica(2, 3), 0);
+    host_await_leader(1);
+    host.hold_log = true;
+    for (int i = 0; i < 10; i++) {
+        cr_assert_eq(host_propose(1, 1, 1000, &e), 0);
+        cr_assert_eq(host_propose(2, 1, 1000, &e), 0);
+        cr_assert_eq(host_read(1, 1000, &e), 0);
+        cr_assert_eq(host_read(2, 1000, &e), 0);
+    }
+    host_run(0);
+    host_stop();
+    cr_assert_eq(e.n, 40);
+    cr_assert_eq(host.n_unloaded, 2);
+}
+
+/* ---- limits ---- */
+
+static void start_with_limits(void)
+{
+    host_max_pending = 4;
+    host_max_inbox = 1000;
+    host_start(false, 1);
+}
+
+TestSuite(engine_limits, .init = start_with_limits, .fini = teardown);
+
+Test(engine_limits, one_request_more_than_may_be_pending_is_busy)
+{
+    static struct ended e; /* outlives the test: some end in its teardown */
+
+    cr_assert_eq(host_start_replica(1, 3), 0);
+    for (int i = 0; i < 2; i++) {
+        cr_assert_eq(host_propose(1, 1, 100, &e), 0);
+        cr_assert_eq(host_read(1, 100, &e), 0);
+    }
+    cr_assert_eq(host_propose(1, 1, 100, &e), NH_EBUSY);
+    cr_assert(strstr(host.err.text, "the limit is 4"), "%s", host.err.text);
+    cr_assert_eq(host_read(1, 100, &e), NH_EBUSY);
+    host_run(150);
+    cr_assert_eq(e.n, 4);
+    cr_assert_eq(host_propose(1, 1, 100, &e), 0);
+}
+
+Test(engine_limits, more_bytes_than_the_inbox_takes_are_busy)
+{
+    static const char cmd[2000];
+    static struct ended e; /* outlives the test: some end in its teardown */
+
+    cr_assert_eq(host_start_replica(1, 3), 0);
+    cr_assert_eq(host_propose_bytes(1, cmd, sizeof cmd, 100, &e), 0, "one alone may be larger");
+    cr_assert_eq(host_propose_bytes(1, cmd, 1, 100, &e), NH_EBUSY);
+    host_run(150);
+    cr_assert_eq(e.n, 1);
+    cr_assert_eq(host_propose_bytes(1, cmd, 1, 100, &e), 0, "what has expired takes no room");
+}
+
+Test(engine_limits, a_proposal_above_the_largest_entry_is_refused)
+{
+    char *cmd = calloc(1, NH_ENTRY_PAYLOAD_MAX + 1);
+    static struct ended e; /* outlives the test: some end in its teardown */
+
+    cr_assert_eq(host_start_replica(1, 3), 0);
+    cr_assert_eq(host_propose_bytes(1, cmd, NH_ENTRY_PAYLOAD_MAX + 1, 100, &e), NH_ETOOBIG);
+    cr_assert_eq(host_propose_bytes(1, cmd, NH_ENTRY_PAYLOAD_MAX, 100, &e), 0);
+    free(cmd);
+}
+
+/* ---- starting ---- */
+
+Test(engine, a_replica_takes_part_only_after_its_first_save)
+{
+    host.hold_log = true;
+    cr_assert_eq(host_start_replica(1, 1), 0);
+    host_run(500);
+    cr_assert_eq(host_status(1).role, RAFT_FOLLOWER);
+    cr_assert_eq(host_status(1).leader_id, 0);
+    host.hold_log = false;
+    host_await_leader(1);
+}
+
+Test(engine, a_shard_is_started_once)
+{
+    cr_assert_eq(host_start_replica(1, 1), 0);
+    cr_assert_eq(host_start_replica(1, 1), NH_EEXIST);
+    cr_assert(strstr(host.err.text, "start replica 1 of shard 1: "), "%s", host.err.text);
+}
+
+Test(engine, a_restart_replays_the_log)
+{
+    struct ended e = {0};
+    uint64_t sum;
+
+    cr_assert_eq(host_start_replica(1, 1), 0);
+    host_await_leader(1);
+    for (uint64_t i = 1; i <= 100; i++)
+        cr_assert_eq(host_propose(1, i, 1000, &e), 0);
+    host_run(1);
+    cr_assert_eq(e.n, 100);
+    restart(2);
+    host.n_ready = 0;
+    cr_assert_eq(host_restart_replica(1), 0, "%s", host.err.text);
+    cr_assert_eq(host_lookup(1, &sum), NH_ENOTREADY);
+    host_await_leader(1);
+    host_run(1);
+    cr_assert_eq(host.n_ready, 1);
+    cr_assert_eq(host_lookup(1, &sum), 0);
+    cr_assert_eq(sum, 5050);
+}
+
+Test(engine, stopped_and_started_again_in_one_life_it_goes_on)
+{
+    struct ended e = {0};
+    uint64_t sum;
+
+    cr_assert_eq(host_start_replica(1, 1), 0);
+    for (uint64_t i = 1; i <= 5; i++) {
+        host_await_leader(1);
+        cr_assert_eq(host_propose(1, i, 1000, &e), 0);
+        host_run(1);
+        cr_assert_eq(e.n, i);
+        cr_assert_eq(engine_stop_replica(host.engine, 1, &host.err), 0);
+        cr_assert_eq(host_restart_replica(1), NH_EEXIST, "its machine is not closed yet");
+        host_run(1);
+        cr_assert_eq(host_restart_replica(1), 0, "%s", host.err.text);
+    }
+    host_await_leader(1);
+    host_run(1);
+    cr_assert_eq(host_lookup(1, &sum), 0);
+    cr_assert_eq(sum, 15, "each proposal was applied once in each life of the machine");
+}
+
+Test(engine, only_regular_machines_run)
+{
+    struct nh_machine_ops other = host_machine;
+    struct engine_replica_config c = {
+        .shard_id = 1, .replica_id = 1, .machine = &other, .join = true, .election_rtt = 10, .heartbeat_rtt = 1};
+
+    other.kind = NH_MACHINE_ON_DISK;
+    cr_assert_eq(engine_start_replica(host.engine, &c, &host.err), NH_EUNSUPPORTED);
+}
+
+/* ---- what breaks ---- */
+
+Test(engine, a_failing_machine_harms_only_its_shard)
+{
+    struct ended bad = {0}, good = {0};
+
+    cr_assert_eq(host_start_replica(1, 1), 0);
+    cr_assert_eq(host_start_replica(2, 1), 0);
+    host_await_leader(1);
+    host_await_leader(2);
+    host.fail_value = 13;
+    cr_assert_eq(host_propose(1, 13, 1000, &bad), 0);
+    cr_assert_eq(host_propose(2, 1, 1000, &good), 0);
+    host_run(5);
+    cr_assert_eq(bad.n, 1);
+    cr_assert_eq(bad.last.code, NH_REQUEST_TERMINATED);
+    cr_assert_eq(good.last.code, NH_REQUEST_COMPLETED);
+    cr_assert_eq(host.n_quarantined, 1);
+    cr_assert_str_eq(host.reason, "machine adder: update at index 3: cannot add 13");
+    cr_assert(host_status(1).quarantined);
+    cr_assert_eq(host_propose(1, 1, 1000, &bad), NH_EQUARANTINED);
+    cr_assert_eq(host_propose(2, 1, 1000, &good), 0);
+    host_run(5);
+    cr_assert_eq(good.n, 2);
+    cr_assert_eq(engine_stop_replica(host.engine, 1, &host.err), 0);
+    host_run(1);
+    cr_assert_eq(host.n_unloaded, 1);
+}
+
+Test(engine, after_a_failed_save_nothing_is_acknowledged)
+{
+    struct ended e = {0};
+    uint64_t sum;
+
+    cr_assert_eq(host_start_replica(1, 1), 0);
+    cr_assert_eq(host_start_replica(2, 1), 0);
+    host_await_leader(1);
+    host_await_leader(2);
+    memory_disk_fail_after(memory_disk_get(HOST_DIR), 0);
+    cr_assert_eq(host_propose(1, 1, 1000, &e), 0);
+    host_run(5);
+    cr_assert_eq(e.n, 1);
+    cr_assert_eq(e.last.code, NH_REQUEST_TERMINATED);
+    cr_assert_eq(host.n_fenced, 1);
+    cr_assert_eq(host_propose(2, 1, 1000, &e), NH_EFENCED, "the whole store is fenced");
+    cr_assert_eq(host_start_replica(3, 1), NH_EFENCED);
+    cr_assert_eq(host_lookup(2, &sum), 0, "what was applied can be looked at");
+    memory_disk_fail_after(memory_disk_get(HOST_DIR), UINT64_MAX);
+}
+
+Test(engine, a_fence_while_saves_wait_ends_them_all)
+{
+    struct ended e = {0};
+
+    cr_assert_eq(host_start_replica(1, 1), 0);
+    host_await_leader(1);
+    host.hold_log = true;
+    memory_disk_fail_after(memory_disk_get(HOST_DIR), 0);
+    for (int i = 0; i < 5; i++) {
+        cr_assert_eq(host_propose(1, 1, 1000, &e), 0);
+        host_run(1);
+    }
+    host.hold_log = false;
+    host_run(5);
+    cr_assert_eq(e.n, 5);
+    cr_assert_eq(e.last.code, NH_REQUEST_TERMINATED);
+    memory_disk_fail_after(memory_disk_get(HOST_DIR), UINT64_MAX);
+}
+
+Test(engine, a_failed_lookup_reaches_the_reader)
+{
+    struct ended e = {0};
+    struct nh_writer out = {NULL, NULL};
+    uint64_t value;
+
+    cr_assert_eq(host_start_replica(1, 1), 0);
+    host_await_leader(1);
+    host_run(1);
+    cr_assert_eq(engine_lookup(host.engine, 1, "!", 1, &out, &value, &host.err), NH_EMACHINE);
+    cr_assert_str_eq(host.err.text, "what?");
+    (void)e;
+}
+
+/* ---- messages ---- */
+
+Test(engine, messages_for_nobody_and_of_local_types_are_ignored)
+{
+    struct nh_message messages[] = {
+        {.type = NH_MSG_HEARTBEAT, .shard_id = 9, .to = 1, .from = 2, .term = 5},
+        {.type = NH_MSG_HEARTBEAT, .shard_id = 1, .to = 7, .from = 2, .term = 5},
+        {.type = NH_MSG_LOCAL_TICK, .shard_id = 1, .to = 1, .from = 2, .term = 5},
+        {.type = NH_MSG_INSTALL_SNAPSHOT, .shard_id = 1, .to = 1, .from = 2, .term = 5},
+    };
+    struct engine_stats stats;
+
+    cr_assert_eq(host_start_replica(1, 3), 0);
+    host_run(1);
+    host_receive(messages, 4, "peer:2");
+    host_run(1);
+    engine_get_stats(host.engine, &stats);
+    cr_assert_eq(stats.messages_ignored, 4);
+    cr_assert_eq(host_status(1).leader_id, 0);
+}
+
+Test(engine, a_silent_peer_is_pinged)
+{
+    struct nh_message heartbeat = {.type = NH_MSG_HEARTBEAT, .shard_id = 1, .to = 1, .from = 2, .term = 5};
+
+    cr_assert_eq(host_start_replica(1, 3), 0);
+    host_run(1);
+    host_receive(&heartbeat, 1, "peer:2");
+    host_run(60);
+    cr_assert_geq(host.n_pings, 2, "%u", host.n_pings);
+}

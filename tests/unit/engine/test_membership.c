@@ -1,0 +1,139 @@
+#include "engine/rsm/membership.h"
+
+#include <criterion/criterion.h>
+#include <stdio.h>
+#include <string.h>
+
+static struct nh_membership m;
+static const char *reason;
+
+static struct nh_member member(uint64_t id, uint32_t kind, const char *address)
+{
+    struct nh_member x = {.replica_id = id, .kind = kind};
+
+    strcpy(x.address, address);
+    return x;
+}
+
+static bool add(uint64_t id, uint32_t kind, const char *address, uint64_t index)
+{
+    struct nh_config_change c = {.type = NH_CONFIG_ADD_MEMBER, .member = member(id, kind, address)};
+
+    return membership_apply(&m, &c, index, &reason);
+}
+
+static bool del(uint64_t id, uint64_t index)
+{
+    struct nh_config_change c = {.type = NH_CONFIG_REMOVE_MEMBER, .member = {.replica_id = id}};
+
+    return membership_apply(&m, &c, index, &reason);
+}
+
+static bool initialize(void)
+{
+    struct nh_member list[] = {member(1, NH_MEMBER_VOTER, "a:1"), member(3, NH_MEMBER_VOTER, "c:1")};
+    struct nh_config_change c = {.type = NH_CONFIG_INITIALIZE, .initial = {.n_members = 2, .members = list}};
+
+    return membership_apply(&m, &c, 1, &reason);
+}
+
+static void setup(void)
+{
+    m = (struct nh_membership){0};
+    cr_assert(initialize());
+}
+
+static void teardown(void)
+{
+    nh_membership_deinit(&m);
+}
+
+TestSuite(membership, .init = setup, .fini = teardown);
+
+Test(membership, is_initialized_once)
+{
+    cr_assert_eq(m.n_members, 2);
+    cr_assert_eq(m.config_change_id, 1);
+    cr_assert_not(initialize());
+    cr_assert_str_eq(reason, "the shard has members already");
+}
+
+Test(membership, an_added_member_keeps_the_order)
+{
+    cr_assert(add(2, NH_MEMBER_VOTER, "b:1", 10));
+    cr_assert(add(9, NH_MEMBER_NON_VOTING, "d:1", 11));
+    cr_assert_eq(m.n_members, 4);
+    for (uint32_t i = 1; i < m.n_members; i++)
+        cr_assert_lt(m.members[i - 1].replica_id, m.members[i].replica_id);
+    cr_assert_eq(m.config_change_id, 11);
+}
+
+Test(membership, a_rejected_change_changes_nothing)
+{
+    struct nh_membership before;
+
+    nh_membership_copy(&before, &m);
+    cr_assert_not(add(1, NH_MEMBER_VOTER, "a:1", 5));
+    cr_assert_not(add(1, NH_MEMBER_VOTER, "x:1", 5));
+    cr_assert_not(add(1, NH_MEMBER_NON_VOTING, "a:1", 5));
+    cr_assert_not(add(7, NH_MEMBER_VOTER, "c:1", 5));
+    cr_assert_str_eq(reason, "another member has this address");
+    cr_assert_not(del(7, 5));
+    cr_assert(nh_membership_equal(&before, &m));
+    nh_membership_deinit(&before);
+}
+
+Test(membership, only_a_non_voting_member_is_promoted)
+{
+    cr_assert(add(4, NH_MEMBER_NON_VOTING, "d:1", 5));
+    cr_assert(add(5, NH_MEMBER_WITNESS, "e:1", 6));
+    cr_assert(add(4, NH_MEMBER_VOTER, "d:1", 7));
+    cr_assert_eq(nh_membership_find(&m, 4)->kind, NH_MEMBER_VOTER);
+    cr_assert_not(add(5, NH_MEMBER_VOTER, "e:1", 8));
+}
+
+Test(membership, a_removed_id_never_returns)
+{
+    cr_assert(del(3, 5));
+    cr_assert_eq(m.n_members, 1);
+    cr_assert_eq(m.n_removed, 1);
+    cr_assert_not(add(3, NH_MEMBER_VOTER, "c:1", 6));
+    cr_assert_str_eq(reason, "this replica id was removed and may not return");
+}
+
+Test(membership, the_last_voter_stays)
+{
+    cr_assert(del(3, 5));
+    cr_assert(add(4, NH_MEMBER_NON_VOTING, "d:1", 6));
+    cr_assert_not(del(1, 7));
+    cr_assert(del(4, 8));
+}
+
+Test(membership, a_change_made_against_an_older_membership_is_rejected)
+{
+    struct nh_config_change c = {.config_change_id = 1, .type = NH_CONFIG_REMOVE_MEMBER, .member = {.replica_id = 3}};
+
+    cr_assert(add(2, NH_MEMBER_VOTER, "b:1", 10));
+    cr_assert_not(membership_apply(&m, &c, 11, &reason));
+    c.config_change_id = 10;
+    cr_assert(membership_apply(&m, &c, 12, &reason));
+}
+
+Test(membership, holds_as_many_members_as_it_may_and_not_one_more)
+{
+    char address[32];
+    uint64_t id = 10;
+
+    for (; m.n_members < NH_MEMBERS_MAX; id++) {
+        snprintf(address, sizeof address, "m:%u", (unsigned)id);
+        cr_assert(add(id, NH_MEMBER_VOTER, address, id));
+    }
+    cr_assert_not(add(id, NH_MEMBER_VOTER, "one:more", id));
+}
+
+Test(membership, an_unknown_type_is_rejected)
+{
+    struct nh_config_change c = {.type = 99};
+
+    cr_assert_not(membership_apply(&m, &c, 9, &reason));
+}

@@ -1,0 +1,265 @@
+/* Applying entries around a machine that writes down what it is told. */
+#include "engine/rsm/rsm.h"
+
+#include <criterion/criterion.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "raftio/codec.h"
+#include "raftio/support/memory.h"
+
+struct nh_machine {
+    uint64_t indexes[4096];
+    size_t n;
+};
+
+static size_t n_updates, n_closed;
+static uint64_t fail_at;
+static int open_result;
+
+static int open_machine(const struct nh_machine_args *args, struct nh_machine **ret, uint64_t *ret_applied, struct nh_error *err)
+{
+    cr_assert_eq(args->shard_id, 7);
+    if (open_result < 0)
+        return nh_error_set(err, open_result, "no disk");
+    *ret = xcalloc(1, sizeof **ret);
+    *ret_applied = 0;
+    return NH_OK;
+}
+
+static int update(struct nh_machine *m, struct nh_entry *entries, size_t n, struct nh_error *err)
+{
+    n_updates++;
+    cr_assert_leq(n, RSM_UPDATE_ENTRIES_MAX);
+    for (size_t i = 0; i < n; i++) {
+        if (entries[i].index == fail_at)
+            return nh_error_set(err, NH_EMACHINE, "out of beans");
+        m->indexes[m->n++] = entries[i].index;
+        entries[i].result.value = entries[i].index * 2;
+    }
+    return NH_OK;
+}
+
+static int lookup(struct nh_machine *m, const void *query, size_t size_bytes, struct nh_writer *out, uint64_t *ret_value,
+                  struct nh_error *err)
+{
+    (void)err;
+    *ret_value = m->n;
+    return out->write(out->ctx, query, size_bytes);
+}
+
+static void close_machine(struct nh_machine *m)
+{
+    n_closed++;
+    free(m);
+}
+
+static uint64_t hash(struct nh_machine *m)
+{
+    return m->n;
+}
+
+static struct nh_machine_ops ops = {
+    .name = "notes", .open = open_machine, .update = update, .lookup = lookup, .close = close_machine, .hash = hash};
+static struct rsm *s;
+static struct block_builder b;
+static uint64_t results[8192], n_results, n_memberships, n_rejected;
+static struct nh_error err;
+
+static void on_results(void *ctx, const struct rsm_result *r, size_t n)
+{
+    (void)ctx;
+    for (size_t i = 0; i < n; i++) {
+        if (r[i].rejected)
+            n_rejected++;
+        else
+            cr_assert(r[i].value.value == r[i].index * 2 || r[i].value.value == 0);
+        results[n_results++] = r[i].key;
+    }
+}
+
+static void on_membership(void *ctx, uint64_t index, const struct nh_membership *m)
+{
+    (void)ctx;
+    (void)index;
+    n_memberships += m != NULL;
+}
+
+static const struct rsm_sink sink = {NULL, on_results, on_membership};
+
+static void setup(void)
+{
+    struct rsm_config c = {7, 1, &ops, NULL};
+
+    n_updates = n_closed = n_results = n_memberships = n_rejected = 0;
+    fail_at = 0;
+    open_result = 0;
+    s = rsm_new(&c);
+}
+
+static void teardown(void)
+{
+    rsm_free(s);
+}
+
+TestSuite(rsm, .init = setup, .fini = teardown);
+
+static void add(uint64_t key, const char *payload)
+{
+    struct block_record rec = {.origin = 1, .key = key, .payload = payload, .payload_bytes = (uint32_t)strlen(payload)};
+
+    cr_assert_eq(block_builder_add(&b, &rec), 0);
+}
+
+static void add_change(uint64_t key, uint32_t type, uint64_t replica_id)
+{
+    struct nh_config_change c = {.type = type, .member = {.replica_id = replica_id, .address = "a:1"}};
+    uint8_t payload[512];
+    struct block_record rec = {.type = NH_ENTRY_CONFIG_CHANGE, .origin = 1, .key = key, .payload = payload};
+
+    rec.payload_bytes = (uint32_t)config_change_encode(&c, payload, sizeof payload);
+    cr_assert_eq(block_builder_add(&b, &rec), 0);
+}
+
+static int apply(uint64_t first)
+{
+    struct nh_block *block = block_seal(&b, 1, first);
+    struct nh_run run = {block, 0, block->n};
+    int r = rsm_apply(s, &run, 1, &sink, &err);
+
+    nh_block_unref(block);
+    return r;
+}
+
+static int write_nothing(void *ctx, const void *data, size_t size_bytes)
+{
+    (void)ctx;
+    (void)data;
+    (void)size_bytes;
+    return 0;
+}
+
+static int ask(uint64_t *ret)
+{
+    struct nh_writer out = {write_nothing, NULL};
+
+    return rsm_lookup(s, "q", 1, &out, ret, &err);
+}
+
+Test(rsm, entries_reach_the_machine_in_batches_and_results_their_keys)
+{
+    cr_assert_eq(rsm_open(s, &err), 0);
+    for (uint64_t i = 1; i <= 2500; i++)
+        add(i, "x");
+    cr_assert_eq(apply(1), 0);
+    cr_assert_eq(n_updates, 3);
+    cr_assert_eq(n_results, 2500);
+    cr_assert_eq(results[2499], 2500);
+    cr_assert_eq(rsm_applied(s), 2500);
+}
+
+Test(rsm, no_ops_do_not_reach_the_machine_but_empty_proposals_do)
+{
+    uint64_t n;
+
+    cr_assert_eq(rsm_open(s, &err), 0);
+    add(0, "");
+    add(5, "");
+    add(0, "x"); /* nobody waits for it here */
+    cr_assert_eq(apply(1), 0);
+    cr_assert_eq(ask(&n), 0);
+    cr_assert_eq(n, 2);
+    cr_assert_eq(n_results, 1);
+    cr_assert_eq(rsm_applied(s), 3);
+}
+
+Test(rsm, what_is_applied_already_is_skipped_and_a_hole_is_refused)
+{
+    uint64_t n;
+
+    cr_assert_eq(rsm_open(s, &err), 0);
+    add(1, "x");
+    add(2, "x");
+    cr_assert_eq(apply(1), 0);
+    add(2, "x");
+    add(3, "x");
+    cr_assert_eq(apply(2), 0);
+    cr_assert_eq(ask(&n), 0);
+    cr_assert_eq(n, 3);
+    add(9, "x");
+    cr_assert_eq(apply(5), NH_ECORRUPT);
+    cr_assert(strstr(err.text, "entry 5 follows entry 3"), "%s", err.text);
+}
+
+Test(rsm, configuration_changes_split_batches_and_keep_the_order)
+{
+    struct nh_membership m;
+
+    cr_assert_eq(rsm_open(s, &err), 0);
+    add(1, "x");
+    add_change(2, NH_CONFIG_ADD_MEMBER, 4);
+    add(3, "x");
+    add_change(4, NH_CONFIG_REMOVE_MEMBER, 77);
+    cr_assert_eq(apply(1), 0);
+    cr_assert_eq(n_updates, 2);
+    cr_assert_eq(n_memberships, 1);
+    cr_assert_eq(n_rejected, 1);
+    for (uint64_t i = 0; i < 4; i++)
+        cr_assert_eq(results[i], i + 1);
+    rsm_get_membership(s, &m);
+    cr_assert_eq(m.n_members, 1);
+    cr_assert_eq(m.config_change_id, 2);
+    nh_membership_deinit(&m);
+}
+
+Test(rsm, a_failing_machine_is_not_asked_again)
+{
+    uint64_t n, applied;
+
+    cr_assert_eq(rsm_open(s, &err), 0);
+    fail_at = 2;
+    add(1, "x");
+    cr_assert_eq(apply(1), 0);
+    add(2, "x");
+    cr_assert_eq(apply(2), NH_EMACHINE);
+    cr_assert(strstr(err.text, "machine notes: update at index 2: out of beans"), "%s", err.text);
+    fail_at = 0;
+    add(2, "x");
+    cr_assert_eq(apply(2), NH_EQUARANTINED);
+    cr_assert_eq(ask(&n), NH_EQUARANTINED);
+    cr_assert_eq(rsm_get_hash(s, &n, &applied, &err), NH_EQUARANTINED);
+    cr_assert_eq(rsm_applied(s), 1);
+}
+
+Test(rsm, a_damaged_configuration_change_is_corruption)
+{
+    struct block_record rec = {.type = NH_ENTRY_CONFIG_CHANGE, .payload = "\xff\xff\xff", .payload_bytes = 3};
+
+    cr_assert_eq(rsm_open(s, &err), 0);
+    cr_assert_eq(block_builder_add(&b, &rec), 0);
+    cr_assert_eq(apply(1), NH_ECORRUPT);
+}
+
+Test(rsm, lookups_say_why_they_cannot_answer)
+{
+    uint64_t n;
+
+    cr_assert_eq(ask(&n), NH_ENOTREADY);
+    cr_assert_eq(rsm_open(s, &err), 0);
+    cr_assert_eq(ask(&n), 0);
+    rsm_close(s);
+    cr_assert_eq(ask(&n), NH_ECLOSED);
+    cr_assert_eq(n_closed, 1);
+    rsm_close(s);
+    cr_assert_eq(n_closed, 1);
+}
+
+Test(rsm, a_machine_that_does_not_open_is_never_used)
+{
+    uint64_t n;
+
+    open_result = NH_EIO;
+    cr_assert_eq(rsm_open(s, &err), NH_EIO);
+    cr_assert_str_eq(err.text, "open machine notes: no disk");
+    cr_assert_eq(ask(&n), NH_EQUARANTINED);
+}
