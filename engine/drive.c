@@ -8,6 +8,7 @@
 #include "engine/apply_worker.h"
 #include "engine/engine_private.h"
 #include "engine/inbound.h"
+#include "engine/reads.h"
 #include "raftio/support/log.h"
 #include "raftio/support/memory.h"
 
@@ -114,112 +115,7 @@ void drive_peer_silent(struct step_worker *w, struct replica *r, const struct ou
     step_worker_activate(w, r);
 }
 
-/* ---- reads ---- */
-
-static void note_earliest(struct replica *r, uint64_t earliest_ns)
-{
-    if (earliest_ns < r->reads_earliest_ns)
-        r->reads_earliest_ns = earliest_ns;
-}
-
-static void take_reads(struct replica *r, struct read_batch *b)
-{
-    if (!b)
-        return;
-    list_push_back(&r->reads_waiting, &b->link);
-    note_earliest(r, b->earliest_ns);
-}
-
-/* Reads wait for a leader; one whose answer does not come is asked for again. */
-static void send_reads(struct step_worker *w, struct replica *r)
-{
-    if (r->leader_id == NH_NO_LEADER)
-        return;
-    for (struct list *at = r->reads_waiting.next; at != &r->reads_waiting; at = at->next) {
-        struct read_batch *b = container_of(at, struct read_batch, link);
-
-        if (b->retry_tick > w->now_tick)
-            continue;
-        b->sent = true;
-        b->retry_tick = w->now_tick + r->election_ticks;
-        step(w, r, (struct raft_event){.type = RAFT_EV_READ, .read = {b->low, r->replica_id}});
-    }
-}
-
-static struct read_batch *find_reads(const struct replica *r, uint64_t low)
-{
-    for (struct list *at = r->reads_waiting.next; at != &r->reads_waiting; at = at->next) {
-        struct read_batch *b = container_of(at, struct read_batch, link);
-
-        if (b->low == low)
-            return b;
-    }
-    return NULL;
-}
-
-static void confirm_reads(struct replica *r, const struct raft_read *read)
-{
-    struct read_batch *b = read->high == r->replica_id ? find_reads(r, read->low) : NULL;
-
-    if (!b) /* answered already, or expired */
-        return;
-    b->index = read->index;
-    list_remove(&b->link);
-    list_push_back(&r->reads_confirmed, &b->link);
-}
-
-/* Confirmed reads go to the apply worker behind the entries that they must see. */
-static void hand_reads(struct step_worker *w, struct replica *r)
-{
-    for (struct list *at = r->reads_confirmed.next, *next; at != &r->reads_confirmed; at = next) {
-        struct read_batch *b = container_of(at, struct read_batch, link);
-        struct apply_item *item;
-
-        next = at->next;
-        if (b->index > r->handed)
-            continue;
-        list_remove(&b->link);
-        item = xcalloc(1, sizeof *item);
-        item->type = APPLY_READS;
-        item->replica = r;
-        item->reads = b;
-        step_worker_apply(w, r, item);
-    }
-}
-
-static void expire_reads(struct replica *r, struct list *reads, uint64_t now_ns)
-{
-    for (struct list *at = reads->next, *next; at != reads; at = next) {
-        struct read_batch *b = container_of(at, struct read_batch, link);
-
-        next = at->next;
-        if (b->earliest_ns <= now_ns) {
-            if (b->sent)
-                replica_end_reads(r, b, now_ns, NH_REQUEST_TIMEOUT, NH_DROP_NONE);
-            else
-                replica_end_reads(r, b, now_ns, NH_REQUEST_DROPPED, NH_DROP_NO_LEADER);
-            read_batch_update_earliest(b);
-        }
-        if (b->n_pending == 0) {
-            list_remove(&b->link);
-            read_batch_free(b);
-            continue;
-        }
-        note_earliest(r, b->earliest_ns);
-    }
-}
-
-static void terminate_reads(struct replica *r, struct list *reads)
-{
-    struct list *node;
-
-    while ((node = list_pop_front(reads))) {
-        struct read_batch *b = container_of(node, struct read_batch, link);
-
-        replica_end_reads(r, b, UINT64_MAX, NH_REQUEST_TERMINATED, NH_DROP_NONE);
-        read_batch_free(b);
-    }
-}
+/* ---- deadlines ---- */
 
 static void expire(struct step_worker *w, struct replica *r)
 {
@@ -231,9 +127,7 @@ static void expire(struct step_worker *w, struct replica *r)
         return;
     r->next_scan_ns = w->now_ns + (uint64_t)EXPIRY_SCAN_MS * NS_PER_MS;
     replica_expire(r, w->now_ns);
-    r->reads_earliest_ns = REQUESTS_NO_DEADLINE;
-    expire_reads(r, &r->reads_waiting, w->now_ns);
-    expire_reads(r, &r->reads_confirmed, w->now_ns);
+    reads_expire(r, w->now_ns);
 }
 
 /* ---- events in ---- */
@@ -346,7 +240,7 @@ static void step_all(struct step_worker *w, struct replica *r, struct inbox *in)
         step(w, r, (struct raft_event){.type = RAFT_EV_WAKE});
     }
     step_proposals(w, r, in);
-    send_reads(w, r);
+    reads_send(w, r);
     if (raft_next_deadline(r->raft) <= w->now_tick)
         step(w, r, (struct raft_event){.type = RAFT_EV_TICK});
 }
@@ -357,11 +251,9 @@ static void obey_dropped(struct step_worker *w, struct replica *r, const struct 
 {
     for (size_t i = 0; i < out->dropped.n; i++) {
         const struct raft_dropped *d = &out->dropped.items[i];
-        struct read_batch *b = d->is_read ? find_reads(r, d->first_key) : NULL;
-
-        if (b)
-            b->retry_tick = w->now_tick + 1; /* reading again does no harm */
-        else if (!d->is_read)
+        if (d->is_read)
+            reads_retry(r, d->first_key, w->now_tick + 1);
+        else
             replica_end_proposals(r, d->first_key, d->n_keys, NH_REQUEST_DROPPED, d->reason);
     }
 }
@@ -422,8 +314,7 @@ static void obey_leader(struct step_worker *w, struct replica *r, const struct r
     events->leader_updated(events->ctx, &info);
     if (out->leader_id == NH_NO_LEADER)
         return;
-    for (struct list *at = r->reads_waiting.next; at != &r->reads_waiting; at = at->next)
-        container_of(at, struct read_batch, link)->retry_tick = 0;
+    reads_retry_all(r);
     step_worker_again(w, r); /* what waited for a leader goes on */
 }
 
@@ -432,12 +323,12 @@ static void obey(struct step_worker *w, struct replica *r, struct raft_update *o
     for (size_t i = 0; i < out->send.n; i++)
         drive_send(w, r, &out->send.items[i]);
     for (size_t i = 0; i < out->reads.n; i++)
-        confirm_reads(r, &out->reads.items[i]);
+        reads_confirm(r, &out->reads.items[i]);
     obey_dropped(w, r, out);
     obey_save(w, r, out);
     obey_send_after_save(w, r, out);
     obey_apply(w, r, out);
-    hand_reads(w, r);
+    reads_hand_over(w, r);
     obey_leader(w, r, out);
 }
 
@@ -508,11 +399,8 @@ static uint64_t next_deadline_ms(const struct step_worker *w, const struct repli
 {
     uint64_t tick = raft_next_deadline(r->raft), ms, expiry_ms;
 
-    if (r->leader_id != NH_NO_LEADER && !list_empty(&r->reads_waiting)) {
-        uint64_t retry = container_of(r->reads_waiting.next, struct read_batch, link)->retry_tick;
-
-        tick = retry < tick ? retry : tick;
-    }
+    if (reads_next_tick(r) < tick)
+        tick = reads_next_tick(r);
     ms = tick == RAFT_NEVER ? WHEEL_NEVER : tick * w->engine->config.rtt_ms;
     if (r->reads_earliest_ns < earliest_ns)
         earliest_ns = r->reads_earliest_ns;
@@ -590,7 +478,7 @@ void drive(struct step_worker *w, struct replica *r)
     replica_take_inbox(r, r->leader_id != NH_NO_LEADER, &in);
     if (!may_go_on(w, r, &in))
         return;
-    take_reads(r, in.reads);
+    reads_take(r, in.reads);
     step_all(w, r, &in);
     if (!settle(w, r))
         return;
@@ -633,8 +521,7 @@ static void leave(struct step_worker *w, struct replica *r, enum replica_state s
     r->inbound = (struct queue){0};
     r->n_unreachable = 0;
     replica_terminate(r, refusal);
-    terminate_reads(r, &r->reads_waiting);
-    terminate_reads(r, &r->reads_confirmed);
+    reads_terminate(r);
 }
 
 void drive_quarantine(struct step_worker *w, struct replica *r, const char *reason)

@@ -1,3 +1,5 @@
+#include "engine/engine.h"
+
 #include <assert.h>
 #include <inttypes.h>
 #include <stdlib.h>

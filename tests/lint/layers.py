@@ -32,7 +32,7 @@ RUNTIME = "engine/runtime_threads.c"
 ENGINE_BANNED_HEADERS = re.compile(r"^(time|threads|unistd|fcntl|poll|signal|sched|semaphore|sys/.*)(\.h)?$")
 ENGINE_BANNED_CALLS = re.compile(
     r"(?<![\w.>])(clock_gettime|gettimeofday|time|nanosleep|clock_nanosleep|usleep|sleep|sched_yield|rand|random|srand|"
-    r"getrandom|thrd_\w+|pthread_(?!mutex)\w+)\s*\(")
+    r"getrandom|thrd_\w+|pthread_(?!mutex|rwlock)\w+)\s*\(")
 
 INCLUDE = re.compile(r'^[ \t]*#[ \t]*include[ \t]*([<"])([^>"]+)[>"]', re.M)
 GENERATED = {"raftio/raftpb.pb-c.h"}

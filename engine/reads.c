@@ -1,0 +1,149 @@
+#include "engine/reads.h"
+
+#include "engine/apply_worker.h"
+#include "raftio/support/memory.h"
+
+static void note_earliest(struct replica *r, uint64_t earliest_ns)
+{
+    if (earliest_ns < r->reads_earliest_ns)
+        r->reads_earliest_ns = earliest_ns;
+}
+
+void reads_take(struct replica *r, struct read_batch *b)
+{
+    if (!b)
+        return;
+    list_push_back(&r->reads_waiting, &b->link);
+    note_earliest(r, b->earliest_ns);
+}
+
+void reads_send(struct step_worker *w, struct replica *r)
+{
+    if (r->leader_id == NH_NO_LEADER)
+        return;
+    for (struct list *at = r->reads_waiting.next; at != &r->reads_waiting; at = at->next) {
+        struct read_batch *b = container_of(at, struct read_batch, link);
+
+        if (b->retry_tick > w->now_tick)
+            continue;
+        b->sent = true;
+        b->retry_tick = w->now_tick + r->election_ticks;
+        raft_step(r->raft, &(struct raft_event){.type = RAFT_EV_READ, .now = w->now_tick, .read = {b->low, r->replica_id}},
+                  &w->update);
+    }
+}
+
+static struct read_batch *find_reads(const struct replica *r, uint64_t low)
+{
+    for (struct list *at = r->reads_waiting.next; at != &r->reads_waiting; at = at->next) {
+        struct read_batch *b = container_of(at, struct read_batch, link);
+
+        if (b->low == low)
+            return b;
+    }
+    return NULL;
+}
+
+void reads_confirm(struct replica *r, const struct raft_read *read)
+{
+    struct read_batch *b = read->high == r->replica_id ? find_reads(r, read->low) : NULL;
+
+    if (!b) /* answered already, or expired */
+        return;
+    b->index = read->index;
+    list_remove(&b->link);
+    list_push_back(&r->reads_confirmed, &b->link);
+}
+
+void reads_hand_over(struct step_worker *w, struct replica *r)
+{
+    for (struct list *at = r->reads_confirmed.next, *next; at != &r->reads_confirmed; at = next) {
+        struct read_batch *b = container_of(at, struct read_batch, link);
+        struct apply_item *item;
+
+        next = at->next;
+        if (b->index > r->handed)
+            continue;
+        list_remove(&b->link);
+        item = xcalloc(1, sizeof *item);
+        item->type = APPLY_READS;
+        item->replica = r;
+        item->reads = b;
+        step_worker_apply(w, r, item);
+    }
+}
+
+static void expire_list(struct replica *r, struct list *reads, uint64_t now_ns)
+{
+    for (struct list *at = reads->next, *next; at != reads; at = next) {
+        struct read_batch *b = container_of(at, struct read_batch, link);
+
+        next = at->next;
+        if (b->earliest_ns <= now_ns) {
+            if (b->sent)
+                replica_end_reads(r, b, now_ns, NH_REQUEST_TIMEOUT, NH_DROP_NONE);
+            else
+                replica_end_reads(r, b, now_ns, NH_REQUEST_DROPPED, NH_DROP_NO_LEADER);
+            read_batch_update_earliest(b);
+        }
+        if (b->n_pending == 0) {
+            list_remove(&b->link);
+            read_batch_free(b);
+            continue;
+        }
+        note_earliest(r, b->earliest_ns);
+    }
+}
+
+static void terminate_list(struct replica *r, struct list *reads)
+{
+    struct list *node;
+
+    while ((node = list_pop_front(reads))) {
+        struct read_batch *b = container_of(node, struct read_batch, link);
+
+        replica_end_reads(r, b, UINT64_MAX, NH_REQUEST_TERMINATED, NH_DROP_NONE);
+        read_batch_free(b);
+    }
+}
+
+void reads_expire(struct replica *r, uint64_t now_ns)
+{
+    r->reads_earliest_ns = REQUESTS_NO_DEADLINE;
+    expire_list(r, &r->reads_waiting, now_ns);
+    expire_list(r, &r->reads_confirmed, now_ns);
+}
+
+void reads_terminate(struct replica *r)
+{
+    terminate_list(r, &r->reads_waiting);
+    terminate_list(r, &r->reads_confirmed);
+}
+
+void reads_retry(struct replica *r, uint64_t low, uint64_t tick)
+{
+    struct read_batch *b = find_reads(r, low);
+
+    if (b)
+        b->retry_tick = tick;
+}
+
+void reads_retry_all(struct replica *r)
+{
+    for (struct list *at = r->reads_waiting.next; at != &r->reads_waiting; at = at->next)
+        container_of(at, struct read_batch, link)->retry_tick = 0;
+}
+
+uint64_t reads_next_tick(const struct replica *r)
+{
+    uint64_t tick = RAFT_NEVER;
+
+    if (r->leader_id == NH_NO_LEADER)
+        return RAFT_NEVER;
+    for (struct list *at = r->reads_waiting.next; at != &r->reads_waiting; at = at->next) {
+        const struct read_batch *b = container_of(at, struct read_batch, link);
+
+        tick = b->retry_tick < tick ? b->retry_tick : tick;
+    }
+    return tick;
+}
