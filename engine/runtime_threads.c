@@ -1,4 +1,6 @@
 /* The threaded runtime: one thread per task. */
+#include "engine/runtime.h"
+
 #include <assert.h>
 #include <errno.h>
 #include <pthread.h>
@@ -6,7 +8,6 @@
 #include <string.h>
 #include <time.h>
 
-#include "engine/runtime.h"
 #include "raftio/support/memory.h"
 
 #define NAME_BYTES 16 /* what Linux keeps of a thread's name */

@@ -71,8 +71,8 @@ struct nh_transport_ops {
      * for as long as there is something to send. The same target may give the same connection. Required. */
     int (*get_connection)(struct nh_transport *t, const char *target, struct nh_connection **ret, struct nh_error *err);
     /* Queues a batch; what is needed is copied or retained before it returns. NH_OK: queued, at most once. NH_EBUSY: the
-     * queue of this peer is full, nothing was queued and no `unreachable` follows. NH_EINVAL: contains a local-only type
-     * or exceeds frame_bytes_max. Required. */
+     * queue of this peer is full, nothing was queued and no `unreachable` follows. NH_EINVAL: contains a local-only type or
+     * exceeds frame_bytes_max. A batch without messages is sent too: it tells the other host that we live. Required. */
     int (*send_batch)(struct nh_connection *c, const struct nh_message_batch *batch, struct nh_error *err);
     /* Gives the connection back; what is queued may still be sent. Required. */
     void (*close_connection)(struct nh_connection *c);

@@ -1,0 +1,72 @@
+/* transport/tcp/send_queue.h - the bounded queue between the threads that send and the loop that writes, one per peer.
+ *
+ * A sender reserves room, encodes its frame without any lock, and posts it; the loop takes everything at once. Bytes count
+ * from the reservation until the frame was written or given up, so the limit holds for all memory of the peer's frames.
+ *
+ * The loop is told by `wake`, once per batch: not again before it has taken. No lock is held meanwhile.
+ *
+ * Threads: reserve, cancel, post, kick, orphan: any. take, release: the peer's loop. close, join: who closes the transport.
+ */
+#ifndef NH_TRANSPORT_TCP_SEND_QUEUE_H
+#define NH_TRANSPORT_TCP_SEND_QUEUE_H
+
+#include <pthread.h>
+
+#include "raftio/support/list.h"
+#include "raftio/types.h"
+
+enum out_outcome { OUT_PENDING = 0, OUT_WRITTEN, OUT_LOST };
+
+/* A frame on its way out; owned by the queue, then by the loop. */
+struct out_frame {
+    struct queue_node node;
+    uint64_t queued_ms;         /* loop clock */
+    struct nh_replica_info *to; /* receiver of every message, for on_unreachable; NULL for a chunk */
+    uint32_t n_to;
+    enum out_outcome *outcome; /* of a sender that waits, guarded by send_queue.lock; or NULL */
+    size_t size_bytes;         /* header and payload */
+    uint8_t data[];
+};
+
+struct send_queue {
+    void (*wake)(struct send_queue *b); /* tells the loop; called by senders */
+    pthread_mutex_t lock;
+    pthread_cond_t changed;
+    struct queue in;    /* guarded by lock, as all that follows */
+    size_t bytes;       /* reserved, queued, waiting or being written */
+    size_t bytes_max;   /* the limit; an empty queue takes one frame of any size */
+    unsigned n_senders; /* inside a call that began with a reservation */
+    bool scheduled;     /* the loop was told and has not looked yet */
+    bool orphan;        /* nobody sends any more: write what is here, then close */
+    bool closed;
+};
+
+struct out_frame *out_frame_new(size_t size_bytes, uint32_t n_to);
+void out_frame_free(struct out_frame *f);
+
+void send_queue_init(struct send_queue *b, size_t bytes_max, void (*wake)(struct send_queue *b));
+void send_queue_deinit(struct send_queue *b);
+
+/* Takes part of the limit. Errors: EBUSY (full), ECLOSED. After NH_OK the caller must post or cancel. */
+int send_queue_reserve(struct send_queue *b, size_t size_bytes, struct nh_error *err);
+void send_queue_cancel(struct send_queue *b, size_t size_bytes);
+/* Queues a frame of the reserved size (transferred). Errors: ECLOSED; the frame is freed. */
+int send_queue_post(struct send_queue *b, struct out_frame *f, struct nh_error *err);
+/* The same, and waits until the frame was written or lost. */
+enum out_outcome send_queue_post_and_wait(struct send_queue *b, struct out_frame *f);
+/* Makes the loop look. */
+void send_queue_kick(struct send_queue *b);
+/* Nobody will send any more. */
+void send_queue_orphan(struct send_queue *b);
+
+/* Takes all queued frames; *ret_orphan as above. */
+void send_queue_take(struct send_queue *b, struct queue *ret, bool *ret_orphan);
+/* Frees frames and gives their bytes back; tells senders that wait. */
+void send_queue_release(struct send_queue *b, struct queue *frames, enum out_outcome outcome);
+
+/* Refuses further frames. */
+void send_queue_close(struct send_queue *b);
+/* Waits until no sender is inside. To be called when the loop has stopped. */
+void send_queue_join(struct send_queue *b);
+
+#endif
