@@ -120,6 +120,7 @@ struct nh_shard_info {
     bool quiesced, ready, quarantined;
     uint32_t pending_requests;
 };
+/* Errors: ENOTFOUND. */
 NH_API int nh_get_shard_info(struct nh_host *host, uint64_t shard_id, struct nh_shard_info *ret, struct nh_error *err);
 /* The leader as our replica knows it. Errors: ENOTFOUND. */
 NH_API int nh_get_leader(struct nh_host *host, uint64_t shard_id, uint64_t *ret_leader_id, uint64_t *ret_term,
@@ -139,6 +140,7 @@ struct nh_host_info {
     uint64_t events_dropped;
     uint64_t proposals_applied, reads_answered, saves, synced_saves, saved_entries, messages_sent, messages_received;
 };
+/* Counters are since the start of this process. */
 NH_API void nh_get_host_info(struct nh_host *host, struct nh_host_info *ret);
 /* Calls `each` for every replica of this host; the list may change meanwhile. */
 NH_API void nh_each_shard(struct nh_host *host, void (*each)(void *ctx, const struct nh_shard_info *info), void *ctx);

@@ -175,6 +175,7 @@ static inline void nh_record_view(const uint8_t *p, struct nh_entry_view *ret)
     ret->payload = p + head;
 }
 
+/* Takes a reference; gives `b` back. */
 NH_API struct nh_block *nh_block_ref(struct nh_block *b);
 NH_API void nh_block_unref(struct nh_block *b); /* takes NULL */
 

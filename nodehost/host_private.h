@@ -1,0 +1,41 @@
+/* nodehost/host_private.h - the host's own struct. Private to nodehost/. */
+#ifndef NH_NODEHOST_HOST_PRIVATE_H
+#define NH_NODEHOST_HOST_PRIVATE_H
+
+#include <pthread.h>
+
+#include "engine/engine.h"
+#include "nodehost/data_dir.h"
+#include "nodehost/events.h"
+
+/* Someone who waits in nh_host_stop_replica. */
+struct stop_waiter {
+    struct stop_waiter *next;
+    uint64_t shard_id;
+    bool done;
+};
+
+struct nh_host {
+    uint64_t host_id, deployment_id;
+    char address[NH_ADDRESS_BYTES];
+    struct data_dir data_dir;
+    struct events *events;
+    struct runtime *runtime;
+    const struct nh_logdb_ops *logdb_ops;
+    struct nh_logdb *logdb;
+    const struct nh_registry_ops *registry_ops;
+    struct nh_registry *registry;
+    const struct nh_transport_ops *transport_ops;
+    struct nh_transport *transport;
+    struct engine *engine;
+    struct nh_transport_handlers engine_handlers; /* wrapped by ours, which also tell the listeners */
+
+    pthread_mutex_t lock;
+    pthread_cond_t unloaded;
+    struct stop_waiter *waiters; /* guarded by lock */
+};
+
+/* NH_EDEADLOCK on a thread of the host itself. */
+int host_check_may_block(struct nh_error *err);
+
+#endif

@@ -1,0 +1,203 @@
+#include "nodehost/loader.h"
+
+#include <dlfcn.h>
+#include <errno.h>
+#include <fcntl.h>
+#include <inttypes.h>
+#include <pthread.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include "raftio/support/memory.h"
+
+/* Every table begins like this (raftio/plugin.h). */
+struct table_head {
+    uint32_t abi_version;
+    uint32_t struct_size;
+    const char *name;
+};
+
+struct kind {
+    const char *symbol;
+    uint32_t abi_version;
+    size_t size_bytes;     /* of the table as we know it */
+    size_t required_until; /* members up to here must be set */
+    size_t required_from;
+};
+
+static const struct kind machine_kind = {NH_MACHINE_PLUGIN_SYMBOL, NH_MACHINE_ABI, sizeof(struct nh_machine_ops),
+                                         offsetof(struct nh_machine_ops, hash), offsetof(struct nh_machine_ops, open)};
+static const struct kind logdb_kind = {NH_LOGDB_PLUGIN_SYMBOL, NH_LOGDB_ABI, sizeof(struct nh_logdb_ops),
+                                       sizeof(struct nh_logdb_ops), offsetof(struct nh_logdb_ops, open)};
+static const struct kind transport_kind = {NH_TRANSPORT_PLUGIN_SYMBOL, NH_TRANSPORT_ABI, sizeof(struct nh_transport_ops),
+                                           offsetof(struct nh_transport_ops, get_snapshot_connection),
+                                           offsetof(struct nh_transport_ops, open)};
+
+/* What was loaded so far. */
+struct loaded {
+    struct loaded *next;
+    const struct kind *kind;
+    dev_t dev;
+    ino_t ino;
+    void *table;
+};
+static pthread_mutex_t lock = PTHREAD_MUTEX_INITIALIZER;
+static struct loaded *all; /* guarded by lock */
+
+static int check_file(const char *path, int fd, struct stat *ret, struct nh_error *err)
+{
+    if (fstat(fd, ret) < 0)
+        return nh_error_sys(err, NH_EIO, errno, "%s", path);
+    if (!S_ISREG(ret->st_mode))
+        return nh_error_set(err, NH_EINVAL, "%s is not a regular file", path);
+    if (ret->st_uid != 0 && ret->st_uid != geteuid())
+        return nh_error_set(err, NH_EINVAL, "%s belongs to user %u: a plugin must belong to root or to the user that loads it",
+                            path, (unsigned)ret->st_uid);
+    if (ret->st_mode & (S_IWGRP | S_IWOTH))
+        return nh_error_set(err, NH_EINVAL, "%s may be written by others (mode %o): chmod go-w it", path,
+                            (unsigned)(ret->st_mode & 0777));
+    return NH_OK;
+}
+
+static int open_file(const char *path, int *ret_fd, struct stat *ret, struct nh_error *err)
+{
+    int fd, r;
+
+    if (!path || path[0] != '/')
+        return nh_error_set(err, NH_EINVAL, "plugin '%s': the path must be absolute", path ? path : "");
+    fd = open(path, O_RDONLY | O_CLOEXEC | O_NOFOLLOW);
+    if (fd < 0 && errno == ELOOP)
+        return nh_error_set(err, NH_EINVAL, "%s is a symbolic link: name the file itself", path);
+    if (fd < 0)
+        return nh_error_sys(err, NH_EIO, errno, "open plugin %s", path);
+    r = check_file(path, fd, ret, err);
+    if (r < 0)
+        close(fd);
+    else
+        *ret_fd = fd;
+    return r;
+}
+
+static bool lacks_required(const struct kind *kind, const void *table)
+{
+    for (size_t at = kind->required_from; at < kind->required_until; at += sizeof(void (*)(void))) {
+        void (*member)(void);
+
+        memcpy(&member, (const char *)table + at, sizeof member);
+        if (!member)
+            return true;
+    }
+    return false;
+}
+
+static int accept_table(const struct kind *kind, const char *path, const void *given, void **ret, struct nh_error *err)
+{
+    const struct table_head *head = given;
+    size_t size;
+    void *table;
+
+    if (!head)
+        return nh_error_set(err, NH_EABI, "%s: %s returns NULL", path, kind->symbol);
+    if (head->abi_version != kind->abi_version)
+        return nh_error_set(err, NH_EABI, "%s: its table has ABI version %" PRIu32 ", this host takes %" PRIu32 ": build it anew",
+                            path, head->abi_version, kind->abi_version);
+    if (head->struct_size < sizeof *head)
+        return nh_error_set(err, NH_EABI, "%s: its table says it has %" PRIu32 " bytes", path, head->struct_size);
+    size = head->struct_size < kind->size_bytes ? head->struct_size : kind->size_bytes;
+    table = xcalloc(1, kind->size_bytes);
+    memcpy(table, given, size);
+    if (!head->name || !head->name[0] || lacks_required(kind, table)) {
+        free(table);
+        return nh_error_set(err, NH_EABI, "%s: its table lacks a name or a required function", path);
+    }
+    *ret = table;
+    return NH_OK;
+}
+
+/* By descriptor, so that the file that was checked is the one that is loaded. The loader knows objects by their names, so the
+ * descriptor's number must not come to mean another file: it stays open once the object is loaded. */
+static int load_object(const struct kind *kind, const char *path, int *fd, void **ret, struct nh_error *err)
+{
+    const void *(*plugin)(void);
+    char by_fd[64];
+    void *lib;
+
+    snprintf(by_fd, sizeof by_fd, "/proc/self/fd/%d", *fd);
+    lib = dlopen(by_fd, RTLD_NOW | RTLD_LOCAL | RTLD_NODELETE);
+    if (!lib)
+        return nh_error_set(err, NH_EABI, "load %s: %s", path, dlerror());
+    *fd = -1;
+    *(void **)&plugin = dlsym(lib, kind->symbol);
+    if (!plugin)
+        return nh_error_set(err, NH_EABI, "%s exports no %s: it is not such a plugin", path, kind->symbol);
+    return accept_table(kind, path, plugin(), ret, err);
+}
+
+static int load_locked(const struct kind *kind, const char *path, int *fd, const struct stat *st, void **ret,
+                       struct nh_error *err)
+{
+    struct loaded *l;
+    int r;
+
+    for (l = all; l; l = l->next) {
+        if (l->kind == kind && l->dev == st->st_dev && l->ino == st->st_ino) {
+            *ret = l->table;
+            return NH_OK;
+        }
+    }
+    r = load_object(kind, path, fd, ret, err);
+    if (r < 0)
+        return r;
+    l = xcalloc(1, sizeof *l);
+    *l = (struct loaded){all, kind, st->st_dev, st->st_ino, *ret};
+    all = l;
+    return NH_OK;
+}
+
+static int load(const struct kind *kind, const char *path, void **ret, struct nh_error *err)
+{
+    struct stat st;
+    int fd = -1, r = open_file(path, &fd, &st, err);
+
+    if (r < 0)
+        return r;
+    pthread_mutex_lock(&lock);
+    r = load_locked(kind, path, &fd, &st, ret, err);
+    pthread_mutex_unlock(&lock);
+    if (fd >= 0)
+        close(fd);
+    return r;
+}
+
+int nh_machine_load(const char *path, const struct nh_machine_ops **ret, struct nh_error *err)
+{
+    void *table;
+    int r = load(&machine_kind, path, &table, err);
+
+    if (r == NH_OK)
+        *ret = table;
+    return r;
+}
+
+int nh_logdb_load(const char *path, const struct nh_logdb_ops **ret, struct nh_error *err)
+{
+    void *table;
+    int r = load(&logdb_kind, path, &table, err);
+
+    if (r == NH_OK)
+        *ret = table;
+    return r;
+}
+
+int nh_transport_load(const char *path, const struct nh_transport_ops **ret, struct nh_error *err)
+{
+    void *table;
+    int r = load(&transport_kind, path, &table, err);
+
+    if (r == NH_OK)
+        *ret = table;
+    return r;
+}

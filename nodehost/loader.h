@@ -1,0 +1,18 @@
+/* nodehost/loader.h - loads plugins from shared objects: nh_machine_load, nh_logdb_load, nh_transport_load.
+ *
+ * What is loaded runs with all our rights, so it must be as hard to replace as our own program: an absolute path to a regular
+ * file (no symbolic link at its end) that belongs to root or to us and that nobody else may write. The file that was checked is
+ * the file that is loaded: it is opened once and loaded by its descriptor.
+ *
+ * Tables are copied: a plugin that was built against an older header lacks later members, which are zero then. An object
+ * stays loaded for ever, and loading it again gives the same table.
+ *
+ * Threads: any. Errors: EINVAL (path), EIO, EABI (no such symbol, other ABI, a required member is missing), with the path and the
+ * reason.
+ */
+#ifndef NH_NODEHOST_LOADER_H
+#define NH_NODEHOST_LOADER_H
+
+#include "nodehost/nodehost.h"
+
+#endif

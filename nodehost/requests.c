@@ -1,0 +1,156 @@
+/* Requests: asynchronous, and the same waited for. */
+#include <inttypes.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "nodehost/host_private.h"
+#include "raftio/support/memory.h"
+
+/* Proposals that are handed to the engine in one piece without allocation. */
+#define BATCH_ON_STACK 64u
+
+static int deadline(struct nh_host *host, uint32_t timeout_ms, uint64_t *ret_ns, struct nh_error *err)
+{
+    if (timeout_ms == 0 || timeout_ms > NH_TIMEOUT_MS_MAX)
+        return nh_error_set(err, NH_EINVAL, "a timeout of %" PRIu32 " ms, want 1 .. %u", timeout_ms, NH_TIMEOUT_MS_MAX);
+    *ret_ns = runtime_now_ns(host->runtime) + (uint64_t)timeout_ms * 1000000u;
+    return NH_OK;
+}
+
+int nh_propose_batch(struct nh_host *host, uint64_t shard_id, const struct nh_proposal *proposals, size_t n, uint32_t timeout_ms,
+                     struct nh_error *err)
+{
+    struct engine_proposal few[BATCH_ON_STACK], *list = few;
+    uint64_t deadline_ns;
+    int r = deadline(host, timeout_ms, &deadline_ns, err);
+
+    if (r < 0)
+        return r;
+    if (n > UINT32_MAX)
+        return nh_error_set(err, NH_EBUSY, "%zu proposals in one batch", n);
+    if (n > BATCH_ON_STACK)
+        list = xcalloc(n, sizeof *list);
+    for (size_t i = 0; i < n; i++)
+        list[i] = (struct engine_proposal){proposals[i].cmd, proposals[i].size_bytes, proposals[i].fn, proposals[i].ctx};
+    r = engine_propose(host->engine, shard_id, list, n, deadline_ns, err);
+    if (list != few)
+        free(list);
+    return r;
+}
+
+int nh_propose(struct nh_host *host, uint64_t shard_id, const void *cmd, size_t size_bytes, uint32_t timeout_ms,
+               nh_completion_fn fn, void *ctx, struct nh_error *err)
+{
+    struct nh_proposal p = {cmd, size_bytes, fn, ctx};
+
+    return nh_propose_batch(host, shard_id, &p, 1, timeout_ms, err);
+}
+
+static int read_async(struct nh_host *host, uint64_t shard_id, const void *query, size_t size_bytes, uint32_t timeout_ms,
+                      nh_completion_fn fn, void *ctx, struct nh_error *err)
+{
+    uint64_t deadline_ns;
+    int r = deadline(host, timeout_ms, &deadline_ns, err);
+
+    return r < 0 ? r : engine_read(host->engine, shard_id, query, size_bytes, deadline_ns, fn, ctx, err);
+}
+
+int nh_query(struct nh_host *host, uint64_t shard_id, const void *query, size_t size_bytes, uint32_t timeout_ms,
+             nh_completion_fn fn, void *ctx, struct nh_error *err)
+{
+    return read_async(host, shard_id, query ? query : "", size_bytes, timeout_ms, fn, ctx, err);
+}
+
+int nh_read_index(struct nh_host *host, uint64_t shard_id, uint32_t timeout_ms, nh_completion_fn fn, void *ctx,
+                  struct nh_error *err)
+{
+    return read_async(host, shard_id, NULL, 0, timeout_ms, fn, ctx, err);
+}
+
+int nh_lookup(struct nh_host *host, uint64_t shard_id, const void *query, size_t size_bytes, struct nh_writer *out,
+              uint64_t *ret_value, struct nh_error *err)
+{
+    return engine_lookup(host->engine, shard_id, query, size_bytes, out, ret_value, err);
+}
+
+/* ---- waiting ---- */
+
+struct waiter {
+    pthread_mutex_t lock;
+    pthread_cond_t ended;
+    bool has_ended;
+    struct nh_reply *reply;
+};
+
+void nh_reply_deinit(struct nh_reply *r)
+{
+    free((void *)(uintptr_t)r->outcome.data);
+    *r = (struct nh_reply){0};
+}
+
+static void on_end(void *ctx, const struct nh_outcome *outcome)
+{
+    struct waiter *w = ctx;
+
+    w->reply->outcome = *outcome;
+    w->reply->outcome.data = outcome->size_bytes ? xmemdup(outcome->data, outcome->size_bytes) : NULL;
+    pthread_mutex_lock(&w->lock);
+    w->has_ended = true;
+    pthread_cond_signal(&w->ended);
+    pthread_mutex_unlock(&w->lock);
+}
+
+static void waiter_init(struct waiter *w, struct nh_reply *reply)
+{
+    pthread_mutex_init(&w->lock, NULL);
+    pthread_cond_init(&w->ended, NULL);
+    w->has_ended = false;
+    w->reply = reply;
+}
+
+/* Every accepted request ends, so this returns. */
+static int finish(struct waiter *w, int submitted)
+{
+    pthread_mutex_lock(&w->lock);
+    while (submitted == NH_OK && !w->has_ended)
+        pthread_cond_wait(&w->ended, &w->lock);
+    pthread_mutex_unlock(&w->lock);
+    pthread_cond_destroy(&w->ended);
+    pthread_mutex_destroy(&w->lock);
+    return submitted;
+}
+
+int nh_propose_sync(struct nh_host *host, uint64_t shard_id, const void *cmd, size_t size_bytes, uint32_t timeout_ms,
+                    struct nh_reply *ret, struct nh_error *err)
+{
+    struct waiter w;
+    int r = host_check_may_block(err);
+
+    if (r < 0)
+        return r;
+    waiter_init(&w, ret);
+    return finish(&w, nh_propose(host, shard_id, cmd, size_bytes, timeout_ms, on_end, &w, err));
+}
+
+int nh_query_sync(struct nh_host *host, uint64_t shard_id, const void *query, size_t size_bytes, uint32_t timeout_ms,
+                  struct nh_reply *ret, struct nh_error *err)
+{
+    struct waiter w;
+    int r = host_check_may_block(err);
+
+    if (r < 0)
+        return r;
+    waiter_init(&w, ret);
+    return finish(&w, nh_query(host, shard_id, query, size_bytes, timeout_ms, on_end, &w, err));
+}
+
+int nh_read_index_sync(struct nh_host *host, uint64_t shard_id, uint32_t timeout_ms, struct nh_reply *ret, struct nh_error *err)
+{
+    struct waiter w;
+    int r = host_check_may_block(err);
+
+    if (r < 0)
+        return r;
+    waiter_init(&w, ret);
+    return finish(&w, nh_read_index(host, shard_id, timeout_ms, on_end, &w, err));
+}

@@ -1,0 +1,310 @@
+/* Three hosts in one program, as somebody who embeds the library would write it: RocksDB, TCP, a machine of its own.
+ * Uses the public headers only. argv[1]: a directory that it may fill.
+ *
+ * Proposals through every host, linearizable reads on every host, one host closed and opened again, listeners, refusals.
+ */
+#include <assert.h>
+#include <arpa/inet.h>
+#include <inttypes.h>
+#include <pthread.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/socket.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include "nodehost/nodehost.h"
+
+#define N_HOSTS    3u
+#define N_SHARDS   4u
+#define TIMEOUT_MS 20000u
+
+#define MUST(call)                                                                   \
+    do {                                                                             \
+        int must_r = (call);                                                         \
+        if (must_r < 0) {                                                            \
+            fprintf(stderr, "%s:%d: %s: %s\n", __FILE__, __LINE__, #call, err.text); \
+            exit(1);                                                                 \
+        }                                                                            \
+    } while (0)
+#define CHECK(condition)                                                                  \
+    do {                                                                                  \
+        if (!(condition)) {                                                               \
+            fprintf(stderr, "%s:%d: %s does not hold\n", __FILE__, __LINE__, #condition); \
+            exit(1);                                                                      \
+        }                                                                                 \
+    } while (0)
+
+static struct nh_error err;
+
+/* ---- a machine: a sum ---- */
+
+struct nh_machine {
+    uint64_t sum;
+};
+
+static int sum_open(const struct nh_machine_args *args, struct nh_machine **ret, uint64_t *ret_applied, struct nh_error *e)
+{
+    (void)args;
+    *ret = calloc(1, sizeof **ret);
+    *ret_applied = 0;
+    return *ret ? NH_OK : nh_error_set(e, NH_ENOMEM, "no memory");
+}
+
+static int sum_update(struct nh_machine *m, struct nh_entry *entries, size_t n, struct nh_error *e)
+{
+    (void)e;
+    for (size_t i = 0; i < n; i++) {
+        m->sum += strtoull(entries[i].cmd, NULL, 10);
+        entries[i].result.value = m->sum;
+    }
+    return NH_OK;
+}
+
+static int sum_lookup(struct nh_machine *m, const void *query, size_t size_bytes, struct nh_writer *out, uint64_t *ret_value,
+                      struct nh_error *e)
+{
+    if (size_bytes != 3 || memcmp(query, "sum", 3) != 0)
+        return nh_error_set(e, NH_EINVAL, "ask for the sum");
+    *ret_value = m->sum;
+    return out->write(out->ctx, "sum", 3);
+}
+
+static void sum_close(struct nh_machine *m)
+{
+    free(m);
+}
+
+static uint64_t sum_hash(struct nh_machine *m)
+{
+    return m->sum;
+}
+
+static const struct nh_machine_ops sum = {
+    .abi_version = NH_MACHINE_ABI,
+    .struct_size = sizeof(struct nh_machine_ops),
+    .name = "sum",
+    .version = "1",
+    .open = sum_open,
+    .update = sum_update,
+    .lookup = sum_lookup,
+    .close = sum_close,
+    .hash = sum_hash,
+};
+
+/* ---- hosts ---- */
+
+struct listening {
+    uint32_t n_ready, n_leader, n_shut_down; /* atomic */
+};
+
+static struct nh_host *hosts[N_HOSTS];
+static struct listening listening[N_HOSTS];
+static char dirs[N_HOSTS][512], addresses[N_HOSTS][64];
+static struct nh_member members[N_HOSTS];
+static uint64_t expected[N_SHARDS + 1];
+
+static void on_leader(void *ctx, const struct nh_leader_info *info)
+{
+    struct nh_reply reply = {0};
+    struct listening *l = ctx;
+
+    __atomic_add_fetch(&l->n_leader, 1, __ATOMIC_RELAXED);
+    /* A listener must not block: the host says so instead of hanging. */
+    CHECK(nh_propose_sync(hosts[l - listening], info->shard_id, "1", 2, 10, &reply, NULL) == NH_EDEADLOCK);
+}
+
+static void on_ready(void *ctx, const struct nh_replica_info *info)
+{
+    (void)info;
+    __atomic_add_fetch(&((struct listening *)ctx)->n_ready, 1, __ATOMIC_RELAXED);
+}
+
+static void on_shut_down(void *ctx)
+{
+    __atomic_add_fetch(&((struct listening *)ctx)->n_shut_down, 1, __ATOMIC_RELAXED);
+}
+
+static void find_address(char *out, size_t cap)
+{
+    struct sockaddr_in a = {.sin_family = AF_INET, .sin_addr.s_addr = htonl(INADDR_LOOPBACK)};
+    socklen_t size = sizeof a;
+    int fd = socket(AF_INET, SOCK_STREAM, 0);
+
+    CHECK(fd >= 0 && bind(fd, (struct sockaddr *)&a, sizeof a) == 0 && getsockname(fd, (struct sockaddr *)&a, &size) == 0);
+    close(fd);
+    snprintf(out, cap, "127.0.0.1:%u", ntohs(a.sin_port));
+}
+
+static int try_open(uint32_t i, uint64_t host_id, struct nh_host **ret)
+{
+    struct nh_raft_event_listener raft = {.struct_size = sizeof raft, .ctx = &listening[i], .leader_updated = on_leader};
+    struct nh_system_event_listener system = {.struct_size = sizeof system,
+                                              .ctx = &listening[i],
+                                              .replica_ready = on_ready,
+                                              .host_shutting_down = on_shut_down};
+    struct nh_host_config c = NH_HOST_CONFIG_INIT;
+
+    c.host_id = host_id;
+    c.data_dir = dirs[i];
+    c.address = addresses[i];
+    c.rtt_ms = 20;
+    c.step_workers = 2;
+    c.raft_listener = &raft;
+    c.system_listener = &system;
+    return nh_host_open(&c, ret, &err);
+}
+
+static void start_shards(uint32_t i, bool restart)
+{
+    for (uint64_t shard = 1; shard <= N_SHARDS; shard++) {
+        struct nh_replica_config c = NH_REPLICA_CONFIG_INIT;
+
+        c.shard_id = shard;
+        c.replica_id = i + 1;
+        c.machine = &sum;
+        c.members = restart ? NULL : members;
+        c.n_members = restart ? 0 : N_HOSTS;
+        MUST(nh_host_start_replica(hosts[i], &c, &err));
+    }
+}
+
+/* ---- the journey ---- */
+
+static void add(uint32_t host, uint64_t shard, unsigned n)
+{
+    struct nh_reply reply = {0};
+    char cmd[16];
+    int size = snprintf(cmd, sizeof cmd, "%u", n) + 1;
+
+    for (int tries = 0;; tries++) {
+        CHECK(tries < 100);
+        MUST(nh_propose_sync(hosts[host], shard, cmd, (size_t)size, TIMEOUT_MS, &reply, &err));
+        if (reply.outcome.code != NH_REQUEST_DROPPED)
+            break;
+        nh_reply_deinit(&reply); /* surely not applied: again */
+        usleep(10000);
+    }
+    CHECK(reply.outcome.code == NH_REQUEST_COMPLETED);
+    expected[shard] += n;
+    CHECK(reply.outcome.value == expected[shard]);
+    nh_reply_deinit(&reply);
+}
+
+static void expect_sum(uint32_t host, uint64_t shard)
+{
+    struct nh_reply reply = {0};
+
+    MUST(nh_query_sync(hosts[host], shard, "sum", 3, TIMEOUT_MS, &reply, &err));
+    CHECK(reply.outcome.code == NH_REQUEST_COMPLETED && reply.outcome.status == 0);
+    CHECK(reply.outcome.value == expected[shard]);
+    CHECK(reply.outcome.size_bytes == 3 && memcmp(reply.outcome.data, "sum", 3) == 0);
+    nh_reply_deinit(&reply);
+}
+
+static void write_and_read(uint32_t n_hosts)
+{
+    for (unsigned n = 1; n <= 20; n++)
+        for (uint64_t shard = 1; shard <= N_SHARDS; shard++)
+            add(n % n_hosts, shard, n);
+    for (uint32_t i = 0; i < n_hosts; i++)
+        for (uint64_t shard = 1; shard <= N_SHARDS; shard++)
+            expect_sum(i, shard);
+}
+
+static void check_refusals(void)
+{
+    struct nh_replica_config c = NH_REPLICA_CONFIG_INIT;
+    struct nh_reply reply = {0};
+    struct nh_host *second;
+    struct nh_membership m;
+
+    CHECK(try_open(0, 1, &second) == NH_ELOCKED);
+    CHECK(strstr(err.text, "is in use by process "));
+    c.shard_id = 1;
+    c.replica_id = 1;
+    c.machine = &sum;
+    CHECK(nh_host_start_replica(hosts[0], &c, &err) == NH_EEXIST);
+    CHECK(nh_propose_sync(hosts[0], 77, "1", 2, 100, &reply, &err) == NH_ENOTFOUND);
+    CHECK(nh_propose_sync(hosts[0], 1, "1", 2, 0, &reply, &err) == NH_EINVAL);
+    MUST(nh_query_sync(hosts[0], 1, "what", 4, TIMEOUT_MS, &reply, &err));
+    CHECK(reply.outcome.status == NH_EINVAL && reply.outcome.size_bytes == strlen("ask for the sum"));
+    nh_reply_deinit(&reply);
+    MUST(nh_get_membership(hosts[0], 1, &m, &err));
+    CHECK(m.n_members == N_HOSTS && m.config_change_id == 1);
+    nh_membership_deinit(&m);
+}
+
+static void check_infos(void)
+{
+    struct nh_host_info info;
+    uint64_t leader, term;
+
+    nh_get_host_info(hosts[0], &info);
+    CHECK(info.host_id == 1 && info.n_shards == N_SHARDS && info.n_leaderless == 0 && info.n_quarantined == 0);
+    CHECK(info.saves > 0 && info.messages_sent > 0 && strcmp(info.logdb_name, "rocksdb") == 0);
+    MUST(nh_get_leader(hosts[0], 1, &leader, &term, &err));
+    CHECK(leader >= 1 && leader <= N_HOSTS && term > 0);
+}
+
+/* All replicas end with the same state. */
+static void check_hashes(void)
+{
+    for (uint64_t shard = 1; shard <= N_SHARDS; shard++) {
+        uint64_t hash, applied;
+
+        for (uint32_t i = 0; i < N_HOSTS; i++) {
+            expect_sum(i, shard);
+            MUST(nh_get_machine_hash(hosts[i], shard, &hash, &applied, &err));
+            CHECK(hash == expected[shard]);
+        }
+    }
+}
+
+int main(int argc, char **argv)
+{
+    struct nh_host *other;
+
+    CHECK(argc == 2);
+    for (uint32_t i = 0; i < N_HOSTS; i++) {
+        snprintf(dirs[i], sizeof dirs[i], "%s/h%u", argv[1], i + 1);
+        find_address(addresses[i], sizeof addresses[i]);
+        members[i].replica_id = i + 1;
+        strcpy(members[i].address, addresses[i]);
+    }
+    for (uint32_t i = 0; i < N_HOSTS; i++)
+        MUST(try_open(i, i + 1, &hosts[i]));
+    for (uint32_t i = 0; i < N_HOSTS; i++)
+        start_shards(i, false);
+    write_and_read(3);
+    check_refusals();
+    check_infos();
+
+    nh_host_close(hosts[2]);
+    CHECK(listening[2].n_ready == N_SHARDS && listening[2].n_leader > 0 && listening[2].n_shut_down == 1);
+    write_and_read(2);
+    CHECK(try_open(2, 9, &other) == NH_EMISMATCH);
+    CHECK(strstr(err.text, "belongs to host 3, not to host 9"));
+    MUST(try_open(2, 3, &hosts[2]));
+    start_shards(2, true);
+    write_and_read(3);
+
+    MUST(nh_host_stop_replica(hosts[1], 1, &err));
+    CHECK(nh_host_stop_replica(hosts[1], 1, &err) == NH_ENOTFOUND);
+    for (uint32_t i = 0; i < 2; i++)
+        add(0, 1, 5);
+    {
+        struct nh_replica_config c = NH_REPLICA_CONFIG_INIT;
+
+        c.shard_id = 1;
+        c.replica_id = 2;
+        c.machine = &sum;
+        MUST(nh_host_start_replica(hosts[1], &c, &err));
+    }
+    check_hashes();
+    for (uint32_t i = 0; i < N_HOSTS; i++)
+        nh_host_close(hosts[i]);
+    printf("all shards agree on all hosts\n");
+    return 0;
+}
