@@ -175,7 +175,7 @@ static int find_span_end(const struct engine_config *e, struct nh_replica_info i
     uint64_t low = first, high = last; /* low has the term; the end is in [low, high] */
 
     while (low < high) {
-        uint64_t mid = high - (high - low) / 2, mid_term;
+        uint64_t mid = high - (high - low) / 2, mid_term = 0;
         int r = read_term(e, id, mid, &mid_term, err);
 
         if (r < 0)
@@ -193,12 +193,12 @@ static int find_span_end(const struct engine_config *e, struct nh_replica_info i
 
 static int find_spans(const struct engine_config *e, struct nh_replica_info id, struct bootstrap_result *b, struct nh_error *err)
 {
-    uint64_t first = b->boot.first_index, last = b->boot.last_index, end = 0, last_term;
+    uint64_t first = b->boot.first_index, last = b->boot.last_index, end = 0, last_term = 0;
     size_t n = 0, cap = 0;
     int r = first <= last ? read_term(e, id, last, &last_term, err) : NH_OK;
 
     for (; r == NH_OK && first <= last; first = end + 1, n++) {
-        uint64_t term;
+        uint64_t term = 0;
 
         if (n >= BOOTSTRAP_SPANS_MAX)
             return nh_error_set(err, NH_ECORRUPT, "the log has more than %u terms", BOOTSTRAP_SPANS_MAX);

@@ -108,9 +108,9 @@ int store_save_bootstrap(struct nh_logdb *db, uint64_t shard_id, uint64_t replic
 int store_get_bootstrap(struct nh_logdb *db, uint64_t shard_id, uint64_t replica_id, struct nh_bootstrap *ret,
                         struct nh_error *err)
 {
-    rocksdb_pinnableslice_t *slice;
-    const uint8_t *content;
-    size_t size;
+    rocksdb_pinnableslice_t *slice = NULL;
+    const uint8_t *content = NULL;
+    size_t size = 0;
     int r = get(db, shard_id, replica_id, LAYOUT_BOOTSTRAP, &slice, &content, &size, err);
 
     if (r == NH_ENOTFOUND)
@@ -124,9 +124,9 @@ int store_get_bootstrap(struct nh_logdb *db, uint64_t shard_id, uint64_t replica
 
 int store_get_snapshot(struct nh_logdb *db, uint64_t shard_id, uint64_t replica_id, struct nh_snapshot *ret, struct nh_error *err)
 {
-    rocksdb_pinnableslice_t *slice;
-    const uint8_t *content;
-    size_t size;
+    rocksdb_pinnableslice_t *slice = NULL;
+    const uint8_t *content = NULL;
+    size_t size = 0;
     int r = get(db, shard_id, replica_id, LAYOUT_SNAPSHOT, &slice, &content, &size, err);
 
     if (r == NH_ENOTFOUND) {

@@ -1,0 +1,385 @@
+#include <stdlib.h>
+#include <string.h>
+
+#include "cmd/nodehostd/command.h"
+#include "cmd/nodehostd/server.h"
+
+#define READ_BYTES 16384u
+
+/* ---- calls ---- */
+
+void call_free(struct call *call)
+{
+    for (uint32_t i = 0; i < call->n_parts; i++) {
+        buffer_deinit(&call->parts[i].cmd);
+        free(call->parts[i].data);
+    }
+    free(call->parts);
+    free(call->key_parts);
+    buffer_deinit(&call->reply);
+    free(call);
+}
+
+static struct call *call_new(struct client *c, const struct command *command)
+{
+    struct call *call = must_alloc(calloc(1, sizeof *call));
+
+    call->server = c->server;
+    call->client = c;
+    call->command = command;
+    call->args = c->parser.args;
+    call->n_args = c->parser.n_args;
+    call->resp = c->resp;
+    if (c->last)
+        c->last->next = call;
+    else
+        c->first = call;
+    c->last = call;
+    c->n_calls++;
+    return call;
+}
+
+void call_done(struct call *call)
+{
+    struct client *c = call->client;
+
+    call->done = true;
+    if (!c) {
+        call_free(call);
+        return;
+    }
+    if (call->counted) {
+        c->n_writes -= call->command->kind == COMMAND_WRITE;
+        c->n_reads -= call->command->kind == COMMAND_READ;
+    }
+}
+
+/* ---- closing ---- */
+
+static void on_closed(uv_handle_t *handle)
+{
+    struct client *c = handle->data;
+
+    resp_parser_deinit(&c->parser);
+    buffer_deinit(&c->in);
+    buffer_deinit(&c->out);
+    buffer_deinit(&c->writing);
+    free(c);
+}
+
+void client_close(struct client *c)
+{
+    struct call *next;
+
+    if (c->closing)
+        return;
+    c->closing = true;
+    if (c->prev)
+        c->prev->next = c->next;
+    else
+        c->server->clients = c->next;
+    if (c->next)
+        c->next->prev = c->prev;
+    c->server->stats.clients--;
+    for (struct call *call = c->first; call; call = next) { /* what is on its way ends without us */
+        next = call->next;
+        call->client = NULL;
+        if (call->done)
+            call_free(call);
+    }
+    c->first = c->last = NULL;
+    uv_close((uv_handle_t *)&c->tcp, on_closed);
+}
+
+/* ---- out ---- */
+
+static void start_write(struct client *c);
+
+static void on_written(uv_write_t *req, int status)
+{
+    struct client *c = req->data;
+
+    c->is_writing = false;
+    c->writing.size = 0;
+    if (status < 0)
+        client_close(c);
+    if (!c->closing)
+        client_go_on(c);
+}
+
+static void start_write(struct client *c)
+{
+    struct buffer spare = c->writing;
+    uv_buf_t buf;
+
+    if (c->is_writing || c->out.size == 0)
+        return;
+    c->writing = c->out;
+    c->out = spare;
+    buf = uv_buf_init(c->writing.data, (unsigned)c->writing.size);
+    c->write_req.data = c;
+    c->is_writing = true;
+    if (uv_write(&c->write_req, (uv_stream_t *)&c->tcp, &buf, 1, on_written) < 0)
+        client_close(c);
+}
+
+/* Replies leave in the order of the calls: those at the front that are done. */
+static void collect_replies(struct client *c)
+{
+    while (c->first && c->first->done) {
+        struct call *call = c->first;
+
+        buffer_add(&c->out, call->reply.data, call->reply.size);
+        c->first = call->next;
+        if (!c->first)
+            c->last = NULL;
+        c->n_calls--;
+        call_free(call);
+    }
+}
+
+/* ---- in ---- */
+
+static void answer_unknown(struct call *call)
+{
+    struct kv_slice name = call->args[0];
+
+    reply_errorf(&call->reply, "ERR unknown command '%.*s', with args beginning with: %s%.*s%s",
+                 (int)(name.size < 128 ? name.size : 128), (const char *)name.data, call->n_args > 1 ? "'" : "",
+                 call->n_args > 1 ? (int)(call->args[1].size < 128 ? call->args[1].size : 128) : 0,
+                 call->n_args > 1 ? (const char *)call->args[1].data : "", call->n_args > 1 ? "' " : "");
+}
+
+static bool arity_fits(const struct command *command, uint32_t n_args)
+{
+    return command->arity >= 0 ? n_args == (uint32_t)command->arity : n_args >= (uint32_t)-command->arity;
+}
+
+static bool is_loading(const struct server *s)
+{
+    return __atomic_load_n(&s->loading, __ATOMIC_ACQUIRE);
+}
+
+static void run_call(struct call *call)
+{
+    struct server *s = call->server;
+
+    s->stats.commands++;
+    if (!call->command)
+        answer_unknown(call);
+    else if (!arity_fits(call->command, call->n_args))
+        reply_wrong_arity(call);
+    else if (is_loading(s) && !(call->command->flags & FLAG_LOADING))
+        reply_errorf(&call->reply, "LOADING %u of %u shards are started; nothing was applied",
+                     __atomic_load_n(&s->n_shards_started, __ATOMIC_RELAXED), s->n_shards_wanted);
+    else
+        call->command->run(call);
+    if (call->n_parts == 0)
+        call->done = true;
+    call->args = NULL;
+}
+
+/* A read must not overtake the client's writes, nor a write its reads. */
+static bool must_wait(const struct client *c, const struct command *command)
+{
+    if (!command)
+        return false;
+    return (command->kind == COMMAND_READ && c->n_writes > 0) || (command->kind == COMMAND_WRITE && c->n_reads > 0);
+}
+
+static void count_call(struct client *c, struct call *call)
+{
+    if (call->done || !call->command)
+        return;
+    call->counted = true;
+    c->n_writes += call->command->kind == COMMAND_WRITE;
+    c->n_reads += call->command->kind == COMMAND_READ;
+}
+
+static void end_by_protocol_error(struct client *c)
+{
+    struct call *call = call_new(c, NULL);
+
+    call->args = NULL;
+    reply_error(&call->reply, c->parser.error);
+    call->done = true;
+    c->last_call = true;
+}
+
+/* Looks for the next request. One that must wait was parsed before: it is only found again. */
+static enum resp_status next_request(struct client *c)
+{
+    char *data = c->in.data + c->in_at;
+    enum resp_status status;
+
+    if (c->parsed_bytes > 0) {
+        resp_resolve(&c->parser, data);
+        return RESP_REQUEST;
+    }
+    status = resp_parse(&c->parser, data, c->in.size - c->in_at, &c->parsed_bytes);
+    if (status != RESP_EMPTY)
+        return status;
+    c->in_at += c->parsed_bytes;
+    c->parsed_bytes = 0;
+    return RESP_EMPTY;
+}
+
+/* Takes one command; false when there is none, or it must wait. */
+static bool take_command(struct client *c)
+{
+    enum resp_status status = next_request(c);
+    const struct command *command;
+    struct call *call;
+
+    if (status == RESP_ERROR)
+        end_by_protocol_error(c);
+    if (status != RESP_REQUEST)
+        return status == RESP_EMPTY;
+    command = command_find(c->parser.args[0]);
+    if (must_wait(c, command))
+        return false;
+    call = call_new(c, command);
+    run_call(call);
+    count_call(c, call);
+    c->in_at += c->parsed_bytes;
+    c->parsed_bytes = 0;
+    return true;
+}
+
+static bool has_room(const struct client *c)
+{
+    return !c->closing && !c->last_call && c->n_calls < CLIENT_CALLS_MAX && c->out.size < CLIENT_OUT_BYTES_SOFT;
+}
+
+static void take_commands(struct client *c)
+{
+    while (has_room(c) && c->in_at < c->in.size) {
+        if (!take_command(c))
+            break;
+        collect_replies(c);
+    }
+    if (c->in_at > 0) {
+        buffer_consume(&c->in, c->in_at);
+        c->in_at = 0;
+    }
+    if (c->in.size == 0)
+        buffer_deinit(&c->in); /* an idle client costs no buffer */
+}
+
+static void on_alloc(uv_handle_t *handle, size_t suggested, uv_buf_t *buf)
+{
+    struct client *c = handle->data;
+
+    (void)suggested;
+    buf->base = buffer_reserve(&c->in, READ_BYTES);
+    buf->len = READ_BYTES;
+}
+
+static void on_read(uv_stream_t *stream, ssize_t n, const uv_buf_t *buf)
+{
+    struct client *c = stream->data;
+
+    (void)buf;
+    if (n < 0) {
+        client_close(c);
+        return;
+    }
+    c->in.size += (size_t)n;
+    client_go_on(c);
+}
+
+/* Reads while there is room for what comes; a request that is being received always has room (resp.h bounds it). */
+static void set_reading(struct client *c)
+{
+    bool wanted = has_room(c) && c->in.size < RESP_REQUEST_BYTES_MAX + 2 * RESP_INLINE_BYTES_MAX + RESP_ARGS_MAX * 24u;
+
+    if (wanted && c->in.size > READ_BYTES && (c->n_writes > 0 || c->n_reads > 0))
+        wanted = false; /* commands wait already */
+    if (wanted == c->is_reading)
+        return;
+    c->is_reading = wanted;
+    if (wanted)
+        uv_read_start((uv_stream_t *)&c->tcp, on_alloc, on_read);
+    else
+        uv_read_stop((uv_stream_t *)&c->tcp);
+}
+
+void client_go_on(struct client *c)
+{
+    if (c->closing)
+        return;
+    collect_replies(c);
+    take_commands(c);
+    collect_replies(c);
+    if (c->out.size > CLIENT_OUT_BYTES_HARD) {
+        client_close(c);
+        return;
+    }
+    start_write(c);
+    if (c->closing)
+        return;
+    if (c->last_call && !c->first && !c->is_writing && c->out.size == 0) {
+        client_close(c);
+        return;
+    }
+    set_reading(c);
+}
+
+/* ---- accepting ---- */
+
+static void note_address(struct client *c)
+{
+    struct sockaddr_storage a;
+    int size = sizeof a, port = 0;
+    char ip[64] = "?";
+
+    if (uv_tcp_getpeername(&c->tcp, (struct sockaddr *)&a, &size) == 0) {
+        if (a.ss_family == AF_INET6) {
+            uv_ip6_name((struct sockaddr_in6 *)&a, ip, sizeof ip);
+            port = ntohs(((struct sockaddr_in6 *)&a)->sin6_port);
+        } else {
+            uv_ip4_name((struct sockaddr_in *)&a, ip, sizeof ip);
+            port = ntohs(((struct sockaddr_in *)&a)->sin_port);
+        }
+    }
+    snprintf(c->address, sizeof c->address, "%s:%d", ip, port);
+}
+
+static void refuse(struct client *c)
+{
+    static const char text[] = "-ERR max number of clients reached\r\n";
+    uv_buf_t buf = uv_buf_init((char *)(size_t)text, sizeof text - 1);
+
+    c->server->stats.rejected++;
+    uv_try_write((uv_stream_t *)&c->tcp, &buf, 1);
+    client_close(c);
+}
+
+void client_accept(struct server *s)
+{
+    struct client *c = must_alloc(calloc(1, sizeof *c));
+
+    uv_tcp_init(&s->loop, &c->tcp);
+    c->tcp.data = c;
+    c->server = s;
+    c->resp = 2;
+    c->id = ++s->next_client_id;
+    resp_parser_init(&c->parser);
+    c->next = s->clients;
+    if (c->next)
+        c->next->prev = c;
+    s->clients = c;
+    s->stats.clients++;
+    if (uv_accept((uv_stream_t *)&s->listener, (uv_stream_t *)&c->tcp) < 0) {
+        client_close(c);
+        return;
+    }
+    s->stats.connections++;
+    if (s->stats.clients > s->config->redis.max_clients) {
+        refuse(c);
+        return;
+    }
+    note_address(c);
+    uv_tcp_nodelay(&c->tcp, 1);
+    set_reading(c);
+}

@@ -1,0 +1,228 @@
+/* CLUSTER: hosts as nodes, shards as ranges of slots. The leader of a shard, as this host knows it, is the master of its slots;
+ * but any host answers for any key, so a client that goes elsewhere loses a hop and nothing more. */
+#include <inttypes.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "cmd/nodehostd/command.h"
+#include "cmd/nodehostd/slots.h"
+
+#define NODE_ID_BYTES 41u
+
+/* 40 hexadecimal digits, the same on every host. */
+static void node_id(const struct server *s, uint64_t host_id, char out[NODE_ID_BYTES])
+{
+    snprintf(out, NODE_ID_BYTES, "%024" PRIx64 "%016" PRIx64, s->config->host.deployment_id, host_id);
+}
+
+/* Which hosts have which shards, and who leads. */
+struct shard_view {
+    uint64_t shard_id, leader_id;
+    const struct config_shards *section;
+};
+
+static const struct config_shards *section_of(const struct config *c, uint64_t shard_id)
+{
+    for (unsigned i = 0; i < c->shards_count; i++)
+        if (shard_id >= c->shards[i].first && shard_id - c->shards[i].first < c->shards[i].count)
+            return &c->shards[i];
+    return NULL;
+}
+
+static struct shard_view view_shard(const struct server *s, uint32_t i)
+{
+    struct shard_view v = {.shard_id = s->kv_shards[i], .section = section_of(s->config, s->kv_shards[i])};
+    uint64_t term;
+
+    if (nh_get_leader(s->host, v.shard_id, &v.leader_id, &term, NULL) < 0)
+        v.leader_id = NH_NO_LEADER;
+    return v;
+}
+
+/* Leaders of all shards of the slots, in order; to be freed. */
+static uint64_t *find_leaders(const struct server *s)
+{
+    uint64_t *leaders = must_alloc(calloc(s->n_kv + 1, sizeof *leaders));
+
+    for (uint32_t i = 0; i < s->n_kv; i++)
+        leaders[i] = view_shard(s, i).leader_id;
+    return leaders;
+}
+
+static void cluster_info(struct call *call)
+{
+    const struct server *s = call->server;
+    uint64_t *leaders = find_leaders(s);
+    struct buffer text = {0};
+    uint32_t ok = 0;
+
+    for (uint32_t i = 0; i < s->n_kv; i++)
+        ok += leaders[i] ? slot_first(i + 1, s->n_kv) - slot_first(i, s->n_kv) : 0;
+    buffer_printf(&text,
+                  "cluster_state:%s\r\ncluster_slots_assigned:%u\r\ncluster_slots_ok:%u\r\ncluster_slots_pfail:0\r\n"
+                  "cluster_slots_fail:%u\r\ncluster_known_nodes:%u\r\ncluster_size:%u\r\ncluster_current_epoch:1\r\n"
+                  "cluster_my_epoch:1\r\n",
+                  ok == SLOTS_TOTAL ? "ok" : "fail", s->n_kv ? SLOTS_TOTAL : 0, ok, s->n_kv ? SLOTS_TOTAL - ok : 0,
+                  s->config->peers_count, s->config->peers_count);
+    reply_verbatim(&call->reply, call->resp, text.data, text.size);
+    buffer_deinit(&text);
+    free(leaders);
+}
+
+/* The slots that a host leads, neighbours joined: " 0-99 200-300". */
+static void add_slots(const struct server *s, const uint64_t *leaders, uint64_t host_id, struct buffer *b)
+{
+    for (uint32_t i = 0; i < s->n_kv; i++) {
+        uint32_t first = i, begin, end;
+
+        if (leaders[i] != host_id)
+            continue;
+        while (i + 1 < s->n_kv && leaders[i + 1] == host_id)
+            i++;
+        begin = slot_first(first, s->n_kv);
+        end = slot_first(i + 1, s->n_kv) - 1;
+        if (begin == end)
+            buffer_printf(b, " %u", begin);
+        else
+            buffer_printf(b, " %u-%u", begin, end);
+    }
+}
+
+static void cluster_nodes(struct call *call)
+{
+    const struct server *s = call->server;
+    uint64_t *leaders = find_leaders(s);
+    struct buffer text = {0};
+
+    for (unsigned i = 0; i < s->config->peers_count; i++) {
+        const struct config_peer *p = &s->config->peers[i];
+        char id[NODE_ID_BYTES], host[NH_ADDRESS_BYTES];
+        uint16_t port = 0, bus_port = 0;
+
+        node_id(s, p->id, id);
+        config_split_address(p->raft, host, &bus_port);
+        config_split_address(p->redis, host, &port);
+        buffer_printf(&text, "%s %s:%u@%u %smaster - 0 0 %" PRIu64 " connected", id, host, port, bus_port,
+                      p->id == s->config->host.id ? "myself," : "", p->id);
+        add_slots(s, leaders, p->id, &text);
+        buffer_add_text(&text, "\n");
+    }
+    reply_verbatim(&call->reply, call->resp, text.data, text.size);
+    buffer_deinit(&text);
+    free(leaders);
+}
+
+static void add_node(const struct server *s, const struct config_peer *p, struct buffer *b)
+{
+    char id[NODE_ID_BYTES], host[NH_ADDRESS_BYTES];
+    uint16_t port = 0;
+
+    node_id(s, p->id, id);
+    config_split_address(p->redis, host, &port);
+    reply_array(b, 3);
+    reply_text(b, host);
+    reply_integer(b, port);
+    reply_text(b, id);
+}
+
+/* The leader first, then the others that have a replica. */
+static void add_members(const struct server *s, const struct shard_view *v, struct buffer *b)
+{
+    add_node(s, config_find_peer(s->config, v->leader_id), b);
+    for (unsigned k = 0; k < v->section->replicas_count; k++)
+        if (v->section->replicas[k] != v->leader_id)
+            add_node(s, config_find_peer(s->config, v->section->replicas[k]), b);
+}
+
+static void cluster_slots(struct call *call)
+{
+    const struct server *s = call->server;
+    struct buffer list = {0};
+    size_t n = 0;
+
+    for (uint32_t i = 0; i < s->n_kv; i++) {
+        struct shard_view v = view_shard(s, i);
+
+        if (!config_find_peer(s->config, v.leader_id))
+            continue; /* nobody leads: these slots are not served at present */
+        reply_array(&list, 2 + v.section->replicas_count);
+        reply_integer(&list, slot_first(i, s->n_kv));
+        reply_integer(&list, slot_first(i + 1, s->n_kv) - 1);
+        add_members(s, &v, &list);
+        n++;
+    }
+    reply_array(&call->reply, n);
+    buffer_add(&call->reply, list.data, list.size);
+    buffer_deinit(&list);
+}
+
+static void add_shard_node(struct call *call, const struct config_peer *p, bool leads)
+{
+    char id[NODE_ID_BYTES], host[NH_ADDRESS_BYTES];
+    struct buffer *b = &call->reply;
+    uint16_t port = 0;
+
+    node_id(call->server, p->id, id);
+    config_split_address(p->redis, host, &port);
+    reply_map(b, call->resp, 7);
+    reply_text(b, "id");
+    reply_text(b, id);
+    reply_text(b, "port");
+    reply_integer(b, port);
+    reply_text(b, "ip");
+    reply_text(b, host);
+    reply_text(b, "endpoint");
+    reply_text(b, host);
+    reply_text(b, "role");
+    reply_text(b, leads ? "master" : "replica");
+    reply_text(b, "replication-offset");
+    reply_integer(b, 0);
+    reply_text(b, "health");
+    reply_text(b, "online");
+}
+
+static void cluster_shards(struct call *call)
+{
+    const struct server *s = call->server;
+    struct buffer *b = &call->reply;
+
+    reply_array(b, s->n_kv);
+    for (uint32_t i = 0; i < s->n_kv; i++) {
+        struct shard_view v = view_shard(s, i);
+
+        reply_map(b, call->resp, 2);
+        reply_text(b, "slots");
+        reply_array(b, 2);
+        reply_integer(b, slot_first(i, s->n_kv));
+        reply_integer(b, slot_first(i + 1, s->n_kv) - 1);
+        reply_text(b, "nodes");
+        reply_array(b, v.section->replicas_count);
+        for (unsigned k = 0; k < v.section->replicas_count; k++)
+            add_shard_node(call, config_find_peer(s->config, v.section->replicas[k]), v.section->replicas[k] == v.leader_id);
+    }
+}
+
+void cmd_cluster(struct call *call)
+{
+    struct kv_slice sub = call->args[1];
+    char id[NODE_ID_BYTES];
+
+    if (arg_is(sub, "keyslot") && call->n_args == 3) {
+        reply_integer(&call->reply, slot_of_key(call->args[2].data, call->args[2].size));
+    } else if (call->n_args != 2) {
+        reply_unknown_subcommand(call);
+    } else if (arg_is(sub, "info")) {
+        cluster_info(call);
+    } else if (arg_is(sub, "nodes")) {
+        cluster_nodes(call);
+    } else if (arg_is(sub, "slots")) {
+        cluster_slots(call);
+    } else if (arg_is(sub, "shards")) {
+        cluster_shards(call);
+    } else if (arg_is(sub, "myid")) {
+        node_id(call->server, call->server->config->host.id, id);
+        reply_text(&call->reply, id);
+    } else {
+        reply_unknown_subcommand(call);
+    }
+}

@@ -1,0 +1,84 @@
+/* cmd/nodehostd/config.h - the daemon's configuration file.
+ *
+ * YAML, read through libcyaml against a schema: unknown keys and wrong types are errors. What the schema cannot say (ranges,
+ * addresses, references between sections) is checked afterwards. Every error names file and line, and what to do.
+ *
+ *     key                         default   meaning
+ *     host.id                               ours; one of peers
+ *     host.data_dir                         directory, made if absent
+ *     host.wal_dir                inside    for the log store's write-ahead log
+ *     host.deployment_id          1         hosts of other deployments are refused
+ *     raft.listen                           "host:port"; where other hosts reach us
+ *     raft.rtt_ms                 100       length of a tick, 1 .. 10,000
+ *     raft.step_workers           cores     1 .. 64, also apply_workers
+ *     redis.listen                          "host:port" for clients
+ *     redis.timeout_ms            5000      how long a command may take, 1 .. 3,600,000
+ *     redis.max_clients           10000     1 .. 1,000,000
+ *     peers[].id, .raft, .redis             every host of the deployment, ourselves too
+ *     shards[].first, .count                shard ids first .. first + count - 1
+ *     shards[].machine                      name of a machine: <plugin-dir>/<name>.so
+ *     shards[].replicas                     ids of the hosts that have a replica; the replica's id is the host's
+ *     shards[].election_rtt       10        ticks; more than twice heartbeat_rtt
+ *     shards[].heartbeat_rtt      1         ticks
+ *     shards[].check_quorum, .pre_vote      true
+ *     shards[].quiesce            false
+ *
+ * Threads: one. Errors: EINVAL (the text begins with "FILE:LINE: "), EIO (the file cannot be read).
+ */
+#ifndef NH_CMD_NODEHOSTD_CONFIG_H
+#define NH_CMD_NODEHOSTD_CONFIG_H
+
+#include "nodehost/nodehost.h"
+
+#define CONFIG_FILE_BYTES_MAX (1u << 20)
+#define CONFIG_PEERS_MAX      64u
+#define CONFIG_SHARDS_MAX     1048576u /* all sections together */
+#define CONFIG_SECTIONS_MAX   4096u
+#define CONFIG_MACHINE_BYTES  32u
+#define CONFIG_TIMEOUT_MS_MAX 3600000u
+#define CONFIG_CLIENTS_MAX    1000000u
+
+struct config_host {
+    uint64_t id, deployment_id;
+    char *data_dir, *wal_dir;
+};
+struct config_raft {
+    char *listen;
+    uint32_t rtt_ms, step_workers, apply_workers;
+};
+struct config_redis {
+    char *listen;
+    uint32_t timeout_ms, max_clients;
+};
+struct config_peer {
+    uint64_t id;
+    char *raft, *redis;
+};
+struct config_shards {
+    uint64_t first, count;
+    char *machine;
+    uint64_t *replicas;
+    unsigned replicas_count;
+    uint32_t election_rtt, heartbeat_rtt;
+    bool *check_quorum, *pre_vote; /* NULL: true */
+    bool quiesce;
+};
+struct config {
+    struct config_host host;
+    struct config_raft raft;
+    struct config_redis redis;
+    struct config_peer *peers;
+    unsigned peers_count;
+    struct config_shards *shards;
+    unsigned shards_count;
+};
+
+/* *ret is released by config_free. */
+int config_load(const char *path, struct config **ret, struct nh_error *err);
+void config_free(struct config *c); /* takes NULL */
+const struct config_peer *config_find_peer(const struct config *c, uint64_t id);
+bool config_has_replica(const struct config_shards *s, uint64_t host_id);
+/* Splits "host:port" or "[v6]:port"; false if it is not one. `host` has NH_ADDRESS_BYTES bytes. */
+bool config_split_address(const char *address, char *host, uint16_t *ret_port);
+
+#endif

@@ -1,0 +1,11 @@
+/* cmd/nodehostd/config_check.h - what a schema cannot say: ranges, addresses, references. Private to config.c. */
+#ifndef NH_CMD_NODEHOSTD_CONFIG_CHECK_H
+#define NH_CMD_NODEHOSTD_CONFIG_CHECK_H
+
+#include "cmd/nodehostd/config.h"
+#include "cmd/nodehostd/config_lines.h"
+
+/* Fills in defaults, then checks. Errors: EINVAL with "path:LINE: ". */
+int config_check(struct config *c, const char *path, const struct config_lines *lines, struct nh_error *err);
+
+#endif

@@ -1,0 +1,245 @@
+/* Parts of calls on their way to shards and back. */
+#include <inttypes.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "cmd/nodehostd/command.h"
+#include "cmd/nodehostd/server.h"
+
+void call_make_parts(struct call *call, uint32_t n)
+{
+    call->parts = must_alloc(calloc(n, sizeof *call->parts));
+    call->n_parts = n;
+    for (uint32_t i = 0; i < n; i++)
+        call->parts[i].call = call;
+}
+
+/* ---- ended ---- */
+
+/* Thread: any. */
+static void post_ended(struct part *p)
+{
+    struct server *s = p->call->server;
+    bool was_empty;
+
+    p->next = NULL;
+    pthread_mutex_lock(&s->ended_lock);
+    was_empty = !s->ended_first;
+    if (was_empty)
+        s->ended_first = p;
+    else
+        s->ended_last->next = p;
+    s->ended_last = p;
+    pthread_mutex_unlock(&s->ended_lock);
+    if (was_empty)
+        uv_async_send(&s->ended_async);
+}
+
+/* Runs on a thread of the host: notes and wakes. */
+static void on_end(void *ctx, const struct nh_outcome *o)
+{
+    struct part *p = ctx;
+
+    p->code = o->code;
+    p->drop_reason = o->drop_reason;
+    p->status = o->status;
+    p->index = o->index;
+    p->value = o->value;
+    if (o->size_bytes) {
+        p->data = must_alloc(malloc(o->size_bytes));
+        memcpy(p->data, o->data, o->size_bytes);
+        p->size = o->size_bytes;
+    }
+    post_ended(p);
+}
+
+static void refuse_part(struct part *p, int code, const char *text)
+{
+    p->submit_code = code;
+    p->data = must_alloc(strdup(text));
+    p->size = strlen(text);
+    post_ended(p); /* not at once: the call may still be making its other parts */
+}
+
+void requests_take_ended(struct server *s)
+{
+    struct part *p, *next;
+
+    pthread_mutex_lock(&s->ended_lock);
+    p = s->ended_first;
+    s->ended_first = s->ended_last = NULL;
+    pthread_mutex_unlock(&s->ended_lock);
+    for (; p; p = next) {
+        struct call *call = p->call;
+        struct client *c = call->client;
+
+        next = p->next;
+        if (++call->n_ended < call->n_parts)
+            continue;
+        if (c)
+            call->finish(call);
+        call_done(call);
+        if (c)
+            client_go_on(c);
+    }
+}
+
+/* ---- on their way ---- */
+
+static struct shard_queue *queue_of(struct server *s, uint64_t shard_id)
+{
+    uint32_t low = 0, high = s->n_kv;
+
+    while (low < high) {
+        uint32_t mid = low + (high - low) / 2;
+
+        if (s->kv_shards[mid] == shard_id)
+            return &s->kv_queues[mid];
+        if (s->kv_shards[mid] < shard_id)
+            low = mid + 1;
+        else
+            high = mid;
+    }
+    return NULL;
+}
+
+static struct part *part_of(const struct nh_proposal *proposal)
+{
+    return proposal->ctx;
+}
+
+static void propose(struct server *s, uint64_t shard_id, const struct nh_proposal *proposals, size_t n)
+{
+    struct nh_error err = {0};
+    int r = nh_propose_batch(s->host, shard_id, proposals, n, s->config->redis.timeout_ms, &err);
+
+    /* A batch that is accepted may end before we are here: its parts must not be touched any more. */
+    for (size_t i = 0; r < 0 && i < n; i++)
+        refuse_part(part_of(&proposals[i]), r, err.text);
+}
+
+void part_propose(struct part *p)
+{
+    struct server *s = p->call->server;
+    struct nh_proposal proposal = {p->cmd.data, p->cmd.size, on_end, p};
+    struct shard_queue *q = queue_of(s, p->shard_id);
+
+    if (!q) { /* a shard of another machine, or none */
+        propose(s, p->shard_id, &proposal, 1);
+        return;
+    }
+    if (q->n == q->cap) {
+        q->cap = q->cap ? q->cap * 2 : 16;
+        q->items = must_alloc(realloc(q->items, q->cap * sizeof *q->items));
+    }
+    q->items[q->n++] = proposal;
+    if (!q->dirty) {
+        q->dirty = true;
+        q->next_dirty = s->dirty;
+        s->dirty = q;
+    }
+}
+
+void requests_flush(struct server *s)
+{
+    struct shard_queue *next;
+
+    for (struct shard_queue *q = s->dirty; q; q = next) {
+        next = q->next_dirty;
+        propose(s, q->shard_id, q->items, q->n);
+        q->n = 0;
+        q->dirty = false;
+    }
+    s->dirty = NULL;
+}
+
+void part_query(struct part *p)
+{
+    struct server *s = p->call->server;
+    struct nh_error err = {0};
+    int r = nh_query(s->host, p->shard_id, p->cmd.data, p->cmd.size, s->config->redis.timeout_ms, on_end, p, &err);
+
+    if (r < 0)
+        refuse_part(p, r, err.text);
+}
+
+/* ---- what a failure means to the client (README: "What an answer means") ---- */
+
+enum fate { FATE_DONE, FATE_NOT_APPLIED, FATE_UNKNOWN };
+
+static enum fate fate_of(const struct part *p)
+{
+    if (p->submit_code < 0)
+        return FATE_NOT_APPLIED;
+    switch (p->code) {
+    case NH_REQUEST_COMPLETED: return FATE_DONE;
+    case NH_REQUEST_REJECTED:
+    case NH_REQUEST_DROPPED: return FATE_NOT_APPLIED;
+    default: return FATE_UNKNOWN;
+    }
+}
+
+static void reply_submit_error(struct call *call, const struct part *p)
+{
+    const char *prefix = "ERR";
+
+    switch (p->submit_code) {
+    case NH_EBUSY:
+    case NH_ECLOSED: prefix = "TRYAGAIN"; break;
+    case NH_ENOTFOUND: prefix = call->command->first ? "CLUSTERDOWN" : "ERR"; break;
+    case NH_EFENCED:
+    case NH_EQUARANTINED: prefix = "MISCONF"; break;
+    default: break;
+    }
+    reply_errorf(&call->reply, "%s %s; nothing was applied", prefix, p->data);
+}
+
+static void reply_not_applied(struct call *call, const struct part *p)
+{
+    if (p->submit_code < 0)
+        reply_submit_error(call, p);
+    else if (p->code == NH_REQUEST_REJECTED)
+        reply_errorf(&call->reply, "ERR shard %" PRIu64 " rejected it; nothing was applied", p->shard_id);
+    else if (p->drop_reason == NH_DROP_NO_LEADER)
+        reply_errorf(&call->reply, "CLUSTERDOWN shard %" PRIu64 " had no leader for %u ms; nothing was applied", p->shard_id,
+                     call->server->config->redis.timeout_ms);
+    else
+        reply_errorf(&call->reply, "TRYAGAIN shard %" PRIu64 " %s; nothing was applied", p->shard_id,
+                     p->drop_reason == NH_DROP_OVERLOADED ? "is overloaded" : "refused it, its leader moved");
+}
+
+static void reply_unknown_fate(struct call *call, const struct part *p)
+{
+    bool writes = call->command->kind == COMMAND_WRITE;
+
+    if (p->code == NH_REQUEST_TIMEOUT)
+        reply_errorf(&call->reply, "TIMEOUT shard %" PRIu64 " gave no answer within %u ms%s", p->shard_id,
+                     call->server->config->redis.timeout_ms, writes ? "; it may have been applied, or may be later" : "");
+    else
+        reply_errorf(&call->reply, "TIMEOUT shard %" PRIu64 ": its replica here was stopped%s", p->shard_id,
+                     writes ? "; it may have been applied" : "");
+}
+
+bool call_reply_failure(struct call *call)
+{
+    const struct part *refused = NULL, *unknown = NULL;
+    uint32_t n_done = 0;
+
+    for (uint32_t i = 0; i < call->n_parts; i++) {
+        const struct part *p = &call->parts[i];
+
+        switch (fate_of(p)) {
+        case FATE_DONE: n_done++; break;
+        case FATE_NOT_APPLIED: refused = p; break;
+        case FATE_UNKNOWN: unknown = p; break;
+        }
+    }
+    if (unknown)
+        reply_unknown_fate(call, unknown);
+    else if (refused && n_done > 0 && call->command->kind == COMMAND_WRITE)
+        reply_errorf(&call->reply, "TIMEOUT applied in %u of %u shards, not in shard %" PRIu64, n_done, call->n_parts,
+                     refused->shard_id);
+    else if (refused)
+        reply_not_applied(call, refused);
+    return unknown || refused;
+}

@@ -1,0 +1,164 @@
+/* cmd/nodehostd/server.h - the Redis server: one event loop that takes commands from clients, turns them into requests to shards,
+ * and gives the answers back in order.
+ *
+ *     client.c    bytes of one client to calls, replies back to bytes; order and limits per client
+ *     command.c   which call is which command (cmd_*.c)
+ *     request.c   parts of a call on their way to shards and back
+ *     server.c    sockets, start and stop
+ *
+ * A *call* is one command of one client. It is answered at once, or it has *parts*, each a request to one shard; it is done when
+ * its last part has ended. Replies leave in the order of the calls.
+ *
+ * Order: Redis clients expect their commands to work one after another. Writes of one client are proposed in order, and several
+ * may be on their way; but a read waits until the client's writes before it have ended, and a write until its reads have. So a
+ * client reads what it wrote.
+ *
+ * Threads: everything runs on the loop's thread, but request completions, which only note the outcome and wake the loop.
+ */
+#ifndef NH_CMD_NODEHOSTD_SERVER_H
+#define NH_CMD_NODEHOSTD_SERVER_H
+
+#include <pthread.h>
+#include <uv.h>
+
+#include "cmd/nodehostd/config.h"
+#include "cmd/nodehostd/resp.h"
+
+/* Calls of one client that are not answered yet; more are read when some are. */
+#define CLIENT_CALLS_MAX 1024u
+/* Replies that wait for a client to read them: above the first, nothing more is taken from it; above the second it is cut. */
+#define CLIENT_OUT_BYTES_SOFT (1u << 20)
+#define CLIENT_OUT_BYTES_HARD (256u << 20)
+#define CLIENT_NAME_BYTES     64u
+
+struct server;
+struct client;
+struct call;
+
+enum command_kind {
+    COMMAND_NOW,   /* answered by this host alone, at once */
+    COMMAND_WRITE, /* proposes */
+    COMMAND_READ,  /* reads linearizably */
+};
+
+/* One request to one shard. */
+struct part {
+    struct part *next; /* in the server's list of ended ones */
+    struct call *call;
+    uint64_t shard_id;
+    struct buffer cmd; /* as the machine takes it */
+    uint32_t n_keys;
+    /* How it ended. */
+    int submit_code; /* negative: it was not accepted; `data` is the text */
+    int code, drop_reason, status;
+    uint64_t index, value;
+    char *data; /* owned */
+    size_t size;
+};
+
+struct call {
+    struct call *next; /* of the same client */
+    struct server *server;
+    struct client *client; /* NULL: gone, the reply is for nobody */
+    const struct command *command;
+    const struct kv_slice *args; /* valid while it runs */
+    uint32_t n_args;
+    int resp;
+    struct buffer reply;
+    bool done;
+    bool counted; /* among the client's reads or writes on their way */
+    struct part *parts;
+    uint32_t n_parts, n_ended;
+    uint32_t *key_parts; /* MGET: which part has the i-th key; else NULL */
+    uint32_t n_keys;
+    void (*finish)(struct call *call); /* makes the reply when all parts have ended */
+};
+
+struct client {
+    uv_tcp_t tcp;
+    struct server *server;
+    struct client *next, *prev;
+    uint64_t id;
+    char name[CLIENT_NAME_BYTES], address[NH_ADDRESS_BYTES];
+    int resp;
+    struct buffer in, out, writing;
+    size_t in_at;        /* bytes of `in` that were used */
+    size_t parsed_bytes; /* of a request at in_at that waits for its turn; 0: none */
+    struct resp_parser parser;
+    uv_write_t write_req;
+    bool is_writing, is_reading, closing, last_call; /* last_call: close when all is answered */
+    struct call *first, *last;
+    uint32_t n_calls, n_writes, n_reads;
+};
+
+/* Parts of one shard that are proposed together. */
+struct shard_queue {
+    uint64_t shard_id;
+    struct nh_proposal *items;
+    size_t n, cap;
+    struct shard_queue *next_dirty;
+    bool dirty;
+};
+
+struct server_stats {
+    uint64_t connections, rejected, commands, clients;
+};
+
+struct server {
+    uv_loop_t loop;
+    const struct config *config;
+    struct nh_host *host;
+    uv_tcp_t listener;
+    uv_async_t ended_async;
+    uv_check_t flush_check;
+    struct client *clients;
+    uint64_t next_client_id;
+    struct server_stats stats;
+    uint64_t started_ms;
+    bool stopping;
+    /* Shards of the kv machine, ascending: they share the slots. */
+    uint64_t *kv_shards;
+    uint32_t n_kv;
+    struct shard_queue *kv_queues; /* parallel to kv_shards */
+    struct shard_queue *dirty;
+    uint32_t n_shards_wanted, n_shards_started; /* the latter atomic */
+    bool loading;                               /* atomic: shards are being started */
+
+    pthread_mutex_t ended_lock;
+    struct part *ended_first, *ended_last; /* guarded by ended_lock */
+};
+
+/* Prepares a server: loop, listening socket, table of shards. Errors: EIO (the address). */
+int server_init(struct server *s, const struct config *config, struct nh_error *err);
+/* Runs until server_stop. `host` must be set. */
+void server_run(struct server *s);
+/* Ends server_run: no new clients, open ones are closed. Thread: the loop's. */
+void server_stop(struct server *s);
+/* After the host is closed: ends the calls that were still on their way, closes the loop. */
+void server_deinit(struct server *s);
+
+/* ---- client.c ---- */
+
+void client_accept(struct server *s);
+void client_close(struct client *c);
+/* Sends what is done, and goes on with what was read. */
+void client_go_on(struct client *c);
+/* A call that had parts is done: it may have been the last of its client that others wait for. */
+void call_done(struct call *call);
+void call_free(struct call *call);
+
+/* ---- request.c ---- */
+
+/* Gives the call `n` parts. */
+void call_make_parts(struct call *call, uint32_t n);
+/* Sends a part on its way; it may end at once. */
+void part_propose(struct part *p);
+void part_query(struct part *p);
+/* Proposes what was queued since the last call. */
+void requests_flush(struct server *s);
+/* Takes what has ended. Thread: the loop's. */
+void requests_take_ended(struct server *s);
+/* Writes the error reply of a call whose parts did not all succeed; false if all did. */
+bool call_reply_failure(struct call *call);
+
+#endif
