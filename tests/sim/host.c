@@ -1,0 +1,284 @@
+#include "tests/sim/sim.h"
+
+#include <inttypes.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "raftio/support/memory.h"
+
+/* ---- the machine: SIM_KEYS registers that remember who wrote last ---- */
+
+struct nh_machine {
+    struct sim_host *host;
+    uint64_t shard;
+    uint64_t values[SIM_KEYS];
+    uint64_t n_applied;
+};
+
+static int machine_open(const struct nh_machine_args *args, struct nh_machine **ret, uint64_t *ret_applied, struct nh_error *err)
+{
+    (void)err;
+    *ret = xcalloc(1, sizeof **ret);
+    (*ret)->host = sim.hosts[args->replica_id - 1];
+    (*ret)->shard = args->shard_id;
+    *ret_applied = 0;
+    return NH_OK;
+}
+
+static int machine_update(struct nh_machine *m, struct nh_entry *entries, size_t n, struct nh_error *err)
+{
+    for (size_t i = 0; i < n; i++) {
+        struct sim_command c;
+
+        if (entries[i].size_bytes < sizeof c)
+            return nh_error_set(err, NH_ECORRUPT, "an entry of %zu bytes", entries[i].size_bytes);
+        memcpy(&c, entries[i].cmd, sizeof c);
+        if (c.shard != m->shard)
+            sim_fail("shard %" PRIu64 ": an entry of shard %" PRIu64, m->shard, c.shard);
+        oracle_applied(m->host, m->shard, entries[i].index, &c);
+        m->values[c.key] = c.id;
+        m->n_applied++;
+        entries[i].result.value = c.id;
+    }
+    return NH_OK;
+}
+
+static int machine_lookup(struct nh_machine *m, const void *query, size_t size_bytes, struct nh_writer *out, uint64_t *ret_value,
+                          struct nh_error *err)
+{
+    uint32_t key;
+
+    if (size_bytes != sizeof key)
+        return nh_error_set(err, NH_EINVAL, "a query of %zu bytes", size_bytes);
+    memcpy(&key, query, sizeof key);
+    *ret_value = m->values[key];
+    return out->write(out->ctx, &m->values[key], sizeof m->values[key]);
+}
+
+static void machine_close(struct nh_machine *m)
+{
+    free(m);
+}
+
+static uint64_t machine_hash(struct nh_machine *m)
+{
+    uint64_t hash = m->n_applied;
+
+    for (uint32_t k = 0; k < SIM_KEYS; k++)
+        hash = hash * 1000003 + m->values[k];
+    return hash;
+}
+
+static const struct nh_machine_ops machine = {
+    .abi_version = NH_MACHINE_ABI,
+    .struct_size = sizeof(struct nh_machine_ops),
+    .name = "registers",
+    .version = "1",
+    .open = machine_open,
+    .update = machine_update,
+    .lookup = machine_lookup,
+    .close = machine_close,
+    .hash = machine_hash,
+};
+
+/* ---- events ---- */
+
+static void on_leader(void *ctx, const struct nh_leader_info *info)
+{
+    oracle_leader(ctx, info);
+}
+
+static void on_replica(void *ctx, struct nh_replica_info info)
+{
+    (void)ctx;
+    (void)info;
+}
+
+static void on_unloaded(void *ctx, struct nh_replica_info info)
+{
+    struct sim_host *h = ctx;
+
+    h->running[info.shard_id] = false;
+}
+
+static void on_quarantined(void *ctx, struct nh_replica_info info, const char *reason)
+{
+    (void)ctx;
+    sim_fail("shard %" PRIu64 " replica %" PRIu64 " is in quarantine: %s", info.shard_id, info.replica_id, reason);
+}
+
+static void on_fenced(void *ctx, const char *reason)
+{
+    struct sim_host *h = ctx;
+
+    h->fenced = true;
+    sim.coverage.fences++;
+    sim_log("host %u is fenced: %s", h->id + 1, reason);
+}
+
+/* ---- life ---- */
+
+void host_init(uint32_t id)
+{
+    struct sim_host *h = xcalloc(1, sizeof *h);
+
+    h->id = id;
+    snprintf(h->address, sizeof h->address, "host:%u", id + 1);
+    snprintf(h->disk_name, sizeof h->disk_name, "disk-%u", id + 1);
+    h->disk = memory_disk_get(h->disk_name);
+    sim.hosts[id] = h;
+}
+
+static void open_logdb(struct sim_host *h)
+{
+    struct nh_logdb_config c = {.struct_size = sizeof c, .dir = h->disk_name, .n_workers = 2, .services = nh_plugin_services()};
+    struct nh_error err;
+
+    if (nh_logdb_memory()->open(&c, &h->logdb, &err) < 0)
+        sim_fail("open log store: %s", err.text);
+}
+
+static void make_engine(struct sim_host *h)
+{
+    struct engine_config c = {
+        .runtime = h->runtime,
+        .rtt_ms = SIM_RTT_MS,
+        .n_step_workers = sim.options.step_workers,
+        .n_apply_workers = sim.options.apply_workers,
+        .inline_saves = sim.options.inline_saves,
+        .deployment_id = 1,
+        .address = h->address,
+        .incarnation = ++h->incarnation,
+        .seed = sim_random(),
+        .logdb_ops = nh_logdb_memory(),
+        .logdb = h->logdb,
+        .registry_ops = nh_registry_static(),
+        .registry = h->registry,
+        .events = {h, on_leader, on_replica, on_unloaded, on_quarantined, on_replica, on_fenced},
+    };
+    struct nh_error err;
+
+    if (engine_new(&c, &h->engine, &err) < 0)
+        sim_fail("engine: %s", err.text);
+}
+
+static void open_transport(struct sim_host *h)
+{
+    struct nh_transport_config c = {.struct_size = sizeof c,
+                                    .deployment_id = 1,
+                                    .address = h->address,
+                                    .services = nh_plugin_services()};
+    struct nh_transport_handlers handlers;
+    struct nh_error err;
+
+    engine_transport_handlers(h->engine, &handlers);
+    if (loopback_open(sim.hub, &c, &handlers, &h->transport, &err) < 0 || nh_transport_loopback()->start(h->transport, &err) < 0)
+        sim_fail("transport: %s", err.text);
+    engine_set_transport(h->engine, nh_transport_loopback(), h->transport);
+}
+
+static void start_replica(struct sim_host *h, uint64_t shard)
+{
+    struct nh_member list[SIM_HOSTS_MAX] = {0};
+    struct nh_membership members = {.n_members = sim.options.n_hosts, .members = list};
+    struct engine_replica_config c = {
+        .shard_id = shard,
+        .replica_id = h->id + 1,
+        .machine = &machine,
+        .election_rtt = 10,
+        .heartbeat_rtt = 2,
+        .pre_vote = sim.options.pre_vote,
+        .check_quorum = sim.options.check_quorum,
+        .quiesce = sim.options.quiesce,
+    };
+    struct nh_error err;
+    int r;
+
+    for (uint32_t i = 0; i < sim.options.n_hosts; i++) {
+        list[i].replica_id = i + 1;
+        strcpy(list[i].address, sim.hosts[i]->address);
+    }
+    if (!h->has_shard[shard])
+        c.initial = &members;
+    r = engine_start_replica(h->engine, &c, &err);
+    if (r == NH_EFENCED || r == NH_EIO) /* the disk fails just now */
+        return;
+    if (r < 0)
+        sim_fail("start: %s", err.text);
+    h->has_shard[shard] = h->running[shard] = true;
+}
+
+void host_start_missing(struct sim_host *h)
+{
+    for (uint64_t shard = 1; shard <= sim.options.n_shards && h->up && !h->fenced; shard++)
+        if (!h->running[shard])
+            start_replica(h, shard);
+}
+
+void host_start(struct sim_host *h)
+{
+    sim_log("host %u starts", h->id + 1);
+    h->fenced = false;
+    memory_disk_fail_after(h->disk, UINT64_MAX);
+    open_logdb(h);
+    if (nh_registry_static()->open(&h->registry, NULL) < 0)
+        sim_fail("registry");
+    h->runtime = clock_new(h->id);
+    make_engine(h);
+    open_transport(h);
+    engine_start(h->engine);
+    h->up = true;
+    host_start_missing(h);
+    sim.coverage.restarts++;
+}
+
+static uint32_t keep_some(void *ctx, uint32_t worker_id, uint32_t n_unsynced)
+{
+    (void)ctx;
+    (void)worker_id;
+    return (uint32_t)sim_below(n_unsynced + 1);
+}
+
+/* What was not synced is lost, in part; what was sent is lost; then the pieces are put away. */
+static void take_down(struct sim_host *h, bool power_cut)
+{
+    if (power_cut) {
+        memory_disk_crash(h->disk, keep_some, NULL);
+        network_forget(h->id);
+    }
+    h->up = false;
+    engine_stop(h->engine);
+    nh_transport_loopback()->close(h->transport);
+    engine_free(h->engine);
+    nh_logdb_memory()->close(h->logdb);
+    nh_registry_static()->close(h->registry);
+    clock_free(h->runtime);
+    memset(h->running, 0, sizeof h->running);
+}
+
+void host_crash(struct sim_host *h)
+{
+    sim_log("host %u crashes", h->id + 1);
+    take_down(h, true);
+    sim.coverage.crashes++;
+}
+
+void host_deinit(uint32_t id)
+{
+    struct sim_host *h = sim.hosts[id];
+
+    if (h->up)
+        take_down(h, false);
+    memory_disk_drop(h->disk_name);
+    free(h);
+    sim.hosts[id] = NULL;
+}
+
+void host_restart_replica(struct sim_host *h, uint64_t shard)
+{
+    if (!h->running[shard] || engine_stop_replica(h->engine, shard, NULL) < 0)
+        return;
+    sim_log("host %u: shard %" PRIu64 " stops", h->id + 1, shard);
+    sim.coverage.replica_restarts++;
+}

@@ -1,0 +1,142 @@
+#include "tests/sim/sim.h"
+
+#include <stdio.h>
+#include <stdlib.h>
+
+#include "raftio/support/memory.h"
+
+struct flying {
+    struct list link;
+    struct loopback_parcel *parcel;
+    uint32_t from, to;
+    uint64_t due_ns;
+};
+
+static struct list flying;
+static struct network_weather weather;
+static bool cut[SIM_HOSTS_MAX][SIM_HOSTS_MAX]; /* [from][to] */
+
+static uint32_t host_of(const char *address)
+{
+    unsigned id = 0;
+
+    sscanf(address, "host:%u", &id);
+    return id - 1;
+}
+
+static void launch(struct loopback_parcel *parcel)
+{
+    struct flying *f = xcalloc(1, sizeof *f);
+
+    f->parcel = parcel;
+    f->from = host_of(loopback_parcel_source(parcel));
+    f->to = host_of(loopback_parcel_target(parcel));
+    f->due_ns = sim.now_ns + weather.delay_min_ns + sim_below(weather.delay_max_ns - weather.delay_min_ns + 1);
+    if (sim_chance(2)) { /* a straggler: others overtake it */
+        f->due_ns += sim_below(300 * SIM_MS);
+        sim.coverage.delayed++;
+    }
+    list_push_back(&flying, &f->link);
+}
+
+static void on_send(void *ctx, struct loopback_parcel *parcel)
+{
+    (void)ctx;
+    if (sim_chance(weather.double_percent)) {
+        launch(loopback_duplicate(parcel));
+        sim.coverage.doubled++;
+    }
+    launch(parcel);
+}
+
+void network_init(void)
+{
+    struct loopback_policy policy = {.on_send = on_send, .share_blocks = sim.options.share_blocks};
+
+    list_init(&flying);
+    network_heal();
+    sim.hub = loopback_hub_new(&policy);
+}
+
+/* Loses the parcel; its sender hears of it, or not, as with TCP when a connection breaks. */
+static void lose(struct flying *f)
+{
+    list_remove(&f->link);
+    loopback_drop(f->parcel, sim_chance(50));
+    sim.coverage.lost++;
+    free(f);
+}
+
+void network_deinit(void)
+{
+    while (!list_empty(&flying))
+        lose(container_of(flying.next, struct flying, link));
+    loopback_hub_free(sim.hub);
+    sim.hub = NULL;
+}
+
+void network_set_weather(struct network_weather w)
+{
+    weather = w;
+}
+
+void network_cut(uint32_t a, uint32_t b)
+{
+    cut[a][b] = true;
+}
+
+void network_heal(void)
+{
+    for (uint32_t a = 0; a < SIM_HOSTS_MAX; a++)
+        for (uint32_t b = 0; b < SIM_HOSTS_MAX; b++)
+            cut[a][b] = false;
+}
+
+void network_forget(uint32_t host)
+{
+    struct list *next;
+
+    for (struct list *at = flying.next; at != &flying; at = next) {
+        struct flying *f = container_of(at, struct flying, link);
+
+        next = at->next;
+        if (f->from == host || (f->to == host && sim_chance(80))) /* some arrive after the restart */
+            lose(f);
+    }
+}
+
+bool network_run_one(void)
+{
+    struct flying *chosen = NULL;
+    uint64_t n = 0;
+
+    for (struct list *at = flying.next; at != &flying; at = at->next) {
+        struct flying *f = container_of(at, struct flying, link);
+
+        if (f->due_ns <= sim.now_ns && sim_below(++n) == 0)
+            chosen = f;
+    }
+    if (!chosen)
+        return false;
+    sim_note(1000 + chosen->from * SIM_HOSTS_MAX + chosen->to);
+    if (cut[chosen->from][chosen->to] || sim_chance(weather.loss_percent)) {
+        lose(chosen);
+        return true;
+    }
+    list_remove(&chosen->link);
+    loopback_deliver(chosen->parcel);
+    free(chosen);
+    return true;
+}
+
+uint64_t network_next_ns(void)
+{
+    uint64_t next = UINT64_MAX;
+
+    for (struct list *at = flying.next; at != &flying; at = at->next) {
+        const struct flying *f = container_of(at, struct flying, link);
+
+        next = f->due_ns < next ? f->due_ns : next;
+    }
+    return next;
+}
