@@ -128,10 +128,12 @@ static void partition(void)
 
 static void crash_or_start(struct sim_host *h)
 {
-    if (!h->up)
-        host_start(h);
-    else
+    if (h->up) {
         host_crash(h);
+        if (sim_chance(60))
+            return;
+    }
+    host_start(h); /* after a crash at once: still in the term in which it voted */
 }
 
 static void fault(void)

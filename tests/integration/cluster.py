@@ -1,0 +1,104 @@
+"""Starts three nodehostd processes for tests: configurations, ports, kill -9, restart. Needs python3-redis."""
+import os
+import signal
+import socket
+import subprocess
+import time
+
+import redis
+
+HOSTS = (1, 2, 3)
+
+
+def free_ports(n):
+    sockets = [socket.socket() for _ in range(n)]
+    for s in sockets:
+        s.bind(("127.0.0.1", 0))
+    ports = [s.getsockname()[1] for s in sockets]
+    for s in sockets:
+        s.close()
+    return ports
+
+
+class Cluster:
+    def __init__(self, nodehostd, plugin_dir, directory, shards, timeout_ms=5000):
+        self.nodehostd, self.plugin_dir, self.dir, self.shards = nodehostd, plugin_dir, directory, shards
+        ports = free_ports(6)
+        self.raft = dict(zip(HOSTS, ports[:3]))
+        self.redis = dict(zip(HOSTS, ports[3:]))
+        self.processes = {}
+        for h in HOSTS:
+            with open(self.config(h), "w") as f:
+                f.write(f'host:   {{ id: {h}, data_dir: "{directory}/data-{h}" }}\n'
+                        f'raft:   {{ listen: "127.0.0.1:{self.raft[h]}", rtt_ms: 100 }}\n'
+                        f'redis:  {{ listen: "127.0.0.1:{self.redis[h]}", timeout_ms: {timeout_ms} }}\npeers:\n')
+                for p in HOSTS:
+                    f.write(f'  - {{ id: {p}, raft: "127.0.0.1:{self.raft[p]}", redis: "127.0.0.1:{self.redis[p]}" }}\n')
+                f.write(f"shards:\n  - {{ first: 1, count: {shards}, machine: kv, replicas: [1, 2, 3], election_rtt: 10,\n"
+                        "      heartbeat_rtt: 1, check_quorum: true, pre_vote: true, quiesce: true }\n")
+
+    def config(self, h):
+        return f"{self.dir}/host-{h}.yaml"
+
+    def log(self, h):
+        return f"{self.dir}/host-{h}.log"
+
+    def start(self, h):
+        with open(self.log(h), "a") as log:
+            self.processes[h] = subprocess.Popen(
+                [self.nodehostd, "--config", self.config(h), "--plugin-dir", self.plugin_dir], stdout=log, stderr=log)
+
+    def kill(self, h):
+        self.processes[h].send_signal(signal.SIGKILL)
+        self.processes[h].wait()
+
+    def stop(self, h, timeout=60):
+        """A clean stop; returns the exit code."""
+        self.processes[h].send_signal(signal.SIGTERM)
+        return self.processes[h].wait(timeout)
+
+    def client(self, h, timeout=20):
+        return redis.Redis(port=self.redis[h], socket_timeout=timeout, socket_connect_timeout=timeout)
+
+    def check_alive(self, hosts=HOSTS):
+        for h in hosts:
+            code = self.processes[h].poll()
+            if code is not None:
+                raise AssertionError(f"host {h} has ended with {code}:\n{self.tail(h)}")
+
+    def tail(self, h):
+        with open(self.log(h), errors="replace") as f:
+            return "".join(f.readlines()[-30:])
+
+    def leaderless(self, h):
+        """Shards without a leader as host h knows it; all of them while it does not answer."""
+        try:
+            info = self.client(h, 2).info("everything")
+        except (redis.RedisError, OSError):
+            return self.shards
+        if info["loading"]:
+            return self.shards
+        return int(info["leaderless"]) + self.shards - int(info["shards"])
+
+    def await_leaders(self, seconds, hosts=HOSTS):
+        """Seconds until every shard has a leader on each of the hosts."""
+        begin = time.monotonic()
+        left = {}
+        while time.monotonic() - begin < seconds:
+            left = {h: self.leaderless(h) for h in hosts}
+            if not any(left.values()):
+                return time.monotonic() - begin
+            self.check_alive(hosts)
+            time.sleep(0.1)
+        raise AssertionError(f"after {seconds} s shards without a leader, by host: {left}")
+
+    def close(self):
+        for p in self.processes.values():
+            if p.poll() is None:
+                p.kill()
+                p.wait()
+
+
+def find_program():
+    """nodehostd and its plugin directory, from the environment that meson sets."""
+    return os.environ["NODEHOSTD"], os.environ["NODEHOST_PLUGINS"]

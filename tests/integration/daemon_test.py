@@ -1,0 +1,154 @@
+#!/usr/bin/python3
+"""The daemon as a process: options, refusals, LOADING, CLUSTERDOWN and TIMEOUT, clean ends, demo.
+
+    daemon_test.py DIRECTORY
+"""
+import argparse
+import os
+import signal
+import subprocess
+import time
+
+import redis
+
+from cluster import HOSTS, Cluster, find_program
+
+SHARDS = 20
+
+
+def check(condition, text):
+    if not condition:
+        raise AssertionError(text)
+
+
+def run(*args, timeout=60):
+    nodehostd, _ = find_program()
+    return subprocess.run([nodehostd, *args], capture_output=True, text=True, timeout=timeout)
+
+
+def test_options(c):
+    check(run("--version").stdout.startswith("nodehostd 0."), "--version")
+    check("Examples:" in run("--help").stdout, "--help leads with examples")
+    for args in (("--nonsense",), (), ("deno",), ("demo", "--shards", "0"), ("demo", "--shards", "16385"), ("demo", "x")):
+        r = run(*args)
+        check(r.returncode == 2 and "nodehostd --help" in r.stderr, f"{args}: {r}")
+
+
+def test_check_config(c):
+    r = run("--config", c.config(1), "--check-config")
+    check(r.returncode == 0 and "good configuration" in r.stdout, str(r))
+    bad = f"{c.dir}/bad.yaml"
+    with open(c.config(1)) as f, open(bad, "w") as out:
+        out.write(f.read().replace("count:", "cuont:"))
+    r = run("--config", bad, "--check-config")
+    check(r.returncode == 1 and f'{bad}:' in r.stderr and 'unknown key "cuont"' in r.stderr, str(r))
+    r = run("--config", f"{c.dir}/none.yaml")
+    check(r.returncode == 1 and "none.yaml" in r.stderr, str(r))
+
+
+def test_second_process_is_refused(c):
+    r = run("--config", c.config(1), "--plugin-dir", c.plugin_dir)
+    check(r.returncode == 1 and f"is in use by process {c.processes[1].pid}" in r.stderr, str(r))
+
+
+def test_missing_machine_is_refused(c):
+    r = run("--config", c.config(1), "--plugin-dir", c.dir)
+    check(r.returncode == 1 and "kv.so" in r.stderr, str(r))
+
+
+def test_without_quorum(c):
+    """Two of three are gone: nothing is applied without a majority, and the answers say what is known."""
+    a = c.client(1)
+    check(a.set("q", "1"), "SET")
+    c.kill(2)
+    c.kill(3)
+    answers = set()
+    for _ in range(8):
+        try:
+            a.set("q", "2")
+            raise AssertionError("a write was acknowledged without a majority")
+        except redis.ResponseError as e:
+            answers.add(str(e).split()[0])
+        try:
+            a.get("q")
+            raise AssertionError("a read was answered without a majority")
+        except redis.ResponseError as e:
+            answers.add(str(e).split()[0])
+    check(answers <= {"TIMEOUT", "CLUSTERDOWN", "TRYAGAIN"} and "CLUSTERDOWN" in answers, f"answers {answers}")
+    c.start(2)
+    c.start(3)
+    c.await_leaders(30)
+    check(a.get("q") in (b"1", b"2") and a.set("q", "3") and c.client(3).get("q") == b"3", "after the return of the others")
+
+
+def test_other_members_are_refused(c):
+    """The configuration may not contradict what is stored."""
+    check(c.stop(2) == 0, c.tail(2))
+    with open(c.config(2)) as f:
+        text = f.read()
+    with open(f"{c.dir}/other.yaml", "w") as f:
+        f.write(text.replace("replicas: [1, 2, 3]", "replicas: [1, 2]"))
+    r = run("--config", f"{c.dir}/other.yaml", "--plugin-dir", c.plugin_dir)
+    check(r.returncode == 1 and "was started with members" in r.stderr, str(r))
+    with open(f"{c.dir}/other.yaml", "w") as f:
+        f.write(text.replace("id: 2, data_dir", "id: 2, deployment_id: 7, data_dir"))
+    r = run("--config", f"{c.dir}/other.yaml", "--plugin-dir", c.plugin_dir)
+    check(r.returncode == 1 and "belongs to deployment 1, not to 7" in r.stderr, str(r))
+    c.start(2)
+    c.await_leaders(30)
+
+
+def test_demo(c):
+    nodehostd, _ = find_program()
+    demo_dir = f"{c.dir}/demo"
+    with open(f"{c.dir}/demo.log", "w") as log:
+        demo = subprocess.Popen([nodehostd, "demo", "--shards", "10", "--dir", demo_dir], stdout=log, stderr=log)
+    try:
+        for _ in range(600):
+            if os.path.exists(f"{demo_dir}/cluster.env"):
+                break
+            check(demo.poll() is None, open(f"{c.dir}/demo.log").read())
+            time.sleep(0.1)
+        env = dict(line.strip().split("=", 1) for line in open(f"{demo_dir}/cluster.env"))
+        client = redis.Redis(port=int(env["REDIS_PORT_1"]), socket_timeout=20)
+        check(client.set("a", "b"), "demo SET")
+        os.kill(int(env["PID_3"]), signal.SIGKILL)
+        time.sleep(1.5)
+        check(demo.poll() is None and "host 3 has ended" in open(f"{c.dir}/demo.log").read(), "a dead host is reported, the demo goes on")
+        check(client.get("a") == b"b", "demo GET")
+    finally:
+        demo.send_signal(signal.SIGTERM)
+        code = demo.wait(60)
+    check(code == 0, f"demo ends with {code}")
+    for n in (1, 2):
+        try:
+            os.kill(int(env[f"PID_{n}"]), 0)
+            raise AssertionError(f"host {n} of the demo still runs")
+        except ProcessLookupError:
+            pass
+
+
+def main():
+    parser = argparse.ArgumentParser()
+    parser.add_argument("directory")
+    args = parser.parse_args()
+    nodehostd, plugins = find_program()
+    cluster = Cluster(nodehostd, plugins, args.directory, SHARDS, timeout_ms=1500)
+    try:
+        for h in HOSTS:
+            cluster.start(h)
+        cluster.await_leaders(30)
+        for f in (test_options, test_check_config, test_second_process_is_refused, test_missing_machine_is_refused, test_without_quorum,
+                  test_other_members_are_refused, test_demo):
+            f(cluster)
+            cluster.check_alive()
+            print(f"{f.__name__}: ok", flush=True)
+        for h in HOSTS:
+            check(cluster.stop(h) == 0, f"host {h} does not end cleanly:\n{cluster.tail(h)}")
+    finally:
+        cluster.close()
+    print("ok")
+
+
+if __name__ == "__main__":
+    main()

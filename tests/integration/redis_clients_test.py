@@ -1,0 +1,211 @@
+#!/usr/bin/python3
+"""What real Redis clients do, against three hosts: redis-cli (RESP2, RESP3, interactive, --cluster), redis-benchmark, redis-py.
+
+    redis_clients_test.py DIRECTORY
+"""
+import argparse
+import os
+import pty
+import select
+import socket
+import subprocess
+import time
+
+import redis
+
+from cluster import HOSTS, Cluster, find_program
+
+SHARDS = 100
+
+
+def check(condition, text):
+    if not condition:
+        raise AssertionError(text)
+
+
+def cli(port, *args, stdin=None):
+    result = subprocess.run(["redis-cli", "-p", str(port), *args], input=stdin, capture_output=True, text=True, timeout=60)
+    check(result.returncode == 0, f"redis-cli {args}: {result.stderr}")
+    return result.stdout.strip()
+
+
+def raw(port, data, until=None, seconds=10):
+    """Sends bytes, returns what comes back until it contains `until`, or the connection ends."""
+    with socket.create_connection(("127.0.0.1", port), timeout=seconds) as s:
+        s.sendall(data)
+        answer = b""
+        try:
+            while until is None or until not in answer:
+                got = s.recv(1 << 20)
+                if not got:
+                    break
+                answer += got
+        except socket.timeout:
+            raise AssertionError(f"after {answer[:200]!r} nothing more came") from None
+        return answer
+
+
+def test_redis_cli(c):
+    one, two, three = (c.redis[h] for h in HOSTS)
+    check(cli(one, "SET", "greeting", "hello") == "OK", "SET")
+    check(cli(two, "GET", "greeting") == "hello", "any host answers for any key")
+    check(cli(three, "-3", "GET", "greeting") == "hello", "RESP3")
+    check(cli(one, "-3", "HGETALL", "x").startswith("ERR unknown command 'HGETALL'"), "unknown commands say so")
+    check("3 masters" in cli(one, "--cluster", "info", f"127.0.0.1:{one}"), "--cluster info")
+    check("cluster_state:ok" in cli(two, "CLUSTER", "INFO"), "CLUSTER INFO")
+    check(cli(two, "-3", "CONFIG", "GET", "save").splitlines()[0].endswith("save\" => \"\"") or
+          "save" in cli(two, "-3", "CONFIG", "GET", "save"), "CONFIG GET")
+    script = "SET a 1\nINCR a\nINCR a\nGET a\nPING\nECHO \"two words\"\n"
+    check(cli(three, stdin=script).split("\n") == ["OK", "2", "3", "3", "PONG", "two words"], "commands from a pipe")
+    check(cli(one, "NH.QUERY", "1", "x").startswith("0") or "ERR" in cli(one, "NH.QUERY", "1", "x"), "NH.QUERY")
+
+
+def test_interactive(c):
+    """The default start of redis-cli asks for COMMAND DOCS before it shows a prompt."""
+    pid, fd = pty.fork()
+    if pid == 0:
+        os.environ["TERM"] = "dumb"
+        os.execvp("redis-cli", ["redis-cli", "-p", str(c.redis[1])])
+    output, sent, end = b"", 0, time.monotonic() + 30
+    steps = [b"set prompt yes\n", b"get prompt\n", b"quit\n"]
+    while time.monotonic() < end:
+        if select.select([fd], [], [], 0.2)[0]:
+            try:
+                got = os.read(fd, 4096)
+            except OSError:
+                break
+            if not got:
+                break
+            output += got
+        elif sent < len(steps):
+            os.write(fd, steps[sent])
+            sent += 1
+    os.waitpid(pid, 0)
+    check(b'"yes"' in output, f"interactive redis-cli: {output!r}")
+
+
+def test_benchmark(c):
+    for h in HOSTS:
+        result = subprocess.run(["redis-benchmark", "-p", str(c.redis[h]), "-t", "set,get,incr", "-n", "100000", "-P", "16", "-q"],
+                                capture_output=True, text=True, timeout=300)
+        lines = [l for l in result.stdout.replace("\r", "\n").split("\n") if "per second" in l]
+        check(result.returncode == 0 and len(lines) == 3, f"redis-benchmark on host {h}: {result.stdout[-500:]} {result.stderr}")
+        print(f"host {h}: " + "; ".join(l.strip() for l in lines))
+    result = subprocess.run(["redis-benchmark", "-p", str(c.redis[1]), "-t", "mset,ping", "-n", "2000", "-r", "100000", "-q"],
+                            capture_output=True, text=True, timeout=300)
+    check(result.returncode == 0 and "MSET (10 keys)" in result.stdout, f"MSET over shards: {result.stdout[-300:]} {result.stderr}")
+
+
+def test_commands(c):
+    a, b = c.client(1), c.client(2)
+    check(a.set("k", "1") and not a.set("k", "2", nx=True) and a.set("k", "3", xx=True) and not a.set("new", "x", xx=True), "NX, XX")
+    check(b.get("k") == b"3" and a.set("k", "4", get=True) == b"3" and a.getset("k", "5") == b"4", "GET option, GETSET")
+    check(a.setnx("k", "6") is False and a.append("k", "67") == 3 and b.strlen("k") == 3, "SETNX, APPEND, STRLEN")
+    check(a.incr("k", 10) == 577 and a.decr("k", 7) == 570 and b.get("k") == b"570", "INCRBY, DECRBY")
+    keys = {f"m:{i}": f"v{i}" for i in range(300)}
+    check(a.mset(keys) and b.mget(list(keys)) == [v.encode() for v in keys.values()], "MSET and MGET keep the order of keys")
+    check(b.exists(*keys) == 300 and a.delete(*list(keys)[:100], "none") == 100 and b.exists(*keys) == 200, "DEL, EXISTS")
+    check(b.mget("m:0", "m:299", "m:1") == [None, b"v299", None], "MGET of missing keys")
+    a.set("text", "abc")
+    for bad in (("INCR", "text"), ("SET", "k"), ("SET", "k", "v", "EX", "10"), ("NOSUCH",), ("SELECT", "1"), ("GET",)):
+        try:
+            a.execute_command(*bad)
+            raise AssertionError(f"{bad} was accepted")
+        except redis.ResponseError as e:
+            check(not str(e).startswith(("TIMEOUT", "CLUSTERDOWN")), f"{bad}: {e}")
+    a.set("big", "9223372036854775807")
+    try:
+        a.incr("big")
+        raise AssertionError("overflow was accepted")
+    except redis.ResponseError as e:
+        check("overflow" in str(e), str(e))
+    big = os.urandom(1 << 20)
+    check(a.set("blob", big) and b.get("blob") == big, "a value of a MiB")
+    check(a.set("empty", "") and b.get("empty") == b"" and a.set(b"\x00\r\n", b"\r\n\x00") and b.get(b"\x00\r\n") == b"\r\n\x00", "any bytes")
+
+
+def test_pipelines(c):
+    """A client reads what it wrote, in one pipeline too."""
+    for h in HOSTS:
+        pipe = c.client(h).pipeline(transaction=False)
+        for i in range(500):
+            pipe.set("p", i)
+            pipe.get("p")
+            pipe.incr("p")
+        answers = pipe.execute()
+        for i in range(500):
+            check(answers[3 * i:3 * i + 3] == [True, str(i).encode(), i + 1], f"pipeline on host {h}, step {i}: {answers[3 * i:3 * i + 3]}")
+
+
+def test_cluster_client(c):
+    client = redis.RedisCluster(host="127.0.0.1", port=c.redis[1])
+    for i in range(200):
+        client.set(f"cluster:{i}", i)
+    check(all(client.get(f"cluster:{i}") == str(i).encode() for i in range(200)), "redis-py as a cluster client")
+
+
+def test_introspection(c):
+    a = c.client(1)
+    check(cli(c.redis[1], "COMMAND", "COUNT") == str(len(a.command())), "COMMAND COUNT")
+    check(a.command()["get"]["first_key_pos"] == 1, "COMMAND has real entries")
+    check(a.execute_command("CLUSTER", "KEYSLOT", "foo") == 12182 and a.execute_command("CLUSTER", "KEYSLOT", "{foo}x") == 12182, "KEYSLOT")
+    slots = a.execute_command("CLUSTER", "SLOTS")
+    check(sum(s[1] - s[0] + 1 for s in slots) == 16384 if isinstance(slots, list) else len(slots) > 0, "CLUSTER SLOTS")
+    check(len(a.execute_command("CLUSTER", "SHARDS")) == SHARDS, "CLUSTER SHARDS")
+    nodes = a.execute_command("CLUSTER", "NODES")
+    check(len(nodes) == 3 and a.execute_command("CLUSTER", "MYID").decode() in str(nodes), "CLUSTER NODES, MYID")
+    info = a.info("everything")
+    check(info["cluster_enabled"] == 1 and info["shards"] == SHARDS and info["quarantined"] == 0, "INFO")
+    check(a.client_setname("tester") and a.client_getname() == "tester" and a.client_id() > 0, "CLIENT")
+    hello = raw(c.redis[1], b"HELLO 3\r\nQUIT\r\n")
+    check(hello.startswith(b"%7\r\n") and b"+OK\r\n" in hello, f"HELLO 3: {hello!r}")
+    check(raw(c.redis[1], b"HELLO 9\r\nQUIT\r\n").startswith(b"-NOPROTO"), "HELLO 9")
+
+
+def test_limits(c):
+    port = c.redis[1]
+    for request, answer in ((b"*100000000\r\n", b"invalid multibulk length"),
+                            (b"*1\r\n$99999999999\r\n", b"invalid bulk length"),
+                            (b"*1\r\n$-5\r\n", b"invalid bulk length"),
+                            (b"*1\r\nGET\r\n", b"expected '$'"),
+                            (b"GET \"a\r\n", b"unbalanced quotes"),
+                            (b"x" * 70000, b"too big inline request")):
+        got = raw(port, request)
+        check(got.startswith(b"-ERR Protocol error") and answer in got, f"{request[:40]!r}: {got!r}")
+    check(raw(port, b"GET / HTTP/1.1\r\n", until=b"\r\n").startswith(b"-ERR wrong number"), "HTTP")
+    args = [b"MGET"] + [b"k%d" % i for i in range(65535)]
+    request = b"*%d\r\n" % len(args) + b"".join(b"$%d\r\n%s\r\n" % (len(x), x) for x in args)
+    check(raw(port, request + b"QUIT\r\n", seconds=60).startswith(b"*65535\r\n"), "as many arguments as allowed")
+    check(raw(port, b"*65537\r\n").startswith(b"-ERR Protocol error"), "one more")
+    value = b"x" * (32 << 20)
+    request = b"*3\r\n$3\r\nSET\r\n$4\r\nhuge\r\n$%d\r\n%s\r\n" % (len(value), value)
+    check(raw(port, request, until=b"\r\n", seconds=60) == b"+OK\r\n", "the largest value")
+    check(raw(port, b"*3\r\n$3\r\nSET\r\n$4\r\nhuge\r\n$%d\r\n" % (len(value) + 1)).startswith(b"-ERR Protocol error"), "one byte more")
+    check(b"maximum allowed size" in raw(port, b"APPEND huge x\r\n", until=b"\r\n", seconds=60), "APPEND beyond the largest value")
+    c.client(1).delete("huge")
+
+
+def main():
+    parser = argparse.ArgumentParser()
+    parser.add_argument("directory")
+    args = parser.parse_args()
+    nodehostd, plugins = find_program()
+    cluster = Cluster(nodehostd, plugins, args.directory, SHARDS)
+    tests = [f for name, f in sorted(globals().items()) if name.startswith("test_")]
+    try:
+        for h in HOSTS:
+            cluster.start(h)
+        cluster.await_leaders(30)
+        for f in tests:
+            f(cluster)
+            cluster.check_alive()
+            print(f"{f.__name__}: ok", flush=True)
+        for h in HOSTS:
+            check(cluster.stop(h) == 0, f"host {h} does not end cleanly:\n{cluster.tail(h)}")
+    finally:
+        cluster.close()
+    print(f"ok: {len(tests)} tests")
+
+
+if __name__ == "__main__":
+    main()
