@@ -100,7 +100,7 @@ void network_forget(uint32_t host)
         struct flying *f = container_of(at, struct flying, link);
 
         next = at->next;
-        if (f->from == host || (f->to == host && sim_chance(80))) /* some arrive after the restart */
+        if (f->from == host || (f->to == host && sim_chance(50))) /* some arrive after the restart */
             lose(f);
     }
 }
