@@ -17,6 +17,13 @@
 #define NEEDED   CYAML_FLAG_DEFAULT
 #define OPTIONAL CYAML_FLAG_OPTIONAL
 
+static const cyaml_strval_t switch_words[] = {
+    {"true", CONFIG_ON}, {"yes", CONFIG_ON}, {"on", CONFIG_ON}, {"false", CONFIG_OFF}, {"no", CONFIG_OFF}, {"off", CONFIG_OFF},
+};
+#define SWITCH(name, member)                                                                         \
+    CYAML_FIELD_ENUM(name, OPTIONAL | CYAML_FLAG_STRICT, struct config_shards, member, switch_words, \
+                     CYAML_ARRAY_LEN(switch_words))
+
 static const cyaml_schema_field_t host_fields[] = {
     CYAML_FIELD_UINT("id", NEEDED, struct config_host, id),
     CYAML_FIELD_UINT("deployment_id", OPTIONAL, struct config_host, deployment_id),
@@ -52,9 +59,9 @@ static const cyaml_schema_field_t shards_fields[] = {
     CYAML_FIELD_SEQUENCE("replicas", CYAML_FLAG_POINTER, struct config_shards, replicas, &replica_value, 0, NH_MEMBERS_MAX),
     CYAML_FIELD_UINT("election_rtt", OPTIONAL, struct config_shards, election_rtt),
     CYAML_FIELD_UINT("heartbeat_rtt", OPTIONAL, struct config_shards, heartbeat_rtt),
-    CYAML_FIELD_BOOL_PTR("check_quorum", CYAML_FLAG_POINTER | OPTIONAL, struct config_shards, check_quorum),
-    CYAML_FIELD_BOOL_PTR("pre_vote", CYAML_FLAG_POINTER | OPTIONAL, struct config_shards, pre_vote),
-    CYAML_FIELD_BOOL("quiesce", OPTIONAL, struct config_shards, quiesce),
+    SWITCH("check_quorum", check_quorum),
+    SWITCH("pre_vote", pre_vote),
+    SWITCH("quiesce", quiesce),
     CYAML_FIELD_END,
 };
 static const cyaml_schema_value_t shards_value = {CYAML_VALUE_MAPPING(CYAML_FLAG_DEFAULT, struct config_shards, shards_fields)};
@@ -152,13 +159,13 @@ static int read_file(const char *path, struct buffer *ret, struct nh_error *err)
     return NH_OK;
 }
 
-static int load_text(const char *path, const struct buffer *text, struct config **ret, struct nh_error *err)
+int config_parse(const char *path, const char *text, size_t size_bytes, struct config **ret, struct nh_error *err)
 {
-    struct config_lines *lines = config_lines_new(text->data, text->size);
+    struct config_lines *lines = config_lines_new(text, size_bytes);
     struct complaint complaint = {0};
     cyaml_config_t settings = cyaml_settings(&complaint);
     struct config *c = NULL;
-    cyaml_err_t e = cyaml_load_data((const uint8_t *)text->data, text->size, &settings, &config_value, (cyaml_data_t **)&c, NULL);
+    cyaml_err_t e = cyaml_load_data((const uint8_t *)text, size_bytes, &settings, &config_value, (cyaml_data_t **)&c, NULL);
     int r;
 
     if (e != CYAML_OK)
@@ -181,7 +188,7 @@ int config_load(const char *path, struct config **ret, struct nh_error *err)
     int r = read_file(path, &text, err);
 
     if (r == NH_OK)
-        r = load_text(path, &text, ret, err);
+        r = config_parse(path, text.data ? text.data : "", text.size, ret, err);
     buffer_deinit(&text);
     return r;
 }

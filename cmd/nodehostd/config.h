@@ -54,14 +54,16 @@ struct config_peer {
     uint64_t id;
     char *raft, *redis;
 };
+/* A yes or no that may be left out. libcyaml's own booleans take any word for a yes. */
+enum config_switch { CONFIG_UNSET = 0, CONFIG_ON, CONFIG_OFF };
+
 struct config_shards {
     uint64_t first, count;
     char *machine;
     uint64_t *replicas;
     unsigned replicas_count;
     uint32_t election_rtt, heartbeat_rtt;
-    bool *check_quorum, *pre_vote; /* NULL: true */
-    bool quiesce;
+    enum config_switch check_quorum, pre_vote, quiesce;
 };
 struct config {
     struct config_host host;
@@ -75,8 +77,14 @@ struct config {
 
 /* *ret is released by config_free. */
 int config_load(const char *path, struct config **ret, struct nh_error *err);
+/* The same from memory; `path` is for error texts. */
+int config_parse(const char *path, const char *text, size_t size_bytes, struct config **ret, struct nh_error *err);
 void config_free(struct config *c); /* takes NULL */
 const struct config_peer *config_find_peer(const struct config *c, uint64_t id);
+static inline bool config_is_on(enum config_switch s, bool unset)
+{
+    return s == CONFIG_UNSET ? unset : s == CONFIG_ON;
+}
 bool config_has_replica(const struct config_shards *s, uint64_t host_id);
 /* Splits "host:port" or "[v6]:port"; false if it is not one. `host` has NH_ADDRESS_BYTES bytes. */
 bool config_split_address(const char *address, char *host, uint16_t *ret_port);

@@ -94,9 +94,9 @@ static int start_shard(struct daemon *d, unsigned section, uint64_t shard_id, st
     c.n_members = s->replicas_count;
     c.election_rtt = s->election_rtt;
     c.heartbeat_rtt = s->heartbeat_rtt;
-    c.check_quorum = s->check_quorum ? *s->check_quorum : true;
-    c.pre_vote = s->pre_vote ? *s->pre_vote : true;
-    c.quiesce = s->quiesce;
+    c.check_quorum = config_is_on(s->check_quorum, true);
+    c.pre_vote = config_is_on(s->pre_vote, true);
+    c.quiesce = config_is_on(s->quiesce, false);
     return nh_host_start_replica(d->host, &c, err);
 }
 

@@ -1,0 +1,148 @@
+/* Every error of a configuration, with the line it names. */
+#include "cmd/nodehostd/config.h"
+
+#include <criterion/criterion.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+static const char good[] = "host:   { id: 1, data_dir: data/h1, deployment_id: 1 }\n"
+                           "raft:   { listen: \"127.0.0.1:7101\", rtt_ms: 100 }\n"
+                           "redis:  { listen: \"127.0.0.1:6379\" }\n"
+                           "peers:\n"
+                           "  - { id: 1, raft: \"127.0.0.1:7101\", redis: \"127.0.0.1:6379\" }\n"
+                           "  - { id: 2, raft: \"127.0.0.1:7102\", redis: \"127.0.0.1:6380\" }\n"
+                           "  - { id: 3, raft: \"127.0.0.1:7103\", redis: \"127.0.0.1:6381\" }\n"
+                           "shards:\n"
+                           "  - { first: 1, count: 1000, machine: kv, replicas: [1, 2, 3], election_rtt: 10, heartbeat_rtt: 1,\n"
+                           "      check_quorum: true, pre_vote: false, quiesce: true }\n"
+                           "  - first: 20000\n"
+                           "    count: 5\n"
+                           "    machine: counter\n"
+                           "    replicas: [1, 3]\n";
+static char path[] = "/tmp/nodehost-config.XXXXXX";
+static struct nh_error err;
+
+static void setup(void)
+{
+    int fd = mkstemp(path);
+
+    cr_assert_geq(fd, 0);
+    close(fd);
+}
+
+static void teardown(void)
+{
+    unlink(path);
+}
+
+TestSuite(config, .init = setup, .fini = teardown);
+
+static int load(const char *text, struct config **ret)
+{
+    FILE *f = fopen(path, "w");
+
+    cr_assert(f && fputs(text, f) >= 0 && fclose(f) == 0);
+    return config_load(path, ret, &err);
+}
+
+/* The good text with one piece replaced. */
+static void expect(const char *from, const char *to, unsigned line, const char *error)
+{
+    const char *at = strstr(good, from);
+    char text[4096], where[300];
+    struct config *c = NULL;
+
+    cr_assert(at, "%s", from);
+    snprintf(text, sizeof text, "%.*s%s%s", (int)(at - good), good, to, at + strlen(from));
+    cr_assert_eq(load(text, &c), NH_EINVAL, "'%s' was accepted", to);
+    cr_assert(strstr(err.text, error), "'%s': %s", to, err.text);
+    snprintf(where, sizeof where, "%s:%u: ", path, line);
+    cr_assert_eq(strncmp(err.text, where, strlen(where)), 0, "'%s': line %u: %s", to, line, err.text);
+}
+
+Test(config, a_good_one_is_read_with_its_defaults)
+{
+    struct config *c = NULL;
+
+    cr_assert_eq(load(good, &c), 0, "%s", err.text);
+    cr_assert(c->host.id == 1 && c->peers_count == 3 && c->shards_count == 2);
+    cr_assert(c->shards[0].count == 1000 && c->shards[0].replicas_count == 3 && config_is_on(c->shards[0].quiesce, false));
+    cr_assert(config_is_on(c->shards[0].check_quorum, false) && !config_is_on(c->shards[0].pre_vote, true) &&
+              config_is_on(c->shards[1].pre_vote, true));
+    cr_assert(c->shards[1].election_rtt == 10 && c->shards[1].heartbeat_rtt == 1 && !config_is_on(c->shards[1].quiesce, false));
+    cr_assert(c->redis.timeout_ms == 5000 && c->redis.max_clients == 10000);
+    cr_assert(config_has_replica(&c->shards[1], 3) && !config_has_replica(&c->shards[1], 2));
+    cr_assert_str_eq(config_find_peer(c, 2)->redis, "127.0.0.1:6380");
+    cr_assert_null(config_find_peer(c, 9));
+    config_free(c);
+}
+
+Test(config, unknown_and_missing_keys_and_wrong_types)
+{
+    expect("rtt_ms: 100", "rtt: 100", 2, "unknown key \"rtt\"");
+    expect("    machine: counter\n", "    machine: counter\n    snapshot_entries: 10\n", 14, "this version has no snapshots");
+    expect("data_dir: data/h1, ", "", 1, "key \"data_dir\" is missing");
+    expect("id: 1, data_dir", "id: one, data_dir", 1, "Invalid");
+    expect("replicas: [1, 3]", "replicas: 3", 14, "SEQUENCE");
+    expect("quiesce: true", "quiesce: maybe", 10, "Invalid");
+    expect("shards:\n", "shards: [\n", 8, "libyaml");
+    expect("host:   { id: 1,", "host:   { id: 1, id: 2,", 1, "already seen");
+}
+
+Test(config, ranges)
+{
+    expect("id: 1, data_dir", "id: 0, data_dir", 1, "give a number from 1");
+    expect("data_dir: data/h1", "data_dir: \"\"", 1, "host.data_dir is empty");
+    expect("rtt_ms: 100", "rtt_ms: 10001", 2, "raft.rtt_ms is 10001: give a number from 1 to 10000");
+    expect("rtt_ms: 100", "step_workers: 65", 2, "raft.step_workers is 65");
+    expect("listen: \"127.0.0.1:6379\" }", "listen: \"127.0.0.1:6379\", timeout_ms: 3600001 }", 3, "redis.timeout_ms");
+    expect("listen: \"127.0.0.1:6379\" }", "listen: \"127.0.0.1:6379\", max_clients: 1000001 }", 3, "redis.max_clients");
+    expect("count: 1000", "count: 0", 9, "count is 0");
+    expect("count: 1000", "count: 16385", 8, "only 16384 slots");
+    expect("first: 20000", "first: 0", 11, "first is 0");
+    expect("count: 5", "count: -1", 12, "count is ");
+}
+
+Test(config, addresses)
+{
+    expect("listen: \"127.0.0.1:7101\"", "listen: \"127.0.0.1\"", 2, "write \"host:port\"");
+    expect("listen: \"127.0.0.1:6379\"", "listen: \"127.0.0.1:0\"", 3, "write \"host:port\"");
+    expect("raft: \"127.0.0.1:7102\"", "raft: \"127.0.0.1:99999\"", 6, "write \"host:port\"");
+    expect("raft: \"127.0.0.1:7102\"", "raft: \"::1:7102\"", 6, "IPv6 in brackets");
+    expect("listen: \"127.0.0.1:7101\"", "listen: \"127.0.0.1:7777\"", 2, "but peers call this host 127.0.0.1:7101");
+    expect("listen: \"127.0.0.1:6379\"", "listen: \"127.0.0.1:7777\"", 3, "but peers say 127.0.0.1:6379");
+}
+
+Test(config, references)
+{
+    expect("id: 1, data_dir", "id: 7, data_dir", 1, "no peer has this id");
+    expect("- { id: 2,", "- { id: 3,", 7, "two peers have the id 3");
+    expect("raft: \"127.0.0.1:7102\"", "raft: \"127.0.0.1:7103\"", 7, "have the same address");
+    expect("raft: \"127.0.0.1:7102\"", "raft: \"127.0.0.1:6380\"", 6, "one address for raft and redis");
+    expect("replicas: [1, 3]", "replicas: [1, 4]", 14, "replica 4 is no peer");
+    expect("replicas: [1, 3]", "replicas: [1, 1]", 14, "named twice");
+    expect("replicas: [1, 3]", "replicas: []", 14, "replicas is empty");
+    expect("first: 20000", "first: 1000", 11, "overlap");
+    expect("machine: counter", "machine: ../counter", 13, "use a name of up to 31");
+    expect("election_rtt: 10, heartbeat_rtt: 1", "election_rtt: 10, heartbeat_rtt: 5", 9, "more than twice");
+}
+
+Test(config, files_that_are_no_configuration)
+{
+    struct config *c = NULL;
+    char *large;
+
+    cr_assert_eq(load("", &c), NH_EINVAL);
+    cr_assert(strstr(err.text, ":1: the file is empty"), "%s", err.text);
+    cr_assert_eq(load("just text", &c), NH_EINVAL);
+    large = malloc(CONFIG_FILE_BYTES_MAX + 2);
+    memset(large, '#', CONFIG_FILE_BYTES_MAX + 1);
+    large[CONFIG_FILE_BYTES_MAX + 1] = 0;
+    cr_assert_eq(load(large, &c), NH_EINVAL);
+    cr_assert(strstr(err.text, "larger than"), "%s", err.text);
+    free(large);
+    cr_assert_eq(config_load("/nonexistent/h1.yaml", &c, &err), NH_EIO);
+    cr_assert(strstr(err.text, "open /nonexistent/h1.yaml: No such file"), "%s", err.text);
+}
