@@ -1,8 +1,8 @@
 /* What a host knows about its shards and itself. */
+#include "nodehost/host_private.h"
+
 #include <assert.h>
 #include <string.h>
-
-#include "nodehost/host_private.h"
 
 static_assert((int)NH_ROLE_FOLLOWER == (int)RAFT_FOLLOWER && (int)NH_ROLE_PRE_CANDIDATE == (int)RAFT_PRE_CANDIDATE &&
                   (int)NH_ROLE_CANDIDATE == (int)RAFT_CANDIDATE && (int)NH_ROLE_LEADER == (int)RAFT_LEADER,

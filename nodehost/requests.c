@@ -1,9 +1,10 @@
 /* Requests: asynchronous, and the same waited for. */
+#include "nodehost/host_private.h"
+
 #include <inttypes.h>
 #include <stdlib.h>
 #include <string.h>
 
-#include "nodehost/host_private.h"
 #include "raftio/support/memory.h"
 
 /* Proposals that are handed to the engine in one piece without allocation. */

@@ -7,6 +7,8 @@
  * A hash table with chains, doubled when full. Where an entry lies in it depends on a seed of this instance, drawn at random
  * so that nobody can choose keys that collide; no answer depends on it.
  */
+#include "cmd/machines/kv_command.h"
+
 #include <errno.h>
 #include <inttypes.h>
 #include <stdio.h>
@@ -17,7 +19,6 @@
 #define XXH_INLINE_ALL
 #include <xxhash.h>
 
-#include "cmd/machines/kv_command.h"
 #include "nodehost/statemachine.h"
 
 #define TABLE_MIN 64u

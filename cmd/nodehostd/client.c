@@ -1,8 +1,9 @@
+#include "cmd/nodehostd/server.h"
+
 #include <stdlib.h>
 #include <string.h>
 
 #include "cmd/nodehostd/command.h"
-#include "cmd/nodehostd/server.h"
 
 #define READ_BYTES 16384u
 

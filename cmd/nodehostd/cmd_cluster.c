@@ -1,10 +1,11 @@
 /* CLUSTER: hosts as nodes, shards as ranges of slots. The leader of a shard, as this host knows it, is the master of its slots;
  * but any host answers for any key, so a client that goes elsewhere loses a hop and nothing more. */
+#include "cmd/nodehostd/command.h"
+
 #include <inttypes.h>
 #include <stdlib.h>
 #include <string.h>
 
-#include "cmd/nodehostd/command.h"
 #include "cmd/nodehostd/slots.h"
 
 #define NODE_ID_BYTES 41u

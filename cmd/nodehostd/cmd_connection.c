@@ -1,8 +1,8 @@
 /* Commands about the connection. */
+#include "cmd/nodehostd/command.h"
+
 #include <stdio.h>
 #include <string.h>
-
-#include "cmd/nodehostd/command.h"
 
 void cmd_ping(struct call *call)
 {

@@ -1,8 +1,9 @@
 /* Commands of the kv machine: to the shard of their key, or split over the shards of their keys. */
+#include "cmd/nodehostd/command.h"
+
 #include <stdlib.h>
 #include <string.h>
 
-#include "cmd/nodehostd/command.h"
 #include "cmd/nodehostd/slots.h"
 
 /* The place of a key's shard in s->kv_shards. */

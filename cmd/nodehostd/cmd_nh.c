@@ -1,8 +1,8 @@
 /* NH.PROPOSE and NH.QUERY: bytes to and from any machine. */
+#include "cmd/nodehostd/command.h"
+
 #include <stdlib.h>
 #include <string.h>
-
-#include "cmd/nodehostd/command.h"
 
 /* [index, value, data]: the log index (of the read: read index), the machine's number and bytes. */
 static void finish(struct call *call)

@@ -1,12 +1,12 @@
 /* Commands about this host. */
+#include "cmd/nodehostd/command.h"
+
 #include <inttypes.h>
 #include <string.h>
 #include <strings.h>
 #include <sys/resource.h>
 #include <time.h>
 #include <unistd.h>
-
-#include "cmd/nodehostd/command.h"
 
 /* ---- COMMAND ---- */
 

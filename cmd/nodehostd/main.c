@@ -1,4 +1,6 @@
 /* nodehostd: a host of NodeHost as a process that Redis clients talk to. */
+#include "cmd/nodehostd/config.h"
+
 #include <getopt.h>
 #include <limits.h>
 #include <stdio.h>
@@ -6,7 +8,6 @@
 #include <string.h>
 #include <unistd.h>
 
-#include "cmd/nodehostd/config.h"
 #include "cmd/nodehostd/daemon.h"
 #include "cmd/nodehostd/demo.h"
 #include "cmd/nodehostd/slots.h"

@@ -1,10 +1,11 @@
 /* Parts of calls on their way to shards and back. */
+#include "cmd/nodehostd/server.h"
+
 #include <inttypes.h>
 #include <stdlib.h>
 #include <string.h>
 
 #include "cmd/nodehostd/command.h"
-#include "cmd/nodehostd/server.h"
 
 void call_make_parts(struct call *call, uint32_t n)
 {
