@@ -22,7 +22,7 @@ int nh_propose_batch(struct nh_host *host, uint64_t shard_id, const struct nh_pr
                      struct nh_error *err)
 {
     struct engine_proposal few[BATCH_ON_STACK], *list = few;
-    uint64_t deadline_ns;
+    uint64_t deadline_ns = 0;
     int r = deadline(host, timeout_ms, &deadline_ns, err);
 
     if (r < 0)
@@ -50,7 +50,7 @@ int nh_propose(struct nh_host *host, uint64_t shard_id, const void *cmd, size_t 
 static int read_async(struct nh_host *host, uint64_t shard_id, const void *query, size_t size_bytes, uint32_t timeout_ms,
                       nh_completion_fn fn, void *ctx, struct nh_error *err)
 {
-    uint64_t deadline_ns;
+    uint64_t deadline_ns = 0;
     int r = deadline(host, timeout_ms, &deadline_ns, err);
 
     return r < 0 ? r : engine_read(host->engine, shard_id, query, size_bytes, deadline_ns, fn, ctx, err);

@@ -56,8 +56,8 @@ static int read_start(struct nh_logdb *db, rocksdb_iterator_t *it, uint64_t shar
                       struct nh_error *err)
 {
     struct layout_key key;
-    const char *value;
-    size_t size;
+    const char *value = NULL;
+    size_t size = 0;
     int r;
 
     ret->bounds.first = 1;

@@ -271,7 +271,7 @@ static void put_peer(struct peer *p)
 
 static int get_connection(struct nh_transport *t, const char *target, struct nh_connection **ret, struct nh_error *err)
 {
-    struct peer *p;
+    struct peer *p = NULL;
     int r = get_peer(t, target, false, &p, err);
 
     if (r < 0)
@@ -318,7 +318,7 @@ static int send_batch(struct nh_connection *c, const struct nh_message_batch *ba
     struct peer *p = peer_of(c);
     const struct nh_plugin_services *s = p->transport->services;
     struct nh_message_batch stamped = *batch;
-    struct out_frame *f;
+    struct out_frame *f = NULL;
     size_t size;
     int r = transport_check_messages(batch, err);
 
@@ -341,7 +341,7 @@ static int send_batch(struct nh_connection *c, const struct nh_message_batch *ba
 static int get_snapshot_connection(struct nh_transport *t, const char *target, struct nh_snapshot_connection **ret,
                                    struct nh_error *err)
 {
-    struct peer *p;
+    struct peer *p = NULL;
     int r = get_peer(t, target, true, &p, err);
 
     if (r < 0)
@@ -355,7 +355,7 @@ static int send_chunk(struct nh_snapshot_connection *c, const struct nh_chunk *c
     struct peer *p = peer_of(c);
     const struct nh_plugin_services *s = p->transport->services;
     struct nh_chunk stamped = *chunk;
-    struct out_frame *f;
+    struct out_frame *f = NULL;
     size_t size = 0;
     int r;
 

@@ -205,7 +205,7 @@ Test(transport, addresses_that_make_no_sense_are_refused)
     struct nh_connection *c;
 
     cr_assert_lt(a->ops->get_connection(a->t, "", &c, NULL), 0);
-    if (!fixture_is("loopback")) {
+    if (strcmp(a->ops->name, "tcp") == 0) { /* others may have names of another form */
         cr_assert_lt(a->ops->get_connection(a->t, "no-port", &c, NULL), 0);
         cr_assert_lt(a->ops->get_connection(a->t, "host:99999", &c, NULL), 0);
     }
