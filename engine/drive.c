@@ -100,6 +100,23 @@ void drive_lost(struct step_worker *w, struct replica *r, const struct nh_messag
     drive_unreachable(w, r, message->to);
 }
 
+bool drive_leader_is_reachable(struct step_worker *w, struct replica *r)
+{
+    const struct outbox_peer *peer;
+
+    if (r->leader_id == NH_NO_LEADER || r->leader_id == r->replica_id)
+        return r->leader_id != NH_NO_LEADER;
+    peer = resolve_peer(w, r, r->leader_id);
+    return !peer || !live_host_is_down(peer->host);
+}
+
+void drive_peer_back(struct step_worker *w, struct replica *r, const struct outbox_peer *peer)
+{
+    if (r->state == REPLICA_RUNNING && r->leader_id != NH_NO_LEADER && r->leader_id != r->replica_id &&
+        resolve_peer(w, r, r->leader_id) == peer)
+        step_worker_activate(w, r);
+}
+
 void drive_peer_silent(struct step_worker *w, struct replica *r, const struct outbox_peer *peer)
 {
     struct raft_status status;
@@ -395,12 +412,12 @@ static bool settle(struct step_worker *w, struct replica *r)
 
 /* ---- one pass ---- */
 
-static uint64_t next_deadline_ms(const struct step_worker *w, const struct replica *r, uint64_t earliest_ns)
+static uint64_t next_deadline_ms(struct step_worker *w, struct replica *r, uint64_t earliest_ns)
 {
-    uint64_t tick = raft_next_deadline(r->raft), ms, expiry_ms;
+    uint64_t tick = raft_next_deadline(r->raft), retry = reads_next_tick(w, r), ms, expiry_ms;
 
-    if (reads_next_tick(r) < tick)
-        tick = reads_next_tick(r);
+    if (retry < tick)
+        tick = retry;
     ms = tick == RAFT_NEVER ? WHEEL_NEVER : tick * w->engine->config.rtt_ms;
     if (r->reads_earliest_ns < earliest_ns)
         earliest_ns = r->reads_earliest_ns;
@@ -454,6 +471,18 @@ static void discard_inbox(struct replica *r, struct inbox *in)
     read_batch_free(in->reads);
 }
 
+/* Requests wait, and the leader's host is down: a quiet replica must not sleep on. */
+static void wake_if_stranded(struct step_worker *w, struct replica *r)
+{
+    struct raft_status status;
+
+    if (r->leader_id == NH_NO_LEADER || drive_leader_is_reachable(w, r) ||
+        (list_empty(&r->reads_waiting) && replica_earliest(r) == REQUESTS_NO_DEADLINE))
+        return;
+    raft_get_status(r->raft, &status);
+    r->wake |= status.quiesced;
+}
+
 /* Also taken by a replica that is not driven: its notification must come again. */
 static bool may_go_on(struct step_worker *w, struct replica *r, struct inbox *in)
 {
@@ -479,6 +508,7 @@ void drive(struct step_worker *w, struct replica *r)
     if (!may_go_on(w, r, &in))
         return;
     reads_take(r, in.reads);
+    wake_if_stranded(w, r);
     step_all(w, r, &in);
     if (!settle(w, r))
         return;

@@ -167,10 +167,11 @@ static void on_connected(void *ctx, const char *address, bool snapshot)
 
 static void on_failed(void *ctx, const char *address, bool snapshot, const char *reason)
 {
-    (void)ctx;
-    (void)address;
-    (void)snapshot;
+    struct engine *e = ctx;
+
     (void)reason;
+    if (!snapshot && address)
+        liveness_failed(&e->liveness, address);
 }
 
 void engine_transport_handlers(struct engine *e, struct nh_transport_handlers *ret)

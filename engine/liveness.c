@@ -54,6 +54,20 @@ void liveness_heard(struct liveness *l, const char *address, uint64_t now_ns)
     pthread_mutex_lock(&l->lock);
     h = find(l, address);
     pthread_mutex_unlock(&l->lock);
+    if (!h)
+        return;
+    __atomic_store_n(&h->heard_ns, now_ns, __ATOMIC_RELAXED);
+    if (live_host_is_down(h)) /* rarely written, often read */
+        __atomic_store_n(&h->down, false, __ATOMIC_RELAXED);
+}
+
+void liveness_failed(struct liveness *l, const char *address)
+{
+    struct live_host *h;
+
+    pthread_mutex_lock(&l->lock);
+    h = find(l, address);
+    pthread_mutex_unlock(&l->lock);
     if (h)
-        __atomic_store_n(&h->heard_ns, now_ns, __ATOMIC_RELAXED);
+        __atomic_store_n(&h->down, true, __ATOMIC_RELAXED);
 }

@@ -1,7 +1,8 @@
-/* engine/liveness.h - when each other host was last heard of.
+/* engine/liveness.h - when each other host was last heard of, and whether its connection broke since.
  *
  * Any batch counts, an empty one too (that is a host's ping). It lets a quiet replica sleep without timers: when the host of
- * its leader has been silent for long, its worker wakes it (DESIGN: idle costs nothing).
+ * its leader has been silent for long, its worker wakes it. And requests are not sent to a leader whose host is down: they would
+ * be lost with an unknown outcome, while those that wait for the next leader have none.
  *
  * Hosts are added when a worker first has something to send to them and stay until the engine is freed; what a stranger
  * sends is not remembered.
@@ -20,6 +21,7 @@ struct live_host {
     struct live_host *next;
     char address[NH_ADDRESS_BYTES];
     uint64_t heard_ns; /* atomic */
+    bool down;         /* atomic: a connection to or from it failed, and nothing was heard since */
 };
 
 struct liveness {
@@ -33,10 +35,16 @@ void liveness_deinit(struct liveness *l);
 struct live_host *liveness_add(struct liveness *l, const char *address, uint64_t now_ns);
 /* Notes that a batch came from this address; unknown ones are ignored. */
 void liveness_heard(struct liveness *l, const char *address, uint64_t now_ns);
+/* Notes that a connection failed. */
+void liveness_failed(struct liveness *l, const char *address);
 
 static inline uint64_t live_host_heard_ns(const struct live_host *h)
 {
     return __atomic_load_n(&h->heard_ns, __ATOMIC_RELAXED);
+}
+static inline bool live_host_is_down(const struct live_host *h)
+{
+    return __atomic_load_n(&h->down, __ATOMIC_RELAXED);
 }
 
 #endif

@@ -33,6 +33,7 @@ struct outbox_peer {
     struct list pending; /* linked while it has messages */
     bool sent;           /* since the last ping round */
     bool silent;         /* its host was not heard of for long */
+    bool down;           /* its host was down at the last look */
 };
 
 struct outbox {

@@ -321,6 +321,14 @@ static void wake_followers_of(struct step_worker *w, const struct outbox_peer *p
         drive_peer_silent(w, r, peer);
 }
 
+static void resume_followers_of(struct step_worker *w, const struct outbox_peer *peer)
+{
+    struct replica *r;
+
+    for (size_t i = 0; (r = map_next(&w->replicas, &i, NULL));)
+        drive_peer_back(w, r, peer);
+}
+
 static void tick_hosts(struct step_worker *w)
 {
     uint64_t silent_ns = (uint64_t)HOST_SILENT_TICKS * w->engine->config.rtt_ms * NS_PER_MS;
@@ -337,6 +345,9 @@ static void tick_hosts(struct step_worker *w)
         if (silent && !p->silent)
             wake_followers_of(w, p);
         p->silent = silent;
+        if (p->down && !live_host_is_down(p->host))
+            resume_followers_of(w, p);
+        p->down = live_host_is_down(p->host);
     }
 }
 

@@ -167,8 +167,10 @@ static void on_connected(void *ctx, const char *address, bool snapshot)
 
 static void on_failed(void *ctx, const char *address, bool snapshot, const char *reason)
 {
-    (void)reason; /* the transport logs it */
-    events_post_connection(((struct nh_host *)ctx)->events, EVENT_CONNECTION_FAILED, address, snapshot);
+    struct nh_host *host = ctx;
+
+    host->engine_handlers.on_failed(host->engine_handlers.ctx, address, snapshot, reason);
+    events_post_connection(host->events, EVENT_CONNECTION_FAILED, address, snapshot); /* the transport logs the reason */
 }
 
 /* ---- open and close ---- */

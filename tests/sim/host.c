@@ -257,10 +257,24 @@ static void take_down(struct sim_host *h, bool power_cut)
     memset(h->running, 0, sizeof h->running);
 }
 
+/* Some others notice that their connections broke. */
+static void tell_others(const struct sim_host *h)
+{
+    for (uint32_t i = 0; i < sim.options.n_hosts; i++) {
+        struct nh_transport_handlers handlers;
+
+        if (!sim.hosts[i]->up || sim_chance(30))
+            continue;
+        engine_transport_handlers(sim.hosts[i]->engine, &handlers);
+        handlers.on_failed(handlers.ctx, h->address, false, "reset");
+    }
+}
+
 void host_crash(struct sim_host *h)
 {
     sim_log("host %u crashes", h->id + 1);
     take_down(h, true);
+    tell_others(h);
     sim.coverage.crashes++;
 }
 

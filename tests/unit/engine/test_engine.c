@@ -130,6 +130,55 @@ Test(engine, a_forwarded_proposal_that_the_transport_refuses_is_dropped)
     cr_assert_eq(p.last.drop_reason, NH_DROP_OVERLOADED);
 }
 
+static void follow_peer_2(void)
+{
+    struct nh_message heartbeat = {.type = NH_MSG_HEARTBEAT, .shard_id = 1, .to = 1, .from = 2, .term = 5};
+
+    cr_assert_eq(host_start_replica(1, 3), 0);
+    host_run(1);
+    host_receive(&heartbeat, 1, "peer:2");
+    host_run(1);
+    cr_assert_eq(host_status(1).leader_id, 2);
+}
+
+Test(engine, requests_are_not_sent_to_a_leader_whose_host_is_down)
+{
+    struct ended p = {0}, r = {0};
+    uint32_t before;
+
+    follow_peer_2();
+    host.handlers.on_failed(host.handlers.ctx, "peer:2", false, "reset");
+    before = host.n_sent;
+    cr_assert_eq(host_propose(1, 5, 20, &p), 0);
+    cr_assert_eq(host_read(1, 20, &r), 0);
+    host_run(10);
+    cr_assert_eq(host.n_sent, before);
+    host_run(30);
+    cr_assert_eq(p.last.code, NH_REQUEST_DROPPED, "it was never sent, so it is surely not applied");
+    cr_assert_eq(r.last.code, NH_REQUEST_DROPPED);
+}
+
+Test(engine, they_go_on_when_it_is_heard_again)
+{
+    struct ended p = {0};
+    uint32_t before;
+
+    follow_peer_2();
+    host.handlers.on_failed(host.handlers.ctx, "peer:2", false, "reset");
+    host_run(25); /* the worker has seen it */
+    before = host.n_sent;
+    cr_assert_eq(host_propose(1, 5, 1000, &p), 0);
+    host_run(10);
+    cr_assert_eq(host.n_sent, before);
+    host_receive(NULL, 0, "peer:2");
+    host_run(25);
+    cr_assert_gt(host.n_sent, before);
+    cr_assert_eq(p.n, 0, "on its way");
+    cr_assert_eq(engine_stop_replica(host.engine, 1, &host.err), 0);
+    host_run(1);
+    cr_assert_eq(p.n, 1);
+}
+
 Test(engine, stopping_ends_what_is_pending)
 {
     struct ended p = {0}, r = {0};
