@@ -504,7 +504,7 @@ void drive(struct step_worker *w, struct replica *r)
         r->inbound = (struct queue){0};
         return; /* requests wait in the inbox */
     }
-    replica_take_inbox(r, r->leader_id != NH_NO_LEADER, &in);
+    replica_take_inbox(r, drive_leader_is_reachable(w, r), &in);
     if (!may_go_on(w, r, &in))
         return;
     reads_take(r, in.reads);
