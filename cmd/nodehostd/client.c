@@ -124,6 +124,17 @@ static void start_write(struct client *c)
         client_close(c);
 }
 
+/* Small replies widen the window, one call per reply; a large one narrows it to what fits. */
+static void adapt_window(struct client *c, size_t reply_bytes)
+{
+    size_t fits = CLIENT_WINDOW_BYTES / (reply_bytes + 1);
+
+    if (fits >= CLIENT_CALLS_MAX)
+        c->calls_max += c->calls_max < CLIENT_CALLS_MAX;
+    else if (fits < c->calls_max)
+        c->calls_max = fits > CLIENT_CALLS_MIN ? (uint32_t)fits : CLIENT_CALLS_MIN;
+}
+
 /* Replies leave in the order of the calls: those at the front that are done. */
 static void collect_replies(struct client *c)
 {
@@ -131,6 +142,7 @@ static void collect_replies(struct client *c)
         struct call *call = c->first;
 
         buffer_add(&c->out, call->reply.data, call->reply.size);
+        adapt_window(c, call->reply.size);
         c->first = call->next;
         if (!c->first)
             c->last = NULL;
@@ -249,7 +261,7 @@ static bool take_command(struct client *c)
 
 static bool has_room(const struct client *c)
 {
-    return !c->closing && !c->last_call && c->n_calls < CLIENT_CALLS_MAX && c->out.size < CLIENT_OUT_BYTES_SOFT;
+    return !c->closing && !c->last_call && c->n_calls < c->calls_max && c->out.size < CLIENT_OUT_BYTES_SOFT;
 }
 
 static void take_commands(struct client *c)
@@ -365,6 +377,7 @@ void client_accept(struct server *s)
     c->server = s;
     c->resp = 2;
     c->id = ++s->next_client_id;
+    c->calls_max = CLIENT_CALLS_START;
     resp_parser_init(&c->parser);
     c->next = s->clients;
     if (c->next)

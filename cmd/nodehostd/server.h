@@ -24,8 +24,12 @@
 #include "cmd/nodehostd/config.h"
 #include "cmd/nodehostd/resp.h"
 
-/* Calls of one client that are not answered yet; more are read when some are. */
-#define CLIENT_CALLS_MAX 1024u
+/* Calls of one client that are not answered yet; more are read when some are. How many, depends on how large its replies are:
+ * about CLIENT_WINDOW_BYTES of replies may be on their way, so that one client cannot fill our memory by asking. */
+#define CLIENT_CALLS_MAX    1024u
+#define CLIENT_CALLS_START  16u
+#define CLIENT_CALLS_MIN    2u
+#define CLIENT_WINDOW_BYTES (16u << 20)
 /* Replies that wait for a client to read them: above the first, nothing more is taken from it; above the second it is cut. */
 #define CLIENT_OUT_BYTES_SOFT (1u << 20)
 #define CLIENT_OUT_BYTES_HARD (256u << 20)
@@ -89,6 +93,7 @@ struct client {
     bool is_writing, is_reading, closing, last_call; /* last_call: close when all is answered */
     struct call *first, *last;
     uint32_t n_calls, n_writes, n_reads;
+    uint32_t calls_max; /* CLIENT_CALLS_MIN .. CLIENT_CALLS_MAX */
 };
 
 /* Parts of one shard that are proposed together. */

@@ -21,7 +21,7 @@ def free_ports(n):
 
 
 class Cluster:
-    def __init__(self, nodehostd, plugin_dir, directory, shards, timeout_ms=5000):
+    def __init__(self, nodehostd, plugin_dir, directory, shards, timeout_ms=5000, max_clients=10000):
         self.nodehostd, self.plugin_dir, self.dir, self.shards = nodehostd, plugin_dir, directory, shards
         ports = free_ports(6)
         self.raft = dict(zip(HOSTS, ports[:3]))
@@ -31,7 +31,7 @@ class Cluster:
             with open(self.config(h), "w") as f:
                 f.write(f'host:   {{ id: {h}, data_dir: "{directory}/data-{h}" }}\n'
                         f'raft:   {{ listen: "127.0.0.1:{self.raft[h]}", rtt_ms: 100 }}\n'
-                        f'redis:  {{ listen: "127.0.0.1:{self.redis[h]}", timeout_ms: {timeout_ms} }}\npeers:\n')
+                        f'redis:  {{ listen: "127.0.0.1:{self.redis[h]}", timeout_ms: {timeout_ms}, max_clients: {max_clients} }}\npeers:\n')
                 for p in HOSTS:
                     f.write(f'  - {{ id: {p}, raft: "127.0.0.1:{self.raft[p]}", redis: "127.0.0.1:{self.redis[p]}" }}\n')
                 f.write(f"shards:\n  - {{ first: 1, count: {shards}, machine: kv, replicas: [1, 2, 3], election_rtt: 10,\n"

@@ -6,6 +6,7 @@
 import argparse
 import os
 import signal
+import socket
 import subprocess
 import time
 
@@ -14,6 +15,7 @@ import redis
 from cluster import HOSTS, Cluster, find_program
 
 SHARDS = 20
+MAX_CLIENTS = 50
 
 
 def check(condition, text):
@@ -49,6 +51,26 @@ def test_check_config(c):
 def test_second_process_is_refused(c):
     r = run("--config", c.config(1), "--plugin-dir", c.plugin_dir)
     check(r.returncode == 1 and f"is in use by process {c.processes[1].pid}" in r.stderr, str(r))
+
+
+def test_clients_are_limited(c):
+    sockets = [socket.create_connection(("127.0.0.1", c.redis[3])) for _ in range(MAX_CLIENTS + 5)]
+    answers = []
+    for s in sockets:
+        s.settimeout(10)
+        try:
+            s.sendall(b"PING\r\n")
+            answers.append(s.recv(100))
+        except ConnectionError:
+            answers.append(b"-ERR max number of clients reached")
+        except socket.timeout:
+            raise AssertionError("no answer") from None
+    for s in sockets:
+        s.close()
+    check(sum(a.startswith(b"+PONG") for a in answers) == MAX_CLIENTS, f"{answers}")
+    check(sum(a.startswith(b"-ERR max number of clients") for a in answers) == 5, f"{answers}")
+    time.sleep(0.2)
+    check(c.client(3).ping(), "there is room again")
 
 
 def test_missing_machine_is_refused(c):
@@ -133,12 +155,12 @@ def main():
     parser.add_argument("directory")
     args = parser.parse_args()
     nodehostd, plugins = find_program()
-    cluster = Cluster(nodehostd, plugins, args.directory, SHARDS, timeout_ms=1500)
+    cluster = Cluster(nodehostd, plugins, args.directory, SHARDS, timeout_ms=1500, max_clients=MAX_CLIENTS)
     try:
         for h in HOSTS:
             cluster.start(h)
         cluster.await_leaders(30)
-        for f in (test_options, test_check_config, test_second_process_is_refused, test_missing_machine_is_refused, test_without_quorum,
+        for f in (test_options, test_check_config, test_second_process_is_refused, test_clients_are_limited, test_missing_machine_is_refused, test_without_quorum,
                   test_other_members_are_refused, test_demo):
             f(cluster)
             cluster.check_alive()

@@ -185,6 +185,39 @@ def test_limits(c):
     c.client(1).delete("huge")
 
 
+def memory_kib(pid):
+    with open(f"/proc/{pid}/status") as f:
+        return next(int(line.split()[1]) for line in f if line.startswith("VmRSS:"))
+
+
+def test_bad_clients(c):
+    """Clients that do not read, do not finish, go away, or send noise: the others do not notice."""
+    port, good = c.redis[1], c.client(1)
+    pid = c.processes[1].pid
+    good.set("blob", os.urandom(1 << 20))
+    deaf = socket.create_connection(("127.0.0.1", port))
+    deaf.setblocking(False)
+    request = b"*2\r\n$3\r\nGET\r\n$4\r\nblob\r\n" * 5000
+    try:
+        deaf.send(request)
+    except BlockingIOError:
+        pass
+    slow = [socket.create_connection(("127.0.0.1", port)) for _ in range(300)]
+    for s in slow:
+        s.sendall(b"*3\r\n$3\r\nSET\r\n$1\r\nx\r\n$1000000\r\nabc")
+    for i in range(100):
+        with socket.create_connection(("127.0.0.1", port)) as s:
+            s.sendall(b"*3\r\n$3\r\nSET\r\n$4\r\ngone\r\n$1\r\n%d\r\n" % (i % 10) * 100)
+        with socket.create_connection(("127.0.0.1", port)) as s:
+            s.sendall(os.urandom(2000))
+    for i in range(200):
+        check(good.set("well", i) and int(good.get("well")) == i, "a good client beside bad ones")
+    check(memory_kib(pid) < 600 * 1024, f"{memory_kib(pid)} KiB with a client that does not read")
+    for s in [deaf, *slow]:
+        s.close()
+    check(good.ping() and int(good.info()["connected_clients"]) < 300, "they are forgotten")
+
+
 def main():
     parser = argparse.ArgumentParser()
     parser.add_argument("directory")
