@@ -134,6 +134,8 @@ static enum frame_status read_payload(struct frame_parser *p, const uint8_t **da
     }
     if (missing > *size_bytes)
         missing = *size_bytes;
+    if (missing == 0)
+        return FRAME_MORE;
     reserve(p, missing);
     p->payload_bytes += take(p->payload + p->payload_bytes, missing, data, size_bytes);
     *ret = p->payload;
