@@ -363,6 +363,7 @@ static int add_fetched(void *ctx, const uint8_t *records, size_t size_bytes, str
     return run_list_decode(&f->runs, records, size_bytes, f->next, err);
 }
 
+/* Read here, on the step worker: it is rare (a follower that lags far behind) and bounded by max_bytes. */
 static int answer_fetch(struct step_worker *w, struct replica *r, const struct raft_fetch *fetch, struct nh_error *err)
 {
     const struct engine_config *c = &w->engine->config;
@@ -495,14 +496,31 @@ static bool may_go_on(struct step_worker *w, struct replica *r, struct inbox *in
     return false;
 }
 
+/* Requests wait for the first save, but not longer than they may. */
+static void drive_starting(struct step_worker *w, struct replica *r)
+{
+    struct inbox in;
+    uint64_t earliest_ns;
+
+    r->inbound = (struct queue){0};
+    replica_take_inbox(r, false, &in);
+    reads_take(r, in.reads);
+    expire(w, r);
+    earliest_ns = replica_earliest(r);
+    if (r->reads_earliest_ns < earliest_ns)
+        earliest_ns = r->reads_earliest_ns;
+    if (earliest_ns != REQUESTS_NO_DEADLINE)
+        wheel_set(&w->wheel, &r->timer, earliest_ns / NS_PER_MS + 1);
+}
+
 void drive(struct step_worker *w, struct replica *r)
 {
     struct inbox in;
     uint64_t earliest_ns;
 
     if (r->state == REPLICA_STARTING) {
-        r->inbound = (struct queue){0};
-        return; /* requests wait in the inbox */
+        drive_starting(w, r);
+        return;
     }
     replica_take_inbox(r, drive_leader_is_reachable(w, r), &in);
     if (!may_go_on(w, r, &in))

@@ -119,6 +119,13 @@ static void propose(struct server *s, uint64_t shard_id, const struct nh_proposa
         refuse_part(part_of(&proposals[i]), r, err.text);
 }
 
+static void propose_queue(struct server *s, struct shard_queue *q)
+{
+    if (q->n > 0)
+        propose(s, q->shard_id, q->items, q->n);
+    q->n = q->bytes = 0;
+}
+
 void part_propose(struct part *p)
 {
     struct server *s = p->call->server;
@@ -133,7 +140,10 @@ void part_propose(struct part *p)
         q->cap = q->cap ? q->cap * 2 : 16;
         q->items = must_alloc(realloc(q->items, q->cap * sizeof *q->items));
     }
+    if (q->bytes + p->cmd.size > SHARD_QUEUE_BYTES)
+        propose_queue(s, q);
     q->items[q->n++] = proposal;
+    q->bytes += p->cmd.size;
     if (!q->dirty) {
         q->dirty = true;
         q->next_dirty = s->dirty;
@@ -147,8 +157,7 @@ void requests_flush(struct server *s)
 
     for (struct shard_queue *q = s->dirty; q; q = next) {
         next = q->next_dirty;
-        propose(s, q->shard_id, q->items, q->n);
-        q->n = 0;
+        propose_queue(s, q);
         q->dirty = false;
     }
     s->dirty = NULL;

@@ -96,11 +96,13 @@ struct client {
     uint32_t calls_max; /* CLIENT_CALLS_MIN .. CLIENT_CALLS_MAX */
 };
 
-/* Parts of one shard that are proposed together. */
+/* Parts of one shard that are proposed together, at the end of a round of input or when they are this many bytes: a batch is
+ * accepted whole or not at all. */
+#define SHARD_QUEUE_BYTES (4u << 20)
 struct shard_queue {
     uint64_t shard_id;
     struct nh_proposal *items;
-    size_t n, cap;
+    size_t n, cap, bytes;
     struct shard_queue *next_dirty;
     bool dirty;
 };

@@ -283,6 +283,24 @@ Test(engine, a_replica_takes_part_only_after_its_first_save)
     host_await_leader(1);
 }
 
+Test(engine, requests_expire_while_the_first_save_is_slow)
+{
+    struct ended p = {0}, r = {0};
+
+    host.hold_log = true;
+    cr_assert_eq(host_start_replica(1, 1), 0);
+    host_run(5);
+    cr_assert_eq(host_propose(1, 1, 50, &p), 0);
+    cr_assert_eq(host_read(1, 50, &r), 0);
+    host_run(40);
+    cr_assert_eq(p.n + r.n, 0);
+    host_run(30);
+    cr_assert_eq(p.last.code, NH_REQUEST_DROPPED);
+    cr_assert_eq(r.last.code, NH_REQUEST_DROPPED);
+    host.hold_log = false;
+    host_await_leader(1);
+}
+
 Test(engine, a_shard_is_started_once)
 {
     cr_assert_eq(host_start_replica(1, 1), 0);
