@@ -8,6 +8,7 @@
 #include "engine/apply_worker.h"
 #include "engine/engine_private.h"
 #include "engine/inbound.h"
+#include "engine/peers.h"
 #include "engine/reads.h"
 #include "raftio/support/log.h"
 #include "raftio/support/memory.h"
@@ -18,8 +19,6 @@
 #define FORWARD_BYTES_MAX (1u << 20)
 /* Updates of one replica in one pass; then others have their turn. */
 #define ROUNDS_MAX 8u
-/* Addresses that a replica remembers, of members and of those who wrote to it. */
-#define REPLICA_PEERS_MAX (2u * NH_MEMBERS_MAX)
 
 static struct nh_replica_info info_of(const struct replica *r)
 {
@@ -30,106 +29,6 @@ static void step(struct step_worker *w, struct replica *r, struct raft_event ev)
 {
     ev.now = w->now_tick;
     raft_step(r->raft, &ev, &w->update);
-}
-
-/* ---- where messages go ---- */
-
-static struct outbox_peer *find_peer(const struct replica *r, uint64_t replica_id)
-{
-    for (size_t i = 0; i < r->n_peers; i++)
-        if (r->peers[i].replica_id == replica_id)
-            return r->peers[i].peer;
-    return NULL;
-}
-
-static struct outbox_peer *add_peer(struct step_worker *w, struct replica *r, uint64_t replica_id, const char *address)
-{
-    struct outbox_peer *peer = r->n_peers < REPLICA_PEERS_MAX ? outbox_peer(&w->outbox, address, w->now_ns) : NULL;
-
-    if (!peer)
-        return NULL;
-    array_reserve((void **)&r->peers, &r->cap_peers, r->n_peers + 1, sizeof *r->peers);
-    r->peers[r->n_peers++] = (struct replica_peer){replica_id, peer};
-    return peer;
-}
-
-static struct outbox_peer *resolve_peer(struct step_worker *w, struct replica *r, uint64_t replica_id)
-{
-    const struct engine_config *c = &w->engine->config;
-    struct outbox_peer *peer = find_peer(r, replica_id);
-    char address[NH_ADDRESS_BYTES];
-
-    if (peer || c->registry_ops->resolve(c->registry, r->shard_id, replica_id, address, NULL) < 0)
-        return peer;
-    return add_peer(w, r, replica_id, address);
-}
-
-/* A joining replica knows no members yet; it answers where it was written from. */
-static void learn_peer(struct step_worker *w, struct replica *r, const struct inbound_message *m)
-{
-    if (!find_peer(r, m->message.from) && !resolve_peer(w, r, m->message.from) && m->inbound->source[0])
-        add_peer(w, r, m->message.from, m->inbound->source);
-}
-
-void drive_send(struct step_worker *w, struct replica *r, struct nh_message *message)
-{
-    struct outbox_peer *peer = resolve_peer(w, r, message->to);
-
-    if (peer)
-        outbox_add(&w->outbox, peer, message);
-    else
-        nh_message_deinit(message);
-}
-
-void drive_unreachable(struct step_worker *w, struct replica *r, uint64_t peer_id)
-{
-    if (r->state != REPLICA_RUNNING)
-        return;
-    for (size_t i = 0; i < r->n_unreachable; i++)
-        if (r->unreachable[i] == peer_id)
-            return;
-    array_reserve((void **)&r->unreachable, &r->cap_unreachable, r->n_unreachable + 1, sizeof *r->unreachable);
-    r->unreachable[r->n_unreachable++] = peer_id;
-    step_worker_activate(w, r);
-}
-
-void drive_lost(struct step_worker *w, struct replica *r, const struct nh_message *message)
-{
-    if (message->type == NH_MSG_PROPOSE)
-        replica_end_proposals(r, message->hint, message->hint_high, NH_REQUEST_DROPPED, NH_DROP_OVERLOADED);
-    drive_unreachable(w, r, message->to);
-}
-
-bool drive_leader_is_reachable(struct step_worker *w, struct replica *r)
-{
-    const struct outbox_peer *peer;
-
-    if (r->leader_id == NH_NO_LEADER || r->leader_id == r->replica_id)
-        return r->leader_id != NH_NO_LEADER;
-    peer = resolve_peer(w, r, r->leader_id);
-    return !peer || !live_host_is_down(peer->host);
-}
-
-void drive_peer_back(struct step_worker *w, struct replica *r, const struct outbox_peer *peer)
-{
-    if (r->state == REPLICA_RUNNING && r->leader_id != NH_NO_LEADER && r->leader_id != r->replica_id &&
-        resolve_peer(w, r, r->leader_id) == peer)
-        step_worker_activate(w, r);
-}
-
-void drive_peer_silent(struct step_worker *w, struct replica *r, const struct outbox_peer *peer)
-{
-    struct raft_status status;
-
-    if (r->state != REPLICA_RUNNING || r->leader_id == NH_NO_LEADER || r->leader_id == r->replica_id)
-        return;
-    if (resolve_peer(w, r, r->leader_id) != peer)
-        return;
-    raft_get_status(r->raft, &status);
-    if (!status.quiesced)
-        return;
-    r->wake = true;
-    step_worker_activate(w, r);
 }
 
 /* ---- deadlines ---- */
@@ -183,7 +82,7 @@ static void step_messages(struct step_worker *w, struct replica *r)
     while ((node = queue_pop(&r->inbound))) {
         struct inbound_message *m = container_of(node, struct inbound_message, node);
 
-        learn_peer(w, r, m);
+        peers_learn(w, r, m);
         step(w, r, (struct raft_event){.type = RAFT_EV_MESSAGE, .message = &m->message});
     }
 }
@@ -299,7 +198,7 @@ static void obey_send_after_save(struct step_worker *w, struct replica *r, struc
         if (r->last_batch)
             messages_push(&r->last_batch->saves[r->last_save].after, &out->send_after_save.items[i]);
         else
-            drive_send(w, r, &out->send_after_save.items[i]);
+            peers_send(w, r, &out->send_after_save.items[i]);
     }
 }
 
@@ -338,7 +237,7 @@ static void obey_leader(struct step_worker *w, struct replica *r, const struct r
 static void obey(struct step_worker *w, struct replica *r, struct raft_update *out)
 {
     for (size_t i = 0; i < out->send.n; i++)
-        drive_send(w, r, &out->send.items[i]);
+        peers_send(w, r, &out->send.items[i]);
     for (size_t i = 0; i < out->reads.n; i++)
         reads_confirm(r, &out->reads.items[i]);
     obey_dropped(w, r, out);
@@ -477,7 +376,7 @@ static void wake_if_stranded(struct step_worker *w, struct replica *r)
 {
     struct raft_status status;
 
-    if (r->leader_id == NH_NO_LEADER || drive_leader_is_reachable(w, r) ||
+    if (r->leader_id == NH_NO_LEADER || peers_leader_is_reachable(w, r) ||
         (list_empty(&r->reads_waiting) && replica_earliest(r) == REQUESTS_NO_DEADLINE))
         return;
     raft_get_status(r->raft, &status);
@@ -522,7 +421,7 @@ void drive(struct step_worker *w, struct replica *r)
         drive_starting(w, r);
         return;
     }
-    replica_take_inbox(r, drive_leader_is_reachable(w, r), &in);
+    replica_take_inbox(r, peers_leader_is_reachable(w, r), &in);
     if (!may_go_on(w, r, &in))
         return;
     reads_take(r, in.reads);

@@ -8,6 +8,7 @@
 #include "engine/drive.h"
 #include "engine/engine_private.h"
 #include "engine/inbound.h"
+#include "engine/peers.h"
 #include "raftio/support/memory.h"
 
 #define NS_PER_MS 1000000u
@@ -154,7 +155,7 @@ static void take_unreachable(struct step_worker *w, struct unreachable_item *ite
     struct replica *r = map_get(&w->replicas, item->to.shard_id);
 
     if (r)
-        drive_unreachable(w, r, item->to.replica_id);
+        peers_unreachable(w, r, item->to.replica_id);
     free(item);
 }
 
@@ -214,7 +215,7 @@ static void take_timers(struct step_worker *w)
 static void release_after(struct step_worker *w, struct save *s)
 {
     for (size_t i = 0; i < s->after.n; i++)
-        drive_send(w, s->replica, &s->after.items[i]);
+        peers_send(w, s->replica, &s->after.items[i]);
     s->after.n = 0;
 }
 
@@ -318,7 +319,7 @@ static void wake_followers_of(struct step_worker *w, const struct outbox_peer *p
     struct replica *r;
 
     for (size_t i = 0; (r = map_next(&w->replicas, &i, NULL));)
-        drive_peer_silent(w, r, peer);
+        peers_silent(w, r, peer);
 }
 
 static void resume_followers_of(struct step_worker *w, const struct outbox_peer *peer)
@@ -326,7 +327,7 @@ static void resume_followers_of(struct step_worker *w, const struct outbox_peer 
     struct replica *r;
 
     for (size_t i = 0; (r = map_next(&w->replicas, &i, NULL));)
-        drive_peer_back(w, r, peer);
+        peers_back(w, r, peer);
 }
 
 static void tick_hosts(struct step_worker *w)
@@ -359,7 +360,7 @@ static void on_send_failed(void *ctx, const struct nh_message *m)
     struct replica *r = map_get(&w->replicas, m->shard_id);
 
     if (r)
-        drive_lost(w, r, m);
+        peers_lost(w, r, m);
 }
 
 static void drive_active(struct step_worker *w)
