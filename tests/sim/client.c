@@ -1,3 +1,12 @@
+/* What must hold of requests:
+ *
+ *   each ends once; never inside the call that submits it; never after its host has stopped
+ *   TIMEOUT does not come before the deadline, and nothing but the end of its replica comes long after it
+ *   COMPLETED writes are applied, at the index that is named, with the machine's answer; DROPPED ones are not, ever
+ *   the writes of one replica are applied in the order in which they were submitted, if they are (engine/raft/propose.c: a batch
+ *   that was overtaken is met with silence)
+ *   what reads see is linearizable
+ */
 #include <inttypes.h>
 #include <stdlib.h>
 #include <string.h>
@@ -5,23 +14,35 @@
 #include "raftio/support/memory.h"
 #include "tests/sim/sim.h"
 
-/* Now and then a proposal carries this much more than its command. */
-#define LARGE_BYTES 3000u
+/* Requests that have expired are looked for every 10 ms; then come the delays of the scheduler and of slow clocks. */
+#define LATE_MS_MAX 30u
+#define BATCH_MAX   8u
+
+enum op_kind {
+    OP_WRITE,
+    OP_QUERY, /* answered by the machine's lookup */
+    OP_INDEX, /* then a local lookup, in its completion */
+};
 
 struct op {
-    bool is_write;
+    enum op_kind kind;
+    uint32_t host;
+    uint64_t incarnation; /* of the host */
     uint64_t shard;
     uint32_t key;
     uint64_t id;         /* of a write */
     uint64_t begin, end; /* in steps of this file: every begin and every end is one */
+    uint64_t deadline_ns;
     uint32_t n_ended;
+    bool has_value; /* of a read */
+    bool must_succeed;
     struct nh_outcome outcome;
 };
 
 static struct op *ops;
 static size_t n_ops, cap_ops;
 static uint64_t step, last_id;
-static bool submitting;
+static bool submitting, must_succeed;
 
 void client_init(void)
 {
@@ -34,81 +55,172 @@ void client_deinit(void)
     ops = NULL;
     n_ops = cap_ops = 0;
     step = last_id = 0;
+    submitting = must_succeed = false;
+}
+
+void client_expect_success(void)
+{
+    must_succeed = true;
+}
+
+/* ---- a request ends ---- */
+
+static int copy_value(void *ctx, const void *data, size_t size_bytes)
+{
+    if (size_bytes == sizeof(uint64_t))
+        memcpy(ctx, data, size_bytes);
+    return NH_OK;
+}
+
+/* A lookup of its own, as the completion promises that it is linearizable now. */
+static void look_up(struct sim_host *h, struct op *op)
+{
+    uint64_t value = 0, bytes = 0;
+    struct nh_writer out = {.write = copy_value, .ctx = &bytes};
+
+    if (engine_lookup(h->engine, op->shard, &op->key, sizeof op->key, &out, &value, NULL) < 0)
+        return; /* it is being stopped */
+    op->outcome.value = value;
+    op->has_value = true;
+    sim.coverage.index_reads++;
+}
+
+static void check_answer(const struct op *op, size_t number, const struct nh_outcome *o)
+{
+    uint64_t value = 0;
+
+    if (o->status < 0)
+        sim_fail("request %zu: the lookup failed: %d", number, o->status);
+    if (op->kind == OP_WRITE && o->value != op->id)
+        sim_fail("request %zu: write %" PRIu64 " gets the answer to %" PRIu64, number, op->id, o->value);
+    if (op->kind != OP_QUERY)
+        return;
+    if (o->size_bytes == sizeof value)
+        memcpy(&value, o->data, sizeof value);
+    if (o->size_bytes != sizeof value || value != o->value)
+        sim_fail("request %zu: the bytes of the answer are not the machine's", number);
+}
+
+static void check_time(const struct sim_host *h, const struct op *op, size_t number, int code)
+{
+    uint64_t now = runtime_now_ns(h->runtime);
+
+    if (code == NH_REQUEST_TIMEOUT && now < op->deadline_ns)
+        sim_fail("request %zu times out %" PRIu64 " us before its deadline", number, (op->deadline_ns - now) / 1000);
+    if (code != NH_REQUEST_TERMINATED && now > op->deadline_ns + LATE_MS_MAX * SIM_MS &&
+        !clock_was_held(h->runtime, LATE_MS_MAX * SIM_MS))
+        sim_fail("request %zu ends %" PRIu64 " ms after its deadline, with code %d", number,
+                 (uint64_t)((now - op->deadline_ns) / SIM_MS), code);
 }
 
 static void on_end(void *ctx, const struct nh_outcome *outcome)
 {
-    struct op *op = &ops[(uintptr_t)ctx];
+    size_t number = (uintptr_t)ctx;
+    struct op *op = &ops[number];
+    struct sim_host *h = sim.hosts[op->host];
 
     if (submitting)
-        sim_fail("request %zu ends inside the call that submits it", (size_t)(uintptr_t)ctx);
+        sim_fail("request %zu ends inside the call that submits it", number);
     if (op->n_ended++ > 0)
-        sim_fail("request %zu ends twice: %d, then %d", (size_t)(uintptr_t)ctx, op->outcome.code, outcome->code);
+        sim_fail("request %zu ends twice: %d, then %d", number, op->outcome.code, outcome->code);
+    if (op->incarnation != h->incarnation || h->n_requests == 0)
+        sim_fail("request %zu ends after its host has stopped", number);
+    h->n_requests--;
     op->end = ++step;
     op->outcome = *outcome;
     op->outcome.data = NULL;
-    if (outcome->code == NH_REQUEST_COMPLETED && outcome->status < 0)
-        sim_fail("request %zu: the lookup failed: %d", (size_t)(uintptr_t)ctx, outcome->status);
-    sim_note((uintptr_t)ctx * 7 + (uint64_t)outcome->code);
+    check_time(h, op, number, outcome->code);
+    if (outcome->code == NH_REQUEST_COMPLETED) {
+        check_answer(op, number, outcome);
+        op->has_value = op->kind == OP_QUERY;
+        if (op->kind == OP_INDEX)
+            look_up(h, op);
+    } else if (op->must_succeed && !(sim.options.small_limits && outcome->drop_reason == NH_DROP_OVERLOADED)) {
+        sim_fail("calm: request %zu of host %u shard %" PRIu64 " ends with code %d", number, h->id + 1, op->shard, outcome->code);
+    }
+    sim_note(number * 7 + (uint64_t)outcome->code);
 }
 
-static uint32_t add_op(bool is_write, uint64_t shard, uint32_t key)
+void client_host_stopped(const struct sim_host *h)
+{
+    if (h->n_requests > 0)
+        sim_fail("host %u has stopped, and %u of its requests have not ended", h->id + 1, h->n_requests);
+}
+
+/* ---- requests ---- */
+
+static uint32_t add_op(struct sim_host *h, enum op_kind kind, uint64_t shard, uint64_t timeout_ms)
 {
     array_reserve((void **)&ops, &cap_ops, n_ops + 1, sizeof *ops);
-    ops[n_ops] = (struct op){.is_write = is_write, .shard = shard, .key = key, .begin = ++step};
-    if (is_write)
-        ops[n_ops].id = ++last_id;
+    ops[n_ops] = (struct op){
+        .kind = kind,
+        .host = h->id,
+        .incarnation = h->incarnation,
+        .shard = shard,
+        .key = (uint32_t)sim_below(SIM_KEYS),
+        .id = kind == OP_WRITE ? ++last_id : 0,
+        .begin = ++step,
+        .deadline_ns = runtime_now_ns(h->runtime) + timeout_ms * SIM_MS,
+        .must_succeed = must_succeed,
+    };
+    h->n_requests++;
     return (uint32_t)n_ops++;
 }
 
-static uint64_t deadline_ns(struct sim_host *h, uint64_t timeout_ms)
+/* The last n were not accepted: they are forgotten. */
+static void take_back(struct sim_host *h, uint32_t n, int code)
 {
-    return runtime_now_ns(h->runtime) + timeout_ms * SIM_MS;
+    for (uint32_t i = 0; i < n; i++)
+        last_id -= ops[--n_ops].kind == OP_WRITE;
+    h->n_requests -= n;
+    sim.coverage.refused_busy += code == NH_EBUSY;
+    if (code != NH_EBUSY && code != NH_ENOTFOUND && code != NH_EFENCED && code != NH_ECLOSED)
+        sim_fail("a request is refused with %d", code);
+    if (must_succeed && !(code == NH_EBUSY && sim.options.small_limits))
+        sim_fail("calm: a request is refused with %d", code);
 }
 
-/* Submits n writes as one batch; what is not accepted is forgotten. Returns the last one's number. */
+/* Submits n writes as one batch; returns the last one's number. */
 static uint32_t write_batch(struct sim_host *h, uint64_t shard, uint32_t n, uint64_t timeout_ms)
 {
-    struct engine_proposal proposals[8];
-    static char bytes[8][sizeof(struct sim_command) + LARGE_BYTES];
-    size_t before = n_ops;
-    uint64_t before_id = last_id;
+    struct engine_proposal proposals[BATCH_MAX];
+    static uint8_t bytes[BATCH_MAX][SIM_COMMAND_BYTES_MAX];
+    uint32_t number = 0;
     int r;
 
     for (uint32_t i = 0; i < n; i++) {
-        uint32_t number = add_op(true, shard, (uint32_t)sim_below(SIM_KEYS));
-        struct sim_command c;
+        struct sim_command c = {.shard = shard};
 
-        memset(&c, 0, sizeof c);
+        number = add_op(h, OP_WRITE, shard, timeout_ms);
         c.id = ops[number].id;
-        c.shard = shard;
         c.key = ops[number].key;
-        memcpy(bytes[i], &c, sizeof c);
-        proposals[i] =
-            (struct engine_proposal){bytes[i], sizeof c + (sim_chance(5) ? LARGE_BYTES : 0), on_end, (void *)(uintptr_t)number};
+        c.size_bytes = (uint32_t)(sizeof c + sim_below(sim_chance(5) ? SIM_COMMAND_BYTES_MAX - sizeof c + 1 : 40));
+        oracle_encode(&c, bytes[i]);
+        proposals[i] = (struct engine_proposal){bytes[i], c.size_bytes, on_end, (void *)(uintptr_t)number};
     }
     submitting = true;
-    r = engine_propose(h->engine, shard, proposals, n, deadline_ns(h, timeout_ms), NULL);
-    submitting = false;
-    if (r < 0) {
-        n_ops = before;
-        last_id = before_id;
-        return UINT32_MAX;
-    }
-    return (uint32_t)n_ops - 1;
-}
-
-static uint32_t read_one(struct sim_host *h, uint64_t shard, uint32_t key, uint64_t timeout_ms)
-{
-    uint32_t number = add_op(false, shard, key);
-    int r;
-
-    submitting = true;
-    r = engine_read(h->engine, shard, &key, sizeof key, deadline_ns(h, timeout_ms), on_end, (void *)(uintptr_t)number, NULL);
+    r = engine_propose(h->engine, shard, proposals, n, ops[number].deadline_ns, NULL);
     submitting = false;
     if (r == NH_OK)
         return number;
-    n_ops--;
+    take_back(h, n, r);
+    return UINT32_MAX;
+}
+
+static uint32_t read_one(struct sim_host *h, uint64_t shard, uint64_t timeout_ms)
+{
+    uint32_t number = add_op(h, sim_chance(30) ? OP_INDEX : OP_QUERY, shard, timeout_ms);
+    uint32_t key = ops[number].key;
+    bool query = ops[number].kind == OP_QUERY;
+    int r;
+
+    submitting = true;
+    r = engine_read(h->engine, shard, query ? &key : NULL, query ? sizeof key : 0, ops[number].deadline_ns, on_end,
+                    (void *)(uintptr_t)number, NULL);
+    submitting = false;
+    if (r == NH_OK)
+        return number;
+    take_back(h, 1, r);
     return UINT32_MAX;
 }
 
@@ -118,12 +230,14 @@ void client_act(void)
     uint64_t shard = 1 + sim_below(sim.options.n_shards),
              timeout_ms = sim_chance(30) ? 1 + sim_below(100) : 200 + sim_below(2000);
 
-    if (!h->up)
+    if (!h->up || host_is_paused(h))
         return;
+    if (must_succeed)
+        timeout_ms = 1000;
     if (sim_chance(40))
-        read_one(h, shard, (uint32_t)sim_below(SIM_KEYS), timeout_ms);
+        read_one(h, shard, timeout_ms);
     else
-        write_batch(h, shard, sim_chance(70) ? 1 : 1 + (uint32_t)sim_below(8), timeout_ms);
+        write_batch(h, shard, sim_chance(70) ? 1 : 1 + (uint32_t)sim_below(BATCH_MAX), timeout_ms);
 }
 
 uint32_t client_write(struct sim_host *h, uint64_t shard)
@@ -133,7 +247,7 @@ uint32_t client_write(struct sim_host *h, uint64_t shard)
 
 uint32_t client_read(struct sim_host *h, uint64_t shard)
 {
-    return read_one(h, shard, 0, 5000);
+    return read_one(h, shard, 5000);
 }
 
 int client_outcome(uint32_t op)
@@ -146,11 +260,11 @@ int client_outcome(uint32_t op)
 static void check_write(size_t i)
 {
     const struct op *op = &ops[i];
-    uint64_t index = oracle_index_of(op->shard, op->id);
+    uint64_t index = oracle_index_of(op->id);
 
     switch (op->outcome.code) {
     case NH_REQUEST_COMPLETED:
-        sim.coverage.completed++;
+        sim.coverage.writes++;
         if (index == 0 || index != op->outcome.index)
             sim_fail("write %" PRIu64 " completed at index %" PRIu64 ", but was applied at %" PRIu64, op->id, op->outcome.index,
                      index);
@@ -177,12 +291,29 @@ static size_t collect(uint64_t shard, uint32_t key, struct linear_op *ret)
 
         if (op->shard != shard || op->key != key || op->outcome.code == NH_REQUEST_DROPPED)
             continue;
-        if (op->is_write)
+        if (op->kind == OP_WRITE)
             ret[n++] = (struct linear_op){op->begin, completed ? op->end : UINT64_MAX, op->id, true};
-        else if (completed)
+        else if (op->has_value)
             ret[n++] = (struct linear_op){op->begin, op->end, op->outcome.value, false};
     }
     return n;
+}
+
+static void check_order(void)
+{
+    uint64_t last[SIM_HOSTS_MAX][SIM_SHARDS_MAX + 1] = {0};
+
+    for (size_t i = 0; i < n_ops; i++) {
+        const struct op *op = &ops[i];
+        uint64_t index = op->kind == OP_WRITE ? oracle_index_of(op->id) : 0;
+
+        if (index == 0)
+            continue;
+        if (index < last[op->host][op->shard])
+            sim_fail("shard %" PRIu64 ": write %" PRIu64 " of host %u, at index %" PRIu64 ", has overtaken an earlier one",
+                     op->shard, op->id, op->host + 1, index);
+        last[op->host][op->shard] = index;
+    }
 }
 
 void client_check(void)
@@ -192,11 +323,12 @@ void client_check(void)
     for (size_t i = 0; i < n_ops; i++) {
         if (ops[i].n_ended != 1)
             sim_fail("request %zu ended %u times", i, ops[i].n_ended);
-        if (ops[i].is_write)
+        if (ops[i].kind == OP_WRITE)
             check_write(i);
         else
-            sim.coverage.reads += ops[i].outcome.code == NH_REQUEST_COMPLETED;
+            sim.coverage.queries += ops[i].kind == OP_QUERY && ops[i].has_value;
     }
+    check_order();
     for (uint64_t shard = 1; shard <= sim.options.n_shards; shard++) {
         for (uint32_t key = 0; key < SIM_KEYS; key++) {
             const char *text = linear_check(history, collect(shard, key, history));
@@ -206,4 +338,97 @@ void client_check(void)
         }
     }
     free(history);
+}
+
+/* ---- self-test ---- */
+
+static uint32_t fake_write(void)
+{
+    return add_op(sim.hosts[0], OP_WRITE, 1, 100);
+}
+
+static void end(uint32_t number, int code, uint64_t value)
+{
+    on_end((void *)(uintptr_t)number, &(struct nh_outcome){.code = code, .index = 5, .value = value});
+}
+
+static void end_twice(void)
+{
+    uint32_t number = fake_write();
+
+    fake_write();
+    sim.now_ns += 200 * SIM_MS;
+    end(number, NH_REQUEST_TERMINATED, 0);
+    end(number, NH_REQUEST_TERMINATED, 0);
+}
+
+static void end_inside(void)
+{
+    submitting = true;
+    end(fake_write(), NH_REQUEST_TERMINATED, 0);
+}
+
+static void end_in_another_life(void)
+{
+    uint32_t number = fake_write();
+
+    sim.hosts[0]->incarnation++;
+    end(number, NH_REQUEST_TERMINATED, 0);
+}
+
+static void end_early(void)
+{
+    end(fake_write(), NH_REQUEST_TIMEOUT, 0);
+}
+
+static void end_late(void)
+{
+    uint32_t number = fake_write();
+
+    sim.now_ns += 200 * SIM_MS;
+    end(number, NH_REQUEST_TIMEOUT, 0);
+}
+
+static void end_never(void)
+{
+    fake_write();
+    client_check();
+}
+
+static void stop_before_the_end(void)
+{
+    fake_write();
+    client_host_stopped(sim.hosts[0]);
+}
+
+static void answer_another(void)
+{
+    uint32_t number = fake_write();
+
+    end(number, NH_REQUEST_COMPLETED, last_id + 1);
+}
+
+static void complete_unapplied(void)
+{
+    uint32_t number = fake_write();
+
+    end(number, NH_REQUEST_COMPLETED, last_id);
+    client_check();
+}
+
+void client_self_test(void)
+{
+    self_test_begin(1);
+    sim.hosts[0]->runtime = clock_new(0);
+    self_test_expect("ends twice", end_twice);
+    self_test_expect("ends inside the call", end_inside);
+    self_test_expect("ends after its host has stopped", end_in_another_life);
+    self_test_expect("before its deadline", end_early);
+    self_test_expect("after its deadline", end_late);
+    self_test_expect("ended 0 times", end_never);
+    self_test_expect("have not ended", stop_before_the_end);
+    self_test_expect("gets the answer to", answer_another);
+    self_test_expect("but was applied at 0", complete_unapplied);
+    clock_free(sim.hosts[0]->runtime);
+    self_test_end();
 }

@@ -15,6 +15,7 @@ struct sim_clock {
     uint64_t base_ns, since_ns; /* host time at virtual time since_ns */
     uint64_t permille;          /* host nanoseconds per virtual microsecond */
     uint64_t disk_ns;
+    uint64_t paused_until, held_until; /* virtual time; held: paused, or some task stalled */
 };
 
 struct task {
@@ -22,7 +23,8 @@ struct task {
     struct sim_clock *clock;
     task_poll_fn poll;
     void *arg;
-    uint64_t due_ns; /* virtual time; UINT64_MAX: never */
+    uint64_t due_ns;        /* virtual time; UINT64_MAX: never */
+    uint64_t stalled_until; /* virtual time */
     bool is_log, stopped;
     uint32_t number;
 };
@@ -125,13 +127,79 @@ void clock_set_speed(struct runtime *rt, uint32_t permille)
     c->permille = permille;
 }
 
+/* ---- tasks that stand still ---- */
+
+static uint64_t later(uint64_t a, uint64_t b)
+{
+    return a > b ? a : b;
+}
+
+void clock_pause(struct runtime *rt, uint64_t until_ns)
+{
+    struct sim_clock *c = (struct sim_clock *)rt;
+
+    c->paused_until = until_ns;
+    c->held_until = later(c->held_until, until_ns);
+}
+
+void clock_stall_one(struct runtime *rt, uint64_t until_ns)
+{
+    struct sim_clock *c = (struct sim_clock *)rt;
+    struct task *chosen = NULL;
+    uint64_t n = 0;
+
+    for (struct list *at = tasks.next; at != &tasks; at = at->next) {
+        struct task *t = container_of(at, struct task, link);
+
+        if (t->clock == c && !t->stopped && sim_below(++n) == 0)
+            chosen = t;
+    }
+    if (!chosen)
+        return;
+    chosen->stalled_until = until_ns;
+    c->held_until = later(c->held_until, until_ns);
+}
+
+void clock_resume(struct runtime *rt)
+{
+    struct sim_clock *c = (struct sim_clock *)rt;
+
+    c->paused_until = 0;
+    c->held_until = c->held_until > sim.now_ns ? sim.now_ns : c->held_until;
+    for (struct list *at = tasks.next; at != &tasks; at = at->next)
+        if (container_of(at, struct task, link)->clock == c)
+            container_of(at, struct task, link)->stalled_until = 0;
+}
+
+uint64_t clock_paused_until(const struct runtime *rt)
+{
+    return ((const struct sim_clock *)rt)->paused_until;
+}
+
+bool clock_was_held(const struct runtime *rt, uint64_t ns)
+{
+    uint64_t until = ((const struct sim_clock *)rt)->held_until;
+
+    return until > 0 && until + ns > sim.now_ns;
+}
+
+/* ---- the scheduler ---- */
+
+/* When it may be polled; UINT64_MAX: nobody wants it. */
+static uint64_t runs_at(const struct task *t)
+{
+    return later(t->due_ns, later(t->stalled_until, t->clock->paused_until));
+}
+
 static void poll_task(struct task *t)
 {
+    uint32_t host = t->clock->host;
     uint64_t next;
 
     t->due_ns = UINT64_MAX;
     sim_note(t->number);
     next = t->poll(t->arg);
+    disks_after_poll(sim.hosts[host]);
     if (next == TASK_POLL_NOW)
         wake_task(t);
     else if (next != TASK_POLL_NEVER && virtual_time(t->clock, next) < t->due_ns)
@@ -146,7 +214,7 @@ bool clock_run_one(void)
     for (struct list *at = tasks.next; at && at != &tasks; at = at->next) {
         struct task *t = container_of(at, struct task, link);
 
-        if (t->due_ns <= sim.now_ns && sim_below(++n) == 0)
+        if (runs_at(t) <= sim.now_ns && sim_below(++n) == 0)
             chosen = t;
     }
     if (!chosen)
@@ -162,7 +230,7 @@ uint64_t clock_next_ns(void)
     for (struct list *at = tasks.next; at && at != &tasks; at = at->next) {
         const struct task *t = container_of(at, struct task, link);
 
-        next = t->due_ns < next ? t->due_ns : next;
+        next = runs_at(t) < next ? runs_at(t) : next;
     }
     return next;
 }

@@ -5,6 +5,8 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "engine/engine_private.h"
+#include "engine/replica.h"
 #include "raftio/support/memory.h"
 
 /* ---- the machine: SIM_KEYS registers that remember who wrote last ---- */
@@ -13,7 +15,7 @@ struct nh_machine {
     struct sim_host *host;
     uint64_t shard;
     uint64_t values[SIM_KEYS];
-    uint64_t n_applied;
+    uint64_t n_applied, applied; /* the last index */
 };
 
 static int machine_open(const struct nh_machine_args *args, struct nh_machine **ret, uint64_t *ret_applied, struct nh_error *err)
@@ -28,17 +30,14 @@ static int machine_open(const struct nh_machine_args *args, struct nh_machine **
 
 static int machine_update(struct nh_machine *m, struct nh_entry *entries, size_t n, struct nh_error *err)
 {
+    (void)err;
     for (size_t i = 0; i < n; i++) {
-        struct sim_command c;
+        struct sim_command c =
+            oracle_applied(m->host, m->shard, m->applied, entries[i].index, entries[i].cmd, entries[i].size_bytes);
 
-        if (entries[i].size_bytes < sizeof c)
-            return nh_error_set(err, NH_ECORRUPT, "an entry of %zu bytes", entries[i].size_bytes);
-        memcpy(&c, entries[i].cmd, sizeof c);
-        if (c.shard != m->shard)
-            sim_fail("shard %" PRIu64 ": an entry of shard %" PRIu64, m->shard, c.shard);
-        oracle_applied(m->host, m->shard, entries[i].index, &c);
         m->values[c.key] = c.id;
         m->n_applied++;
+        m->applied = entries[i].index;
         entries[i].result.value = c.id;
     }
     return NH_OK;
@@ -86,7 +85,8 @@ static const struct nh_machine_ops machine = {
 
 static void on_leader(void *ctx, const struct nh_leader_info *info)
 {
-    oracle_leader(ctx, info);
+    (void)ctx;
+    oracle_leader(info->shard_id, info->term, info->leader_id);
 }
 
 static void on_replica(void *ctx, struct nh_replica_info info)
@@ -155,6 +155,8 @@ static void make_engine(struct sim_host *h)
         .logdb = h->logdb,
         .registry_ops = nh_registry_static(),
         .registry = h->registry,
+        .max_pending_per_replica = sim.options.small_limits ? 12 : 0,
+        .max_inbox_bytes = sim.options.small_limits ? 8192 : 0,
         .events = {h, on_leader, on_replica, on_unloaded, on_quarantined, on_replica, on_fenced},
     };
     struct nh_error err;
@@ -168,6 +170,7 @@ static void open_transport(struct sim_host *h)
     struct nh_transport_config c = {.struct_size = sizeof c,
                                     .deployment_id = 1,
                                     .address = h->address,
+                                    .send_queue_bytes = sim.options.small_limits ? 4096 : 0,
                                     .services = nh_plugin_services()};
     struct nh_transport_handlers handlers;
     struct nh_error err;
@@ -230,7 +233,7 @@ void host_start(struct sim_host *h)
     engine_start(h->engine);
     h->up = true;
     host_start_missing(h);
-    sim.coverage.restarts++;
+    sim.coverage.starts++;
 }
 
 static uint32_t keep_some(void *ctx, uint32_t worker_id, uint32_t n_unsynced)
@@ -249,6 +252,7 @@ static void take_down(struct sim_host *h, bool power_cut)
     }
     h->up = false;
     engine_stop(h->engine);
+    client_host_stopped(h);
     nh_transport_loopback()->close(h->transport);
     engine_free(h->engine);
     nh_logdb_memory()->close(h->logdb);
@@ -278,12 +282,39 @@ void host_crash(struct sim_host *h)
     sim.coverage.crashes++;
 }
 
+void host_stop(struct sim_host *h)
+{
+    sim_log("host %u stops", h->id + 1);
+    take_down(h, false);
+    tell_others(h);
+    sim.coverage.clean_stops++;
+}
+
+bool host_is_paused(const struct sim_host *h)
+{
+    return clock_paused_until(h->runtime) > sim.now_ns;
+}
+
+const struct raft *host_core(const struct sim_host *h, uint64_t shard)
+{
+    struct replica *r = h->up ? engine_find(h->engine, shard) : NULL;
+    const struct raft *core = r ? r->raft : NULL;
+
+    if (r)
+        replica_unref(r); /* the routes hold it; no worker runs meanwhile */
+    return core;
+}
+
+void host_close(struct sim_host *h)
+{
+    if (h->up)
+        take_down(h, false);
+}
+
 void host_deinit(uint32_t id)
 {
     struct sim_host *h = sim.hosts[id];
 
-    if (h->up)
-        take_down(h, false);
     memory_disk_drop(h->disk_name);
     free(h);
     sim.hosts[id] = NULL;

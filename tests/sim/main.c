@@ -2,20 +2,27 @@
  *
  *     run --seeds N [--first S]     seeds S .. S + N - 1 (default: NH_SIM_SEEDS, else 200, from 1)
  *     run --seed N [--verbose]      one seed again
+ *
+ * --verbose tells what happens and what was covered.
  */
 #include <inttypes.h>
+#include <signal.h>
 #include <stdarg.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <time.h>
+#include <unistd.h>
 
 #include "raftio/support/log.h"
 #include "tests/sim/sim.h"
 
 #define SEEDS_DEFAULT 200u
 #define RECOVERY_MS   60000u /* by then every shard must work again */
-#define TWICE_EVERY   20u    /* every so many seeds are run twice: the same events must happen */
+#define CALM_MS       1000u
+#define QUIET_MS      6000u /* by then an idle group is quiet: 20 election timeouts, and some */
+#define HANG_SECONDS  120u  /* of real time, for one seed */
+#define TWICE_EVERY   20u   /* every so many seeds are run twice: the same events must happen */
 
 struct sim sim;
 static const char *program;
@@ -60,6 +67,11 @@ void sim_log(const char *fmt, ...)
     putchar('\n');
 }
 
+static void print_replay(void)
+{
+    fprintf(stderr, "\nreplay: %s --seed %" PRIu64 " --verbose\n", program, sim.seed);
+}
+
 void sim_fail(const char *fmt, ...)
 {
     va_list ap;
@@ -69,8 +81,20 @@ void sim_fail(const char *fmt, ...)
     va_start(ap, fmt);
     vfprintf(stderr, fmt, ap);
     va_end(ap);
-    fprintf(stderr, "\nreplay: %s --seed %" PRIu64 " --verbose\n", program, sim.seed);
+    if (self_test_runs())
+        _exit(1);
+    print_replay();
     exit(1);
+}
+
+/* An assertion, a sanitizer or the alarm: the text is out, the seed is not. */
+static void on_signal(int number)
+{
+    fprintf(stderr, "\nseed %" PRIu64 ", %.3f ms: signal %d%s", sim.seed, (double)sim.now_ns / SIM_MS, number,
+            number == SIGALRM ? ": the run hangs" : "");
+    print_replay();
+    signal(number, SIG_DFL);
+    raise(number);
 }
 
 /* ---- the plan of a run ---- */
@@ -90,113 +114,10 @@ static void draw_options(void)
         .quiesce = sim_chance(60),
         .share_blocks = sim_chance(50),
         .fail_disks = sim_chance(20),
+        .small_limits = sim_chance(15),
+        .in_order = sim_chance(40),
         .faults_ms = 3000 + sim_below(5000),
     };
-}
-
-static void good_weather(void)
-{
-    network_heal();
-    network_set_weather((struct network_weather){0, 0, 50000, 2 * SIM_MS});
-}
-
-static void bad_weather(void)
-{
-    uint64_t min = sim_below(3 * SIM_MS);
-
-    network_set_weather((struct network_weather){(uint32_t)sim_below(sim_chance(20) ? 40 : 8), (uint32_t)sim_below(10), min,
-                                                 min + sim_below(sim_chance(20) ? 150 * SIM_MS : 10 * SIM_MS)});
-}
-
-/* Some pairs, one way or both ways; or one host against the rest. */
-static void partition(void)
-{
-    uint32_t n = sim.options.n_hosts, lonely = (uint32_t)sim_below(n);
-    bool one_way = sim_chance(40), whole = sim_chance(50);
-
-    network_heal();
-    for (uint32_t i = 0; i < n; i++) {
-        if (i == lonely || (!whole && sim_chance(50)))
-            continue;
-        network_cut(lonely, i);
-        if (!one_way)
-            network_cut(i, lonely);
-    }
-    sim_log("partition around host %u%s", lonely + 1, one_way ? ", one way" : "");
-    sim.coverage.partitions++;
-}
-
-static void crash_or_start(struct sim_host *h)
-{
-    if (h->up) {
-        host_crash(h);
-        if (sim_chance(60))
-            return;
-    }
-    host_start(h); /* after a crash at once: still in the term in which it voted */
-}
-
-static void fault(void)
-{
-    struct sim_host *h = sim.hosts[sim_below(sim.options.n_hosts)];
-
-    switch (sim_below(12)) {
-    case 0:
-    case 1:
-    case 2: crash_or_start(h); break;
-    case 3:
-        for (uint32_t i = 0; i < sim.options.n_hosts && sim_chance(30); i++) /* the lights go out */
-            if (sim.hosts[i]->up)
-                host_crash(sim.hosts[i]);
-        break;
-    case 4:
-    case 5: partition(); break;
-    case 6: good_weather(); break;
-    case 7: bad_weather(); break;
-    case 8:
-        if (h->up) {
-            clock_set_disk_ns(h->runtime, sim_chance(50) ? SIM_MS : 200 * SIM_MS);
-            sim.coverage.slow_disks++;
-        }
-        break;
-    case 9:
-        if (h->up)
-            clock_set_speed(h->runtime, 700 + (uint32_t)sim_below(600));
-        break;
-    case 10:
-        if (h->up && sim.options.fail_disks)
-            memory_disk_fail_after(h->disk, sim_below(20));
-        break;
-    default:
-        if (h->up)
-            host_restart_replica(h, 1 + sim_below(sim.options.n_shards));
-        break;
-    }
-}
-
-/* Replicas that were stopped come back, hosts that are down or fenced too, sooner or later. */
-static void mend(void)
-{
-    for (uint32_t i = 0; i < sim.options.n_hosts; i++) {
-        struct sim_host *h = sim.hosts[i];
-
-        if (h->up && h->fenced && sim_chance(30))
-            host_crash(h);
-        if (!h->up && sim_chance(30))
-            host_start(h);
-        host_start_missing(h);
-    }
-}
-
-static void note_quiesced(void)
-{
-    for (uint32_t i = 0; i < sim.options.n_hosts; i++) {
-        struct engine_replica_status s;
-
-        for (uint64_t shard = 1; shard <= sim.options.n_shards && sim.hosts[i]->up; shard++)
-            if (engine_get_status(sim.hosts[i]->engine, shard, &s, NULL) == NH_OK)
-                sim.coverage.quiesced += s.quiesced;
-    }
 }
 
 /* Lets things happen until `until_ns`. */
@@ -212,18 +133,6 @@ static void run_until(uint64_t until_ns)
         tasks = tasks < parcels ? tasks : parcels;
         sim.now_ns = tasks < until_ns ? tasks : until_ns;
     }
-    oracle_check_leaders();
-}
-
-/* Somebody who may have voted just now forgets what was not synced; a late request for its vote may still come. */
-static void reboot_a_voter(void)
-{
-    struct sim_host *h = sim.hosts[sim_below(sim.options.n_hosts)];
-
-    if (!h->up || !sim_chance(30))
-        return;
-    host_crash(h);
-    host_start(h);
 }
 
 static void run_faults(void)
@@ -235,40 +144,22 @@ static void run_faults(void)
         run_until(sim.now_ns + sim_below(20 * SIM_MS));
         if (sim.coverage.leaders != n_leaders) {
             n_leaders = sim.coverage.leaders;
-            reboot_a_voter();
+            faults_reboot_voter();
         }
         if (sim.now_ns >= next_fault) {
-            fault();
-            mend();
-            oracle_check_logs();
+            faults_one();
+            faults_mend_some();
+            disks_check_all();
             next_fault = sim.now_ns + sim_below(400 * SIM_MS);
         }
         if (sim_chance(1) && sim_chance(30))
             idle_until = sim.now_ns + 4000 * SIM_MS; /* long enough to go quiet */
         if (sim.now_ns >= idle_until)
             client_act();
-        else
-            note_quiesced();
     }
 }
 
 /* ---- faults are over: everything must work again ---- */
-
-static void repair(void)
-{
-    good_weather();
-    for (uint32_t i = 0; i < sim.options.n_hosts; i++) {
-        struct sim_host *h = sim.hosts[i];
-
-        memory_disk_fail_after(h->disk, UINT64_MAX);
-        if (h->up && h->fenced)
-            host_crash(h);
-        if (!h->up)
-            host_start(h);
-        clock_set_disk_ns(h->runtime, SIM_MS);
-        clock_set_speed(h->runtime, 1000);
-    }
-}
 
 static void await(uint32_t (*submit)(struct sim_host *h, uint64_t shard), struct sim_host *h, uint64_t shard, uint64_t end_ns,
                   const char *what)
@@ -301,7 +192,7 @@ static void run_recovery(void)
 {
     uint64_t end_ns = sim.now_ns + RECOVERY_MS * SIM_MS;
 
-    repair();
+    faults_end();
     for (uint32_t i = 0; i < sim.options.n_hosts; i++)
         host_start_missing(sim.hosts[i]);
     for (uint64_t shard = 1; shard <= sim.options.n_shards; shard++) {
@@ -317,32 +208,99 @@ static void run_recovery(void)
     }
 }
 
-static void run_seed(uint64_t seed)
+/* ---- nothing goes wrong any more: nothing may fail ---- */
+
+static void act_for(uint64_t ms)
+{
+    for (uint64_t end_ns = sim.now_ns + ms * SIM_MS; sim.now_ns < end_ns;) {
+        run_until(sim.now_ns + sim_below(20 * SIM_MS));
+        client_act();
+    }
+}
+
+static void check_quiet(void)
+{
+    for (uint64_t shard = 1; shard <= sim.options.n_shards; shard++) {
+        for (uint32_t i = 0; i < sim.options.n_hosts; i++) {
+            struct engine_replica_status status;
+
+            if (engine_get_status(sim.hosts[i]->engine, shard, &status, NULL) < 0 || !status.quiesced)
+                sim_fail("calm: replica %u of shard %" PRIu64 " does not go quiet", i + 1, shard);
+        }
+    }
+}
+
+static void run_calm(void)
+{
+    uint64_t n_leaders;
+
+    faults_calm_weather();
+    run_until(sim.now_ns + CALM_MS * SIM_MS); /* what is left of the faults passes */
+    n_leaders = sim.coverage.leaders;
+    client_expect_success();
+    act_for(CALM_MS);
+    run_until(sim.now_ns + QUIET_MS * SIM_MS);
+    if (sim.options.quiesce)
+        check_quiet();
+    act_for(CALM_MS / 4);
+    run_until(sim.now_ns + CALM_MS * SIM_MS); /* the last requests end */
+    if (sim.coverage.leaders != n_leaders)
+        sim_fail("calm: a healthy leader was replaced");
+}
+
+/* ---- a run ---- */
+
+static void log_options(const struct sim_options *o)
+{
+    sim_log("%u hosts, %u shards, %u step and %u apply workers%s%s%s%s%s%s", o->n_hosts, o->n_shards, o->step_workers,
+            o->apply_workers, o->inline_saves ? ", inline saves" : "", o->quiesce ? ", quiesce" : "",
+            o->pre_vote ? "" : ", no pre-vote", o->check_quorum ? "" : ", no check-quorum",
+            o->small_limits ? ", small limits" : "", o->in_order ? ", in order" : "");
+}
+
+static void begin_run(uint64_t seed)
 {
     bool verbose = sim.verbose;
 
     sim = (struct sim){.seed = seed, .random = seed * 0x2545f4914f6cdd1d + 1, .now_ns = 1000 * SIM_MS, .verbose = verbose};
     draw_options();
-    sim_log("%u hosts, %u shards%s%s%s%s", sim.options.n_hosts, sim.options.n_shards,
-            sim.options.inline_saves ? ", inline saves" : "", sim.options.quiesce ? ", quiesce" : "",
-            sim.options.pre_vote ? "" : ", no pre-vote", sim.options.check_quorum ? "" : ", no check-quorum");
+    log_options(&sim.options);
+    sim.coverage.single_hosts += sim.options.n_hosts == 1;
+    sim.coverage.inline_saves += sim.options.inline_saves;
     oracle_init();
+    disks_init();
     client_init();
     network_init();
-    good_weather();
+    faults_good_weather();
     for (uint32_t i = 0; i < sim.options.n_hosts; i++)
         host_init(i);
     for (uint32_t i = 0; i < sim.options.n_hosts; i++)
         host_start(sim.hosts[i]);
-    run_faults();
-    run_recovery();
-    oracle_check_logs();
+}
+
+static void end_run(void)
+{
+    disks_check_all();
+    for (uint32_t i = 0; i < sim.options.n_hosts; i++)
+        host_close(sim.hosts[i]);
+    client_check();
     for (uint32_t i = 0; i < sim.options.n_hosts; i++)
         host_deinit(i);
     network_deinit();
-    client_check();
     client_deinit();
+    disks_deinit();
     oracle_deinit();
+}
+
+static void run_seed(uint64_t seed)
+{
+    alarm(HANG_SECONDS);
+    begin_run(seed);
+    run_faults();
+    run_recovery();
+    run_calm();
+    end_run();
+    alarm(0);
 }
 
 /* ---- command line ---- */
@@ -358,23 +316,24 @@ static void add_coverage(struct sim_coverage *total, const struct sim_coverage *
 
 static void print_coverage(const struct sim_coverage *c)
 {
-    printf("events %" PRIu64 ", crashes %" PRIu64 ", restarts %" PRIu64 ", replica restarts %" PRIu64 ", partitions %" PRIu64
-           ", lost %" PRIu64 ", doubled %" PRIu64 ", delayed %" PRIu64 ", slow disks %" PRIu64 ", fences %" PRIu64 "\n",
-           c->events, c->crashes, c->restarts, c->replica_restarts, c->partitions, c->lost, c->doubled, c->delayed, c->slow_disks,
-           c->fences);
-    printf("leaders %" PRIu64 ", quiet replicas seen %" PRIu64 ", writes completed %" PRIu64 ", dropped %" PRIu64
-           ", timed out %" PRIu64 ", terminated %" PRIu64 ", reads %" PRIu64 ", applied %" PRIu64 ", applied again %" PRIu64 "\n",
-           c->leaders, c->quiesced, c->completed, c->dropped, c->timed_out, c->terminated, c->reads, c->applied, c->replayed);
+    int column = 0;
+
+#define X(name) \
+    column += printf("%s" #name " %" PRIu64, column ? ", " : "", c->name), column > 100 ? putchar('\n'), column = 0 : 0;
+    SIM_COVERAGE(X)
+#undef X
+    if (column)
+        putchar('\n');
 }
 
 /* Over many seeds nothing may stay untried. */
 static void check_coverage(const struct sim_coverage *c)
 {
-    const uint64_t *counts = (const uint64_t *)c;
-
-    for (size_t i = 0; i < sizeof *c / sizeof *counts; i++)
-        if (counts[i] == 0)
-            sim_fail("coverage: counter %zu of struct sim_coverage is 0 over all seeds", i);
+#define X(name)       \
+    if (c->name == 0) \
+        sim_fail("coverage: no " #name " in all seeds");
+    SIM_COVERAGE(X)
+#undef X
 }
 
 static int run_seeds(uint64_t first, uint64_t n)
@@ -448,5 +407,9 @@ int main(int argc, char **argv)
     log_set_sink(no_log, NULL);
     linear_self_test();
     oracle_self_test();
+    disks_self_test();
+    client_self_test();
+    signal(SIGABRT, on_signal);
+    signal(SIGALRM, on_signal);
     return run_seeds(first, n);
 }

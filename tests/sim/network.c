@@ -2,6 +2,7 @@
 
 #include <stdio.h>
 #include <stdlib.h>
+#include <string.h>
 
 #include "raftio/support/memory.h"
 
@@ -14,7 +15,8 @@ struct flying {
 
 static struct list flying;
 static struct network_weather weather;
-static bool cut[SIM_HOSTS_MAX][SIM_HOSTS_MAX]; /* [from][to] */
+static bool cut[SIM_HOSTS_MAX][SIM_HOSTS_MAX];        /* [from][to] */
+static uint64_t newest[SIM_HOSTS_MAX][SIM_HOSTS_MAX]; /* when the last parcel is due */
 
 static uint32_t host_of(const char *address)
 {
@@ -32,10 +34,13 @@ static void launch(struct loopback_parcel *parcel)
     f->from = host_of(loopback_parcel_source(parcel));
     f->to = host_of(loopback_parcel_target(parcel));
     f->due_ns = sim.now_ns + weather.delay_min_ns + sim_below(weather.delay_max_ns - weather.delay_min_ns + 1);
-    if (sim_chance(2)) { /* a straggler: others overtake it */
+    if (sim_chance(weather.late_percent)) { /* a straggler: others overtake it */
         f->due_ns += sim_below(300 * SIM_MS);
         sim.coverage.delayed++;
     }
+    if (weather.in_order && f->due_ns <= newest[f->from][f->to])
+        f->due_ns = newest[f->from][f->to] + 1;
+    newest[f->from][f->to] = f->due_ns;
     list_push_back(&flying, &f->link);
 }
 
@@ -54,6 +59,7 @@ void network_init(void)
     struct loopback_policy policy = {.on_send = on_send, .share_blocks = sim.options.share_blocks};
 
     list_init(&flying);
+    memset(newest, 0, sizeof newest);
     network_heal();
     sim.hub = loopback_hub_new(&policy);
 }
@@ -105,6 +111,16 @@ void network_forget(uint32_t host)
     }
 }
 
+/* A process that is stopped takes nothing from its sockets. */
+static void wait_for_receiver(struct flying *f)
+{
+    const struct sim_host *h = sim.hosts[f->to];
+    uint64_t until = h->up ? clock_paused_until(h->runtime) : 0;
+
+    if (until > f->due_ns)
+        f->due_ns = until;
+}
+
 bool network_run_one(void)
 {
     struct flying *chosen = NULL;
@@ -113,7 +129,12 @@ bool network_run_one(void)
     for (struct list *at = flying.next; at != &flying; at = at->next) {
         struct flying *f = container_of(at, struct flying, link);
 
-        if (f->due_ns <= sim.now_ns && sim_below(++n) == 0)
+        if (f->due_ns > sim.now_ns)
+            continue;
+        wait_for_receiver(f);
+        if (f->due_ns > sim.now_ns)
+            continue;
+        if (weather.in_order ? !chosen || f->due_ns < chosen->due_ns : sim_below(++n) == 0)
             chosen = f;
     }
     if (!chosen)

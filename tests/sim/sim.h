@@ -4,15 +4,19 @@
  * that differ, and clients. Everything that happens is an event that the scheduler chooses with the seed's random numbers, in
  * virtual time; the same seed gives the same run, event by event.
  *
- *     clock.c     virtual time; tasks of all hosts, polled in random order; clocks and disks of different speed
- *     network.c   parcels in flight: loss, doubling, reordering, delay, partitions
- *     host.c      hosts and their machines; start, crash, restart
- *     client.c    requests and how they ended
- *     oracle.c    what must hold: see its head
- *     linear.c    linearizability of what clients saw
- *     main.c      the plan of a run, and the command line
+ *     clock.c      virtual time; tasks of all hosts, polled in random order; clocks and disks of different speed; stalls
+ *     network.c    parcels in flight: loss, doubling, reordering, delay, partitions
+ *     host.c       hosts and their machines; start, stop, crash, restart
+ *     faults.c     what goes wrong, and how it is mended
+ *     client.c     requests and how they ended
+ *     oracle.c     what must hold of what is applied and who leads: see its head
+ *     disks.c      what must hold of disks and cores: see its head
+ *     linear.c     linearizability of what clients saw
+ *     self_test.c  the rules can be broken, and that is noticed
+ *     main.c       the plan of a run, and the command line
  *
- * A violated rule ends the process with the seed and how to replay it.
+ * A run has three parts: faults; recovery, in which every shard must come to work again; and a calm, in which nothing may go
+ * wrong at all. A violated rule ends the process with the seed and how to replay it.
  */
 #ifndef NH_TESTS_SIM_SIM_H
 #define NH_TESTS_SIM_SIM_H
@@ -23,7 +27,7 @@
 #include "transport/loopback/loopback.h"
 
 #define SIM_HOSTS_MAX  5u
-#define SIM_SHARDS_MAX 3u
+#define SIM_SHARDS_MAX 4u
 #define SIM_KEYS       4u /* registers of one machine */
 #define SIM_MS         1000000ull
 #define SIM_RTT_MS     10u
@@ -35,13 +39,24 @@ struct sim_options {
     bool inline_saves, pre_vote, check_quorum, quiesce;
     bool share_blocks;  /* the network hands blocks over instead of encoding */
     bool fail_disks;    /* writes fail now and then */
+    bool small_limits;  /* few pending requests, short send queues */
+    bool in_order;      /* parcels do not overtake each other, as on connections that live */
     uint64_t faults_ms; /* how long faults go on */
 };
 
-/* Rare paths that a run took. */
+/* Rare paths that a run took: over many seeds none may stay at 0. */
+#define SIM_COVERAGE(X)                                                                                                        \
+    X(events)                                                                                                                  \
+    X(single_hosts)                                                                                                            \
+    X(inline_saves)                                                                                                            \
+    X(starts) X(crashes) X(blackouts) X(clean_stops) X(replica_restarts) X(pauses) X(stalls) X(slow_disks) X(hung_disks)       \
+        X(fences) X(clock_changes) X(partitions) X(one_way_partitions) X(lost) X(doubled) X(delayed) X(leaders) X(truncations) \
+            X(quiet) X(woken) X(commits) X(applied) X(applied_again) X(writes) X(dropped) X(timed_out) X(terminated)           \
+                X(refused_busy) X(queries) X(index_reads)
 struct sim_coverage {
-    uint64_t events, crashes, restarts, replica_restarts, partitions, lost, doubled, delayed, slow_disks, fences;
-    uint64_t leaders, quiesced, completed, dropped, timed_out, terminated, reads, applied, replayed;
+#define X(name) uint64_t name;
+    SIM_COVERAGE(X)
+#undef X
 };
 
 struct sim_host;
@@ -79,6 +94,14 @@ void clock_free(struct runtime *rt);
 void clock_set_disk_ns(struct runtime *rt, uint64_t max_ns);
 /* The clock of this host runs faster or slower from now on. */
 void clock_set_speed(struct runtime *rt, uint32_t permille);
+/* No task of this host is polled until then, as if the process had been stopped. */
+void clock_pause(struct runtime *rt, uint64_t until_ns);
+/* One of its tasks is not. */
+void clock_stall_one(struct runtime *rt, uint64_t until_ns);
+void clock_resume(struct runtime *rt); /* ends pause and stalls */
+uint64_t clock_paused_until(const struct runtime *rt);
+/* Tasks of this host stand still, or stood within the last `ns`. */
+bool clock_was_held(const struct runtime *rt, uint64_t ns);
 /* Polls one task that may be polled now; false: there is none. */
 bool clock_run_one(void);
 /* When a task wants to be polled next, in virtual time; UINT64_MAX: never. */
@@ -89,6 +112,8 @@ uint64_t clock_next_ns(void);
 struct network_weather {
     uint32_t loss_percent, double_percent;
     uint64_t delay_min_ns, delay_max_ns;
+    uint32_t late_percent; /* stragglers */
+    bool in_order;
 };
 void network_init(void);
 void network_deinit(void); /* drops what is in flight */
@@ -116,15 +141,34 @@ struct sim_host {
     struct nh_transport *transport;
     bool has_shard[SIM_SHARDS_MAX + 1]; /* was started here once */
     bool running[SIM_SHARDS_MAX + 1];
+    uint32_t n_requests; /* accepted and not ended */
 };
 
 void host_init(uint32_t id);
+void host_close(struct sim_host *h); /* at the end of a run, if it is up */
 void host_deinit(uint32_t id);
 void host_start(struct sim_host *h);
 void host_crash(struct sim_host *h); /* a power cut */
+void host_stop(struct sim_host *h);  /* in order */
+bool host_is_paused(const struct sim_host *h);
+/* The core of a replica, NULL if there is none. It is looked at between two polls only. */
+const struct raft *host_core(const struct sim_host *h, uint64_t shard);
 /* Stops one replica in order; it is started again when its machine is closed. */
 void host_restart_replica(struct sim_host *h, uint64_t shard);
 void host_start_missing(struct sim_host *h);
+
+/* ---- faults.c ---- */
+
+void faults_good_weather(void);
+/* Nothing is lost, nothing overtakes. */
+void faults_calm_weather(void);
+void faults_one(void);
+/* Replicas that were stopped come back, hosts that are down or fenced too, sooner or later. */
+void faults_mend_some(void);
+/* Somebody who may have voted just now forgets what was not synced; a late request for its vote may still come. */
+void faults_reboot_voter(void);
+/* Ends all faults. */
+void faults_end(void);
 
 /* ---- client.c ---- */
 
@@ -132,31 +176,61 @@ void client_init(void);
 void client_deinit(void);
 /* One random request. */
 void client_act(void);
+/* From now on every request that is accepted must complete, at the first try. */
+void client_expect_success(void);
 /* A write or a read at this host that the end of a run waits for; its number for client_outcome. */
 uint32_t client_write(struct sim_host *h, uint64_t shard);
 uint32_t client_read(struct sim_host *h, uint64_t shard);
 int client_outcome(uint32_t op); /* 0: not ended */
+/* The host's engine has stopped: nothing may be pending there. */
+void client_host_stopped(const struct sim_host *h);
 /* Every request has ended once, and what it says is true. Checks linearizability. */
 void client_check(void);
+void client_self_test(void);
 
 /* ---- oracle.c ---- */
 
-/* An entry as a command of a client: which write it is. */
+/* An entry as a command of a client: which write it is. The rest of the entry is a pattern. */
 struct sim_command {
     uint64_t id; /* unique, from 1 */
     uint64_t shard;
     uint32_t key;
+    uint32_t size_bytes; /* with the pattern */
 };
+#define SIM_COMMAND_BYTES_MAX (sizeof(struct sim_command) + 3000u)
 
 void oracle_init(void);
 void oracle_deinit(void);
-void oracle_applied(const struct sim_host *h, uint64_t shard, uint64_t index, const struct sim_command *command);
-void oracle_leader(const struct sim_host *h, const struct nh_leader_info *info);
-void oracle_check_leaders(void); /* those that were elected since the last call */
-void oracle_check_logs(void);    /* log matching, over all disks */
+/* Fills ret[0 .. c->size_bytes). */
+void oracle_encode(const struct sim_command *c, uint8_t *ret);
+/* A machine applies an entry; the one before was at `previous` (0: none). Returns the command. */
+struct sim_command oracle_applied(const struct sim_host *h, uint64_t shard, uint64_t previous, uint64_t index,
+                                  const uint8_t *entry, size_t size_bytes);
+void oracle_leader(uint64_t shard, uint64_t term, uint64_t leader_id);
 /* 0: never applied. */
-uint64_t oracle_index_of(uint64_t shard, uint64_t id);
+uint64_t oracle_index_of(uint64_t id);
 void oracle_self_test(void);
+
+/* ---- disks.c ---- */
+
+void disks_init(void);
+void disks_deinit(void);
+/* How many disks hold, synced, a record at `index` that `test` likes. */
+uint32_t disks_count(uint64_t shard, uint64_t index, bool (*test)(const uint8_t *record, const void *ctx), const void *ctx);
+/* After a poll of one of its tasks: what can be seen cheaply. */
+void disks_after_poll(const struct sim_host *h);
+void disks_check_all(void);
+void disks_self_test(void);
+
+/* ---- self_test.c ---- */
+
+/* Breaks a rule in a child process: it must fail with this text. */
+void self_test_expect(const char *text, void (*violate)(void));
+/* Hosts with nothing but their disks, for rules that look there; and an entry, synced, on a disk. */
+void self_test_begin(uint32_t n_hosts);
+void self_test_save(uint32_t host, uint64_t index, uint64_t term, uint64_t id, struct nh_state state);
+void self_test_end(void);
+bool self_test_runs(void);
 
 /* ---- linear.c ---- */
 

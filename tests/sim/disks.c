@@ -1,0 +1,412 @@
+/* What must hold of what lies on the disks, synced, and of the cores that run:
+ *
+ *   hard state           a term never falls, a vote never changes within a term, nothing is committed beyond the log
+ *   commit               what a replica takes for committed lies, synced, on a majority of disks; and it stays there
+ *   leader completeness  a leader's log holds all that was committed in earlier terms
+ *   agreement            no replica takes anything else for committed
+ *   log matching         two logs with the same term at an index are the same up to it
+ *   invariants           of every core, those included that are too dear to be asserted always (raft_check)
+ *
+ * Crashes happen between two looks; the synced image of a disk does not care.
+ */
+#include <inttypes.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "engine/raft/raft_internal.h"
+#include "raftio/support/memory.h"
+#include "tests/sim/sim.h"
+
+struct log_entry {
+    uint64_t term;
+    uint32_t crc;
+};
+struct log_copy {
+    struct log_entry *entries; /* by index - first */
+    size_t n, cap;
+    uint64_t first;
+};
+struct commit {
+    uint64_t term;        /* of the entry */
+    uint64_t commit_term; /* in which it was seen to be committed, or a later one */
+};
+struct shard_log {
+    struct commit *commits; /* by index */
+    size_t cap_commits;
+    uint64_t committed;
+};
+struct member_view {
+    uint64_t term, vote; /* on its disk */
+    uint64_t led_term;   /* as a leader of this term its log was looked at */
+    bool quiet;
+    struct log_copy before; /* its log at the last look */
+};
+
+static struct shard_log shards[SIM_SHARDS_MAX + 1];
+static struct member_view views[SIM_HOSTS_MAX][SIM_SHARDS_MAX + 1];
+
+void disks_init(void)
+{
+    disks_deinit();
+    for (uint32_t s = 1; s <= SIM_SHARDS_MAX; s++) {
+        array_reserve((void **)&shards[s].commits, &shards[s].cap_commits, 2, sizeof *shards[s].commits);
+        shards[s].commits[1] = (struct commit){1, 1}; /* the first entry is the members' agreement, not a leader's */
+        shards[s].committed = 1;
+    }
+}
+
+void disks_deinit(void)
+{
+    for (uint32_t s = 0; s <= SIM_SHARDS_MAX; s++) {
+        free(shards[s].commits);
+        for (uint32_t i = 0; i < SIM_HOSTS_MAX; i++)
+            free(views[i][s].before.entries);
+    }
+    memset(shards, 0, sizeof shards);
+    memset(views, 0, sizeof views);
+}
+
+static uint32_t quorum(void)
+{
+    return sim.options.n_hosts / 2 + 1;
+}
+
+/* ---- one entry, on all disks ---- */
+
+struct look {
+    bool (*test)(const uint8_t *record, const void *ctx);
+    const void *ctx;
+    bool good;
+};
+
+static int look_at(void *ctx, const uint8_t *records, size_t size_bytes, struct nh_error *err)
+{
+    struct look *l = ctx;
+
+    (void)size_bytes;
+    (void)err;
+    l->good = l->test(records, l->ctx);
+    return NH_OK;
+}
+
+uint32_t disks_count(uint64_t shard, uint64_t index, bool (*test)(const uint8_t *record, const void *ctx), const void *ctx)
+{
+    uint32_t n = 0;
+
+    for (uint32_t i = 0; i < sim.options.n_hosts; i++) {
+        struct look l = {test, ctx, false};
+        struct nh_entry_sink sink = {look_at, &l};
+
+        if (memory_disk_iterate(sim.hosts[i]->disk, shard, i + 1, index, index + 1, &sink, NULL) == NH_OK)
+            n += l.good;
+    }
+    return n;
+}
+
+static bool has_term(const uint8_t *record, const void *ctx)
+{
+    return nh_record_term(record) == *(const uint64_t *)ctx;
+}
+
+/* ---- after each poll ---- */
+
+static void check_hard_state(const struct sim_host *h, uint64_t shard)
+{
+    struct member_view *view = &views[h->id][shard];
+    struct nh_raft_state now;
+
+    if (memory_disk_read_state(h->disk, shard, h->id + 1, &now, NULL) < 0)
+        return; /* nothing yet */
+    if (now.state.term < view->term)
+        sim_fail("shard %" PRIu64 ": the disk of host %u goes from term %" PRIu64 " back to %" PRIu64, shard, h->id + 1,
+                 view->term, now.state.term);
+    if (now.state.term == view->term && view->vote && now.state.vote != view->vote)
+        sim_fail("shard %" PRIu64 ": host %u votes for %" PRIu64 " in term %" PRIu64 ", and then for %" PRIu64, shard, h->id + 1,
+                 view->vote, view->term, now.state.vote);
+    if (now.state.commit > now.last_index)
+        sim_fail("shard %" PRIu64 ": the disk of host %u has commit index %" PRIu64 " and last entry %" PRIu64, shard, h->id + 1,
+                 now.state.commit, now.last_index);
+    view->term = now.state.term;
+    view->vote = now.state.vote;
+}
+
+/* `term_at` is what the replica that says so has in its log. */
+static void committed(const struct sim_host *h, uint64_t shard, uint64_t index, uint64_t commit_term,
+                      uint64_t (*term_at)(const void *log, uint64_t index), const void *log)
+{
+    struct shard_log *s = &shards[shard];
+    uint64_t term = term_at(log, index);
+    uint32_t n = disks_count(shard, index, has_term, &term);
+
+    if (n < quorum())
+        sim_fail("shard %" PRIu64 ": host %u takes index %" PRIu64 " (term %" PRIu64 ") for committed, but it is synced on %u "
+                 "disks of %u only",
+                 shard, h->id + 1, index, term, n, sim.options.n_hosts);
+    array_reserve((void **)&s->commits, &s->cap_commits, index + 1, sizeof *s->commits);
+    for (uint64_t i = s->committed + 1; i <= index; i++)
+        s->commits[i] = (struct commit){term_at(log, i), commit_term};
+    s->committed = index;
+    sim.coverage.commits++;
+}
+
+static void complete(const struct sim_host *h, uint64_t shard, uint64_t leader_term,
+                     uint64_t (*term_at)(const void *log, uint64_t index), const void *log)
+{
+    const struct shard_log *s = &shards[shard];
+
+    for (uint64_t i = 1; i <= s->committed; i++)
+        if (s->commits[i].commit_term < leader_term && term_at(log, i) != s->commits[i].term)
+            sim_fail("shard %" PRIu64 ": replica %u leads term %" PRIu64 " without index %" PRIu64 ", committed by term %" PRIu64,
+                     shard, h->id + 1, leader_term, i, s->commits[i].commit_term);
+}
+
+static uint64_t core_term_at(const void *log, uint64_t index)
+{
+    return raft_log_term(log, index);
+}
+
+static void check_core(const struct sim_host *h, uint64_t shard, const struct raft *core)
+{
+    struct member_view *view = &views[h->id][shard];
+    const char *clause;
+
+    if (!raft_check(core, &clause))
+        sim_fail("shard %" PRIu64 " host %u: the core breaks its invariant: %s", shard, h->id + 1, clause);
+    if (core->log.commit > shards[shard].committed)
+        committed(h, shard, core->log.commit, core->term, core_term_at, &core->log);
+    if (core->role == RAFT_LEADER && view->led_term != core->term) {
+        view->led_term = core->term;
+        oracle_leader(shard, core->term, h->id + 1);
+        complete(h, shard, core->term, core_term_at, &core->log);
+    }
+    sim.coverage.quiet += core->quiesced && !view->quiet;
+    sim.coverage.woken += !core->quiesced && view->quiet;
+    view->quiet = core->quiesced;
+}
+
+void disks_after_poll(const struct sim_host *h)
+{
+    for (uint64_t shard = 1; shard <= sim.options.n_shards; shard++) {
+        const struct raft *core = host_core(h, shard);
+
+        check_hard_state(h, shard);
+        if (core)
+            check_core(h, shard, core);
+        else
+            views[h->id][shard].quiet = false;
+    }
+}
+
+/* ---- whole logs ---- */
+
+static int copy_records(void *ctx, const uint8_t *records, size_t size_bytes, struct nh_error *err)
+{
+    struct log_copy *l = ctx;
+
+    (void)err;
+    for (const uint8_t *p = records; p < records + size_bytes; p += nh_record_bytes(p)) {
+        array_reserve((void **)&l->entries, &l->cap, l->n + 1, sizeof *l->entries);
+        if (l->n == 0)
+            l->first = nh_record_index(p);
+        l->entries[l->n++] = (struct log_entry){nh_record_term(p), nh_load_u32(p)};
+    }
+    return NH_OK;
+}
+
+static void copy_log(uint32_t host, uint64_t shard, struct log_copy *ret)
+{
+    struct nh_entry_sink sink = {copy_records, ret};
+    struct nh_raft_state state;
+
+    *ret = (struct log_copy){.first = 1};
+    if (memory_disk_read_state(sim.hosts[host]->disk, shard, host + 1, &state, NULL) < 0 || state.last_index < state.first_index)
+        return;
+    memory_disk_iterate(sim.hosts[host]->disk, shard, host + 1, state.first_index, state.last_index + 1, &sink, NULL);
+}
+
+static uint64_t term_of(const struct log_copy *l, uint64_t index)
+{
+    return index >= l->first && index - l->first < l->n ? l->entries[index - l->first].term : 0;
+}
+
+/* 0, or the index at which two logs differ below an index where their terms agree. */
+static uint64_t find_mismatch(const struct log_copy *a, const struct log_copy *b)
+{
+    size_t n = a->n < b->n ? a->n : b->n;
+
+    while (n > 0 && a->entries[n - 1].term != b->entries[n - 1].term)
+        n--;
+    for (size_t i = 0; i < n; i++)
+        if (a->entries[i].term != b->entries[i].term || a->entries[i].crc != b->entries[i].crc)
+            return a->first + i;
+    return 0;
+}
+
+static void check_matching(uint64_t shard, const struct log_copy *logs)
+{
+    for (uint32_t i = 0; i < sim.options.n_hosts; i++) {
+        for (uint32_t k = 0; k < i; k++) {
+            uint64_t index = find_mismatch(&logs[i], &logs[k]);
+
+            if (index)
+                sim_fail("shard %" PRIu64 ": the logs of hosts %u and %u differ at index %" PRIu64 " and agree later", shard,
+                         k + 1, i + 1, index);
+        }
+    }
+}
+
+static void check_kept(uint64_t shard, const struct log_copy *logs)
+{
+    const struct shard_log *s = &shards[shard];
+
+    for (uint64_t index = 2; index <= s->committed; index++) {
+        uint32_t n = 0;
+
+        for (uint32_t i = 0; i < sim.options.n_hosts; i++)
+            n += term_of(&logs[i], index) == s->commits[index].term;
+        if (n < quorum())
+            sim_fail("shard %" PRIu64 ": index %" PRIu64 " was committed, and lies on %u disks of %u only", shard, index, n,
+                     sim.options.n_hosts);
+    }
+}
+
+static void check_agreement(uint64_t shard)
+{
+    const struct shard_log *s = &shards[shard];
+
+    for (uint32_t i = 0; i < sim.options.n_hosts; i++) {
+        const struct raft *core = host_core(sim.hosts[i], shard);
+
+        for (uint64_t index = 1; core && index <= core->log.commit && index <= s->committed; index++)
+            if (raft_log_term(&core->log, index) != s->commits[index].term)
+                sim_fail("shard %" PRIu64 ": host %u takes another entry for committed at index %" PRIu64, shard, i + 1, index);
+    }
+}
+
+/* Keeps the copy; counts a tail that was replaced. */
+static void remember_log(struct member_view *view, const struct log_copy *now)
+{
+    size_t n = view->before.n < now->n ? view->before.n : now->n;
+
+    sim.coverage.truncations += n > 0 && view->before.entries[n - 1].term != now->entries[n - 1].term;
+    free(view->before.entries);
+    view->before = *now;
+}
+
+void disks_check_all(void)
+{
+    for (uint64_t shard = 1; shard <= sim.options.n_shards; shard++) {
+        struct log_copy logs[SIM_HOSTS_MAX];
+
+        for (uint32_t i = 0; i < sim.options.n_hosts; i++)
+            copy_log(i, shard, &logs[i]);
+        check_matching(shard, logs);
+        check_kept(shard, logs);
+        check_agreement(shard);
+        for (uint32_t i = 0; i < sim.options.n_hosts; i++)
+            remember_log(&views[i][shard], &logs[i]);
+    }
+}
+
+/* ---- self-test ---- */
+
+static uint64_t always_one(const void *log, uint64_t index)
+{
+    (void)log;
+    (void)index;
+    return 1;
+}
+
+static uint64_t always_two(const void *log, uint64_t index)
+{
+    (void)log;
+    (void)index;
+    return 2;
+}
+
+static void save_all(uint64_t index, uint64_t term, uint32_t n_hosts)
+{
+    for (uint32_t i = 0; i < n_hosts; i++)
+        self_test_save(i, index, term, index, (struct nh_state){.term = term});
+}
+
+static void term_falls(void)
+{
+    self_test_save(0, 1, 1, 1, (struct nh_state){.term = 5});
+    disks_after_poll(sim.hosts[0]);
+    self_test_save(0, 2, 1, 2, (struct nh_state){.term = 4});
+    disks_after_poll(sim.hosts[0]);
+}
+
+static void vote_changes(void)
+{
+    self_test_save(0, 1, 1, 1, (struct nh_state){.term = 5, .vote = 2});
+    disks_after_poll(sim.hosts[0]);
+    self_test_save(0, 2, 1, 2, (struct nh_state){.term = 5, .vote = 3});
+    disks_after_poll(sim.hosts[0]);
+}
+
+static void commit_beyond_the_log(void)
+{
+    self_test_save(0, 1, 1, 1, (struct nh_state){.term = 5, .commit = 2});
+    disks_after_poll(sim.hosts[0]);
+}
+
+static void commit_on_a_minority(void)
+{
+    save_all(1, 1, 3);
+    save_all(2, 1, 1);
+    committed(sim.hosts[0], 1, 2, 1, always_one, NULL);
+}
+
+static void commit_of_another_term(void)
+{
+    save_all(1, 1, 3);
+    save_all(2, 1, 3);
+    committed(sim.hosts[0], 1, 2, 2, always_two, NULL);
+}
+
+static void commit_is_lost(void)
+{
+    save_all(1, 1, 3);
+    save_all(2, 1, 2);
+    committed(sim.hosts[0], 1, 2, 1, always_one, NULL);
+    self_test_save(0, 2, 2, 9, (struct nh_state){.term = 2});
+    disks_check_all();
+}
+
+static void leader_without_commit(void)
+{
+    save_all(1, 1, 3);
+    save_all(2, 1, 3);
+    committed(sim.hosts[0], 1, 2, 1, always_one, NULL);
+    complete(sim.hosts[1], 1, 1, always_two, NULL); /* the same term: nothing to say */
+    complete(sim.hosts[1], 1, 3, always_two, NULL);
+}
+
+static void logs_differ(void)
+{
+    save_all(1, 1, 3);
+    self_test_save(0, 2, 1, 5, (struct nh_state){.term = 1});
+    self_test_save(1, 2, 1, 6, (struct nh_state){.term = 1});
+    disks_check_all();
+}
+
+void disks_self_test(void)
+{
+    struct log_entry x[] = {{1, 10}, {2, 20}, {2, 30}}, y[] = {{1, 10}, {1, 21}, {2, 30}}, z[] = {{1, 10}, {1, 21}};
+    struct log_copy a = {x, 3, 3, 1}, b = {y, 3, 3, 1}, c = {z, 2, 2, 1};
+
+    if (find_mismatch(&a, &b) != 2 || find_mismatch(&a, &c) != 0 || find_mismatch(&a, &a) != 0)
+        sim_fail("self-test: log matching");
+    self_test_begin(3);
+    self_test_expect("goes from term 5 back to 4", term_falls);
+    self_test_expect("votes for 2 in term 5, and then for 3", vote_changes);
+    self_test_expect("has commit index 2 and last entry 1", commit_beyond_the_log);
+    self_test_expect("synced on 1 disks of 3 only", commit_on_a_minority);
+    self_test_expect("synced on 0 disks of 3 only", commit_of_another_term);
+    self_test_expect("was committed, and lies on 1 disks of 3 only", commit_is_lost);
+    self_test_expect("leads term 3 without index 1", leader_without_commit);
+    self_test_expect("differ at index 2 and agree later", logs_differ);
+    self_test_end();
+}

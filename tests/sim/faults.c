@@ -1,0 +1,188 @@
+#include "tests/sim/sim.h"
+
+/* ---- the network ---- */
+
+void faults_good_weather(void)
+{
+    network_heal();
+    network_set_weather((struct network_weather){
+        .delay_min_ns = 50000, .delay_max_ns = 2 * SIM_MS, .late_percent = 2, .in_order = sim.options.in_order});
+}
+
+void faults_calm_weather(void)
+{
+    network_heal();
+    network_set_weather((struct network_weather){.delay_min_ns = 50000, .delay_max_ns = 2 * SIM_MS, .in_order = true});
+}
+
+static void bad_weather(void)
+{
+    uint64_t min = sim_below(3 * SIM_MS);
+
+    network_set_weather((struct network_weather){
+        .loss_percent = (uint32_t)sim_below(sim_chance(20) ? 40 : 8),
+        .double_percent = (uint32_t)sim_below(10),
+        .delay_min_ns = min,
+        .delay_max_ns = min + sim_below(sim_chance(20) ? 150 * SIM_MS : 10 * SIM_MS),
+        .late_percent = 2,
+        .in_order = sim.options.in_order,
+    });
+}
+
+/* Some pairs, one way or both ways; or one host against the rest. */
+static void partition(void)
+{
+    uint32_t n = sim.options.n_hosts, lonely = (uint32_t)sim_below(n);
+    bool one_way = sim_chance(40), whole = sim_chance(50);
+
+    network_heal();
+    for (uint32_t i = 0; i < n; i++) {
+        if (i == lonely || (!whole && sim_chance(50)))
+            continue;
+        if (one_way && sim_chance(50)) {
+            network_cut(i, lonely);
+            continue;
+        }
+        network_cut(lonely, i);
+        if (!one_way)
+            network_cut(i, lonely);
+    }
+    sim_log("partition around host %u%s", lonely + 1, one_way ? ", one way" : "");
+    sim.coverage.partitions++;
+    sim.coverage.one_way_partitions += one_way;
+}
+
+/* ---- hosts ---- */
+
+static void crash_or_start(struct sim_host *h)
+{
+    if (h->up) {
+        host_crash(h);
+        if (sim_chance(60))
+            return;
+    }
+    host_start(h); /* after a crash at once: still in the term in which it voted */
+}
+
+static void stop(struct sim_host *h)
+{
+    host_stop(h);
+    if (sim_chance(50))
+        host_start(h);
+}
+
+static void blackout(void)
+{
+    bool all = sim_chance(30);
+
+    for (uint32_t i = 0; i < sim.options.n_hosts; i++)
+        if (sim.hosts[i]->up && (all || sim_chance(30)))
+            host_crash(sim.hosts[i]);
+    sim.coverage.blackouts += all;
+}
+
+void faults_reboot_voter(void)
+{
+    struct sim_host *h = sim.hosts[sim_below(sim.options.n_hosts)];
+
+    if (!h->up || !sim_chance(30))
+        return;
+    host_crash(h);
+    host_start(h);
+}
+
+/* The process is stopped as a whole, or one of its threads gets no time. */
+static void stand_still(struct sim_host *h)
+{
+    uint64_t until_ns = sim.now_ns + sim_below(sim_chance(30) ? 2000 * SIM_MS : 200 * SIM_MS);
+
+    if (sim_chance(50)) {
+        sim_log("host %u pauses", h->id + 1);
+        clock_pause(h->runtime, until_ns);
+        sim.coverage.pauses++;
+    } else {
+        clock_stall_one(h->runtime, until_ns);
+        sim.coverage.stalls++;
+    }
+}
+
+static void change_disk(struct sim_host *h)
+{
+    if (sim_chance(10)) {
+        clock_set_disk_ns(h->runtime, 3000 * SIM_MS);
+        sim.coverage.hung_disks++;
+    } else {
+        clock_set_disk_ns(h->runtime, sim_chance(50) ? SIM_MS : 200 * SIM_MS);
+        sim.coverage.slow_disks++;
+    }
+}
+
+static void fault_of_host(struct sim_host *h)
+{
+    switch (sim_below(6)) {
+    case 0: change_disk(h); break;
+    case 1:
+        clock_set_speed(h->runtime, 700 + (uint32_t)sim_below(600));
+        sim.coverage.clock_changes++;
+        break;
+    case 2:
+        if (sim.options.fail_disks)
+            memory_disk_fail_after(h->disk, sim_below(20));
+        break;
+    case 3: host_restart_replica(h, 1 + sim_below(sim.options.n_shards)); break;
+    case 4: stand_still(h); break;
+    default: stop(h); break;
+    }
+}
+
+void faults_one(void)
+{
+    struct sim_host *h = sim.hosts[sim_below(sim.options.n_hosts)];
+
+    switch (sim_below(12)) {
+    case 0:
+    case 1:
+    case 2: crash_or_start(h); break;
+    case 3: blackout(); break;
+    case 4:
+    case 5: partition(); break;
+    case 6: faults_good_weather(); break;
+    case 7: bad_weather(); break;
+    default:
+        if (h->up)
+            fault_of_host(h);
+        break;
+    }
+}
+
+/* ---- mending ---- */
+
+void faults_mend_some(void)
+{
+    for (uint32_t i = 0; i < sim.options.n_hosts; i++) {
+        struct sim_host *h = sim.hosts[i];
+
+        if (h->up && h->fenced && sim_chance(30))
+            host_crash(h);
+        if (!h->up && sim_chance(30))
+            host_start(h);
+        host_start_missing(h);
+    }
+}
+
+void faults_end(void)
+{
+    faults_good_weather();
+    for (uint32_t i = 0; i < sim.options.n_hosts; i++) {
+        struct sim_host *h = sim.hosts[i];
+
+        memory_disk_fail_after(h->disk, UINT64_MAX);
+        if (h->up && h->fenced)
+            host_crash(h);
+        if (!h->up)
+            host_start(h);
+        clock_resume(h->runtime);
+        clock_set_disk_ns(h->runtime, SIM_MS);
+        clock_set_speed(h->runtime, 1000);
+    }
+}
