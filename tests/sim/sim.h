@@ -45,14 +45,40 @@ struct sim_options {
 };
 
 /* Rare paths that a run took: over many seeds none may stay at 0. */
-#define SIM_COVERAGE(X)                                                                                                        \
-    X(events)                                                                                                                  \
-    X(single_hosts)                                                                                                            \
-    X(inline_saves)                                                                                                            \
-    X(starts) X(crashes) X(blackouts) X(clean_stops) X(replica_restarts) X(pauses) X(stalls) X(slow_disks) X(hung_disks)       \
-        X(fences) X(clock_changes) X(partitions) X(one_way_partitions) X(lost) X(doubled) X(delayed) X(leaders) X(truncations) \
-            X(quiet) X(woken) X(commits) X(applied) X(applied_again) X(writes) X(dropped) X(timed_out) X(terminated)           \
-                X(refused_busy) X(queries) X(index_reads)
+#define SIM_COVERAGE(X)   \
+    X(events)             \
+    X(single_hosts)       \
+    X(inline_saves)       \
+    X(starts)             \
+    X(crashes)            \
+    X(blackouts)          \
+    X(clean_stops)        \
+    X(replica_restarts)   \
+    X(pauses)             \
+    X(stalls)             \
+    X(slow_disks)         \
+    X(hung_disks)         \
+    X(fences)             \
+    X(clock_changes)      \
+    X(partitions)         \
+    X(one_way_partitions) \
+    X(lost)               \
+    X(doubled)            \
+    X(delayed)            \
+    X(leaders)            \
+    X(truncations)        \
+    X(quiet)              \
+    X(woken)              \
+    X(commits)            \
+    X(applied)            \
+    X(applied_again)      \
+    X(writes)             \
+    X(dropped)            \
+    X(timed_out)          \
+    X(terminated)         \
+    X(refused_busy)       \
+    X(queries)            \
+    X(index_reads)
 struct sim_coverage {
 #define X(name) uint64_t name;
     SIM_COVERAGE(X)
