@@ -183,7 +183,7 @@ static void take_back(struct sim_host *h, uint32_t n, int code)
 /* Submits n writes as one batch; returns the last one's number. */
 static uint32_t write_batch(struct sim_host *h, uint64_t shard, uint32_t n, uint64_t timeout_ms)
 {
-    struct engine_proposal proposals[BATCH_MAX];
+    struct engine_proposal proposals[BATCH_MAX] = {0};
     static uint8_t bytes[BATCH_MAX][SIM_COMMAND_BYTES_MAX];
     uint32_t number = 0;
     int r;
