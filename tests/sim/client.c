@@ -42,7 +42,8 @@ struct op {
 static struct op *ops;
 static size_t n_ops, cap_ops;
 static uint64_t step, last_id;
-static bool submitting, must_succeed;
+static bool submitting;
+static enum client_mode mode;
 
 void client_init(void)
 {
@@ -55,12 +56,13 @@ void client_deinit(void)
     ops = NULL;
     n_ops = cap_ops = 0;
     step = last_id = 0;
-    submitting = must_succeed = false;
+    submitting = false;
+    mode = CLIENT_FREE;
 }
 
-void client_expect_success(void)
+void client_set_mode(enum client_mode m)
 {
-    must_succeed = true;
+    mode = m;
 }
 
 /* ---- a request ends ---- */
@@ -113,6 +115,12 @@ static void check_time(const struct sim_host *h, const struct op *op, size_t num
                  (uint64_t)((now - op->deadline_ns) / SIM_MS), code);
 }
 
+/* Small limits are reached: the engine says so before anything is lost. */
+static bool is_overload(const struct op *op, const struct nh_outcome *o)
+{
+    return op->kind == OP_WRITE && o->code == NH_REQUEST_DROPPED && (sim.options.small_limits || sim.options.small_windows);
+}
+
 static void on_end(void *ctx, const struct nh_outcome *outcome)
 {
     size_t number = (uintptr_t)ctx;
@@ -135,7 +143,7 @@ static void on_end(void *ctx, const struct nh_outcome *outcome)
         op->has_value = op->kind == OP_QUERY;
         if (op->kind == OP_INDEX)
             look_up(h, op);
-    } else if (op->must_succeed && !(sim.options.small_limits && outcome->drop_reason == NH_DROP_OVERLOADED)) {
+    } else if (op->must_succeed && !is_overload(op, outcome)) {
         sim_fail("calm: request %zu of host %u shard %" PRIu64 " ends with code %d", number, h->id + 1, op->shard, outcome->code);
     }
     sim_note(number * 7 + (uint64_t)outcome->code);
@@ -161,7 +169,7 @@ static uint32_t add_op(struct sim_host *h, enum op_kind kind, uint64_t shard, ui
         .id = kind == OP_WRITE ? ++last_id : 0,
         .begin = ++step,
         .deadline_ns = runtime_now_ns(h->runtime) + timeout_ms * SIM_MS,
-        .must_succeed = must_succeed,
+        .must_succeed = mode != CLIENT_FREE,
     };
     h->n_requests++;
     return (uint32_t)n_ops++;
@@ -176,7 +184,7 @@ static void take_back(struct sim_host *h, uint32_t n, int code)
     sim.coverage.refused_busy += code == NH_EBUSY;
     if (code != NH_EBUSY && code != NH_ENOTFOUND && code != NH_EFENCED && code != NH_ECLOSED)
         sim_fail("a request is refused with %d", code);
-    if (must_succeed && !(code == NH_EBUSY && sim.options.small_limits))
+    if (mode != CLIENT_FREE && !(code == NH_EBUSY && sim.options.small_limits))
         sim_fail("calm: a request is refused with %d", code);
 }
 
@@ -232,9 +240,9 @@ void client_act(void)
 
     if (!h->up || host_is_paused(h))
         return;
-    if (must_succeed)
-        timeout_ms = 1000;
-    if (sim_chance(40))
+    if (mode != CLIENT_FREE)
+        timeout_ms = mode == CLIENT_READS ? 3000 : 1000;
+    if (mode == CLIENT_READS || sim_chance(40))
         read_one(h, shard, timeout_ms);
     else
         write_batch(h, shard, sim_chance(70) ? 1 : 1 + (uint32_t)sim_below(BATCH_MAX), timeout_ms);

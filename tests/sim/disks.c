@@ -5,6 +5,7 @@
  *   leader completeness  a leader's log holds all that was committed in earlier terms
  *   agreement            no replica takes anything else for committed
  *   log matching         two logs with the same term at an index are the same up to it
+ *   order of durability  no vote, acknowledgement or term leaves a host before it is synced there
  *   invariants           of every core, those included that are too dear to be asserted always (raft_check)
  *
  * Crashes happen between two looks; the synced image of a disk does not care.
@@ -106,6 +107,37 @@ uint32_t disks_count(uint64_t shard, uint64_t index, bool (*test)(const uint8_t 
 static bool has_term(const uint8_t *record, const void *ctx)
 {
     return nh_record_term(record) == *(const uint64_t *)ctx;
+}
+
+/* ---- before a message leaves ---- */
+
+/* Messages that carry a term nobody is in, or that speak for others. */
+static bool is_free(enum nh_message_type type)
+{
+    return type == NH_MSG_REQUEST_PRE_VOTE || type == NH_MSG_REQUEST_PRE_VOTE_RESP || type == NH_MSG_PROPOSE ||
+           type == NH_MSG_READ_INDEX;
+}
+
+void disks_check_message(const struct sim_host *h, const struct nh_message *m)
+{
+    struct nh_raft_state disk = {0};
+    const char *what = NULL;
+
+    memory_disk_read_state(h->disk, m->shard_id, m->from, &disk, NULL);
+    if (is_free((enum nh_message_type)m->type) || disk.state.term > m->term)
+        return;
+    if (disk.state.term < m->term)
+        what = "its term";
+    else if (m->type == NH_MSG_REQUEST_VOTE && disk.state.vote != m->from)
+        what = "the own vote";
+    else if (m->type == NH_MSG_REQUEST_VOTE_RESP && !m->reject && disk.state.vote != m->to)
+        what = "the vote";
+    else if (m->type == NH_MSG_REPLICATE_RESP && !m->reject && disk.last_index < m->log_index)
+        what = "the last entry";
+    if (what)
+        sim_fail("shard %" PRIu64 ": a message of type %u leaves host %u in term %" PRIu64 " before %s is synced", m->shard_id,
+                 m->type, h->id + 1, m->term, what);
+    sim.coverage.promises++;
 }
 
 /* ---- after each poll ---- */
@@ -392,6 +424,36 @@ static void logs_differ(void)
     disks_check_all();
 }
 
+static void send(uint32_t type, uint64_t term, uint64_t log_index)
+{
+    struct nh_message m = {.type = type, .shard_id = 1, .from = 1, .to = 3, .term = term, .log_index = log_index};
+
+    self_test_save(0, 1, 1, 1, (struct nh_state){.term = 5, .vote = 2});
+    disks_check_message(sim.hosts[0], &m);
+}
+
+static void send_unsaved_term(void)
+{
+    send(NH_MSG_REPLICATE_RESP, 5, 1); /* nothing wrong */
+    send(NH_MSG_HEARTBEAT_RESP, 6, 0);
+}
+
+static void send_unsaved_vote(void)
+{
+    send(NH_MSG_REQUEST_VOTE_RESP, 4, 0); /* an old one, on its way since */
+    send(NH_MSG_REQUEST_VOTE_RESP, 5, 0);
+}
+
+static void send_unsaved_candidacy(void)
+{
+    send(NH_MSG_REQUEST_VOTE, 5, 0);
+}
+
+static void send_unsaved_entries(void)
+{
+    send(NH_MSG_REPLICATE_RESP, 5, 2);
+}
+
 void disks_self_test(void)
 {
     struct log_entry x[] = {{1, 10}, {2, 20}, {2, 30}}, y[] = {{1, 10}, {1, 21}, {2, 30}}, z[] = {{1, 10}, {1, 21}};
@@ -408,5 +470,9 @@ void disks_self_test(void)
     self_test_expect("was committed, and lies on 1 disks of 3 only", commit_is_lost);
     self_test_expect("leads term 3 without index 1", leader_without_commit);
     self_test_expect("differ at index 2 and agree later", logs_differ);
+    self_test_expect("before its term is synced", send_unsaved_term);
+    self_test_expect("before the vote is synced", send_unsaved_vote);
+    self_test_expect("before the own vote is synced", send_unsaved_candidacy);
+    self_test_expect("before the last entry is synced", send_unsaved_entries);
     self_test_end();
 }

@@ -1,3 +1,4 @@
+#include "engine/raft/raft_internal.h"
 #include "tests/sim/sim.h"
 
 /* ---- the network ---- */
@@ -12,7 +13,15 @@ void faults_good_weather(void)
 void faults_calm_weather(void)
 {
     network_heal();
+    network_forget_copies();
     network_set_weather((struct network_weather){.delay_min_ns = 50000, .delay_max_ns = 2 * SIM_MS, .in_order = true});
+}
+
+void faults_drizzle(void)
+{
+    network_heal();
+    network_set_weather(
+        (struct network_weather){.loss_percent = 5, .delay_min_ns = 50000, .delay_max_ns = 2 * SIM_MS, .in_order = true});
 }
 
 static void bad_weather(void)
@@ -52,7 +61,28 @@ static void partition(void)
     sim.coverage.one_way_partitions += one_way;
 }
 
+void faults_quiet_spell(void)
+{
+    if (sim_chance(40))
+        partition();
+    sim.coverage.quiet_spells++;
+}
+
 /* ---- hosts ---- */
+
+/* Leaders suffer more than others. */
+static struct sim_host *victim(void)
+{
+    uint64_t shard = 1 + sim_below(sim.options.n_shards);
+
+    for (uint32_t i = 0; i < sim.options.n_hosts && sim_chance(60); i++) {
+        const struct raft *core = host_core(sim.hosts[i], shard);
+
+        if (core && core->role == RAFT_LEADER)
+            return sim.hosts[i];
+    }
+    return sim.hosts[sim_below(sim.options.n_hosts)];
+}
 
 static void crash_or_start(struct sim_host *h)
 {
@@ -137,7 +167,7 @@ static void fault_of_host(struct sim_host *h)
 
 void faults_one(void)
 {
-    struct sim_host *h = sim.hosts[sim_below(sim.options.n_hosts)];
+    struct sim_host *h = victim();
 
     switch (sim_below(12)) {
     case 0:

@@ -6,6 +6,7 @@
 #include <string.h>
 
 #include "engine/engine_private.h"
+#include "engine/raft/raft_internal.h"
 #include "engine/replica.h"
 #include "raftio/support/memory.h"
 
@@ -178,7 +179,22 @@ static void open_transport(struct sim_host *h)
     engine_transport_handlers(h->engine, &handlers);
     if (loopback_open(sim.hub, &c, &handlers, &h->transport, &err) < 0 || nh_transport_loopback()->start(h->transport, &err) < 0)
         sim_fail("transport: %s", err.text);
-    engine_set_transport(h->engine, nh_transport_loopback(), h->transport);
+    engine_set_transport(h->engine, wire_ops(), h->transport);
+}
+
+/* The engine leaves the limits of its cores at their defaults, which a run would never reach. */
+static void shrink_windows(struct sim_host *h, uint64_t shard)
+{
+    struct replica *r = engine_find(h->engine, shard);
+    struct raft_options *o = &r->raft->options;
+
+    o->max_message_bytes = 1 + sim_below(2000);
+    o->max_inflight_messages = 1 + (uint32_t)sim_below(4);
+    o->max_inflight_bytes = 1 + sim_below(4000);
+    o->max_uncommitted_bytes = 4000 + sim_below(20000);
+    o->max_apply_bytes = 1 + sim_below(2000);
+    o->max_cached_bytes = 1 + sim_below(3000);
+    replica_unref(r);
 }
 
 static void start_replica(struct sim_host *h, uint64_t shard)
@@ -210,6 +226,8 @@ static void start_replica(struct sim_host *h, uint64_t shard)
     if (r < 0)
         sim_fail("start: %s", err.text);
     h->has_shard[shard] = h->running[shard] = true;
+    if (sim.options.small_windows)
+        shrink_windows(h, shard);
 }
 
 void host_start_missing(struct sim_host *h)

@@ -115,6 +115,7 @@ static void draw_options(void)
         .share_blocks = sim_chance(50),
         .fail_disks = sim_chance(20),
         .small_limits = sim_chance(15),
+        .small_windows = sim_chance(30),
         .in_order = sim_chance(40),
         .faults_ms = 3000 + sim_below(5000),
     };
@@ -152,8 +153,12 @@ static void run_faults(void)
             disks_check_all();
             next_fault = sim.now_ns + sim_below(400 * SIM_MS);
         }
-        if (sim_chance(1) && sim_chance(30))
+        if (sim_chance(1) && sim_chance(30)) {
+            faults_quiet_spell();
             idle_until = sim.now_ns + 4000 * SIM_MS; /* long enough to go quiet */
+            if (sim_chance(50))
+                next_fault = idle_until;
+        }
         if (sim.now_ns >= idle_until)
             client_act();
     }
@@ -218,6 +223,15 @@ static void act_for(uint64_t ms)
     }
 }
 
+/* What is lost is asked for again, as long as that does no harm. */
+static void run_drizzle(void)
+{
+    faults_drizzle();
+    client_set_mode(CLIENT_READS);
+    act_for(CALM_MS / 2);
+    client_set_mode(CLIENT_FREE);
+}
+
 static void check_quiet(void)
 {
     for (uint64_t shard = 1; shard <= sim.options.n_shards; shard++) {
@@ -235,9 +249,9 @@ static void run_calm(void)
     uint64_t n_leaders;
 
     faults_calm_weather();
-    run_until(sim.now_ns + CALM_MS * SIM_MS); /* what is left of the faults passes */
+    run_until(sim.now_ns + 3 * CALM_MS * SIM_MS); /* what is left of the faults passes */
     n_leaders = sim.coverage.leaders;
-    client_expect_success();
+    client_set_mode(CLIENT_STRICT);
     act_for(CALM_MS);
     run_until(sim.now_ns + QUIET_MS * SIM_MS);
     if (sim.options.quiesce)
@@ -248,14 +262,47 @@ static void run_calm(void)
         sim_fail("calm: a healthy leader was replaced");
 }
 
+/* ---- a host falls silent while all sleep ---- */
+
+static bool is_led_by_others(uint64_t shard, const struct sim_host *dead)
+{
+    for (uint32_t i = 0; i < sim.options.n_hosts; i++) {
+        struct engine_replica_status status;
+
+        if (sim.hosts[i] != dead && engine_get_status(sim.hosts[i]->engine, shard, &status, NULL) == NH_OK &&
+            status.role == RAFT_LEADER)
+            return true;
+    }
+    return false;
+}
+
+/* Nothing is sent to it and no connection breaks: its ping is missed, and its followers wake. */
+static void run_silent_death(void)
+{
+    struct sim_host *dead = sim.hosts[sim_below(sim.options.n_hosts)];
+
+    if (!sim.options.quiesce || sim.options.n_hosts < 3)
+        return;
+    client_set_mode(CLIENT_FREE);
+    run_until(sim.now_ns + QUIET_MS * SIM_MS);
+    clock_pause(dead->runtime, sim.now_ns + 1000000 * SIM_MS);
+    run_until(sim.now_ns + 3 * CALM_MS * SIM_MS);
+    for (uint64_t shard = 1; shard <= sim.options.n_shards; shard++)
+        if (!is_led_by_others(shard, dead))
+            sim_fail("quiet: host %u is dead, and shard %" PRIu64 " sleeps on", dead->id + 1, shard);
+    client_set_mode(CLIENT_STRICT);
+    act_for(CALM_MS / 4);
+    run_until(sim.now_ns + CALM_MS * SIM_MS);
+}
+
 /* ---- a run ---- */
 
 static void log_options(const struct sim_options *o)
 {
-    sim_log("%u hosts, %u shards, %u step and %u apply workers%s%s%s%s%s%s", o->n_hosts, o->n_shards, o->step_workers,
+    sim_log("%u hosts, %u shards, %u step and %u apply workers%s%s%s%s%s%s%s", o->n_hosts, o->n_shards, o->step_workers,
             o->apply_workers, o->inline_saves ? ", inline saves" : "", o->quiesce ? ", quiesce" : "",
             o->pre_vote ? "" : ", no pre-vote", o->check_quorum ? "" : ", no check-quorum",
-            o->small_limits ? ", small limits" : "", o->in_order ? ", in order" : "");
+            o->small_limits ? ", small limits" : "", o->small_windows ? ", small windows" : "", o->in_order ? ", in order" : "");
 }
 
 static void begin_run(uint64_t seed)
@@ -298,7 +345,9 @@ static void run_seed(uint64_t seed)
     begin_run(seed);
     run_faults();
     run_recovery();
+    run_drizzle();
     run_calm();
+    run_silent_death();
     end_run();
     alarm(0);
 }

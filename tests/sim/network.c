@@ -11,6 +11,7 @@ struct flying {
     struct loopback_parcel *parcel;
     uint32_t from, to;
     uint64_t due_ns;
+    bool is_copy;
 };
 
 static struct list flying;
@@ -18,7 +19,7 @@ static struct network_weather weather;
 static bool cut[SIM_HOSTS_MAX][SIM_HOSTS_MAX];        /* [from][to] */
 static uint64_t newest[SIM_HOSTS_MAX][SIM_HOSTS_MAX]; /* when the last parcel is due */
 
-static uint32_t host_of(const char *address)
+uint32_t network_host(const char *address)
 {
     unsigned id = 0;
 
@@ -26,21 +27,32 @@ static uint32_t host_of(const char *address)
     return id - 1;
 }
 
-static void launch(struct loopback_parcel *parcel)
+static void keep_order(struct flying *f)
+{
+    if (f->due_ns <= newest[f->from][f->to])
+        f->due_ns = newest[f->from][f->to] + 1;
+    newest[f->from][f->to] = f->due_ns;
+}
+
+static void launch(struct loopback_parcel *parcel, bool is_copy)
 {
     struct flying *f = xcalloc(1, sizeof *f);
 
     f->parcel = parcel;
-    f->from = host_of(loopback_parcel_source(parcel));
-    f->to = host_of(loopback_parcel_target(parcel));
+    f->from = network_host(loopback_parcel_source(parcel));
+    f->to = network_host(loopback_parcel_target(parcel));
     f->due_ns = sim.now_ns + weather.delay_min_ns + sim_below(weather.delay_max_ns - weather.delay_min_ns + 1);
     if (sim_chance(weather.late_percent)) { /* a straggler: others overtake it */
         f->due_ns += sim_below(300 * SIM_MS);
         sim.coverage.delayed++;
     }
-    if (weather.in_order && f->due_ns <= newest[f->from][f->to])
-        f->due_ns = newest[f->from][f->to] + 1;
-    newest[f->from][f->to] = f->due_ns;
+    f->is_copy = is_copy;
+    if (is_copy && sim_chance(20)) { /* from the past: what it is about is long over */
+        f->due_ns += sim_below(4000 * SIM_MS);
+        sim.coverage.revenants++;
+    }
+    if (weather.in_order && !is_copy)
+        keep_order(f);
     list_push_back(&flying, &f->link);
 }
 
@@ -48,10 +60,10 @@ static void on_send(void *ctx, struct loopback_parcel *parcel)
 {
     (void)ctx;
     if (sim_chance(weather.double_percent)) {
-        launch(loopback_duplicate(parcel));
+        launch(loopback_duplicate(parcel), true);
         sim.coverage.doubled++;
     }
-    launch(parcel);
+    launch(parcel, false);
 }
 
 void network_init(void)
@@ -98,6 +110,19 @@ void network_heal(void)
             cut[a][b] = false;
 }
 
+void network_forget_copies(void)
+{
+    struct list *next;
+
+    for (struct list *at = flying.next; at != &flying; at = next) {
+        struct flying *f = container_of(at, struct flying, link);
+
+        next = at->next;
+        if (f->is_copy)
+            lose(f);
+    }
+}
+
 void network_forget(uint32_t host)
 {
     struct list *next;
@@ -106,7 +131,7 @@ void network_forget(uint32_t host)
         struct flying *f = container_of(at, struct flying, link);
 
         next = at->next;
-        if (f->from == host || (f->to == host && sim_chance(50))) /* some arrive after the restart */
+        if ((f->from == host && !f->is_copy) || ((f->to == host || f->from == host) && sim_chance(50)))
             lose(f);
     }
 }
@@ -118,7 +143,7 @@ static void wait_for_receiver(struct flying *f)
     uint64_t until = h->up ? clock_paused_until(h->runtime) : 0;
 
     if (until > f->due_ns)
-        f->due_ns = until;
+        f->due_ns = until + (weather.in_order ? 0 : sim_below(3 * SIM_MS));
 }
 
 bool network_run_one(void)

@@ -154,6 +154,8 @@ void oracle_leader(uint64_t shard, uint64_t term, uint64_t leader_id)
     if (*leader && *leader != leader_id)
         sim_fail("shard %" PRIu64 " term %" PRIu64 " has two leaders, replica %" PRIu64 " and replica %" PRIu64, shard, term,
                  *leader, leader_id);
+    if (!*leader)
+        sim_log("shard %" PRIu64 ": replica %" PRIu64 " leads term %" PRIu64, shard, leader_id, term);
     sim.coverage.leaders += *leader == 0;
     *leader = leader_id;
 }

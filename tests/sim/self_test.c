@@ -54,7 +54,7 @@ void self_test_expect(const char *text, void (*violate)(void))
 
 void self_test_begin(uint32_t n_hosts)
 {
-    sim = (struct sim){.now_ns = 1000 * SIM_MS, .options = {.n_hosts = n_hosts, .n_shards = 1}};
+    sim = (struct sim){.verbose = sim.verbose, .now_ns = 1000 * SIM_MS, .options = {.n_hosts = n_hosts, .n_shards = 1}};
     oracle_init();
     disks_init();
     client_init();

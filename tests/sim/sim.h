@@ -5,6 +5,7 @@
  * virtual time; the same seed gives the same run, event by event.
  *
  *     clock.c      virtual time; tasks of all hosts, polled in random order; clocks and disks of different speed; stalls
+ *     wire.c       what hosts send is looked at
  *     network.c    parcels in flight: loss, doubling, reordering, delay, partitions
  *     host.c       hosts and their machines; start, stop, crash, restart
  *     faults.c     what goes wrong, and how it is mended
@@ -40,6 +41,7 @@ struct sim_options {
     bool share_blocks;  /* the network hands blocks over instead of encoding */
     bool fail_disks;    /* writes fail now and then */
     bool small_limits;  /* few pending requests, short send queues */
+    bool small_windows; /* small messages, windows and caches in the cores */
     bool in_order;      /* parcels do not overtake each other, as on connections that live */
     uint64_t faults_ms; /* how long faults go on */
 };
@@ -65,8 +67,11 @@ struct sim_options {
     X(lost)               \
     X(doubled)            \
     X(delayed)            \
+    X(revenants)          \
     X(leaders)            \
     X(truncations)        \
+    X(promises)           \
+    X(quiet_spells)       \
     X(quiet)              \
     X(woken)              \
     X(commits)            \
@@ -147,10 +152,19 @@ void network_set_weather(struct network_weather weather);
 /* Nothing goes from a to b any more (b to a may). */
 void network_cut(uint32_t a, uint32_t b);
 void network_heal(void);
-/* Loses what is in flight from and to this host. */
+/* Loses what is in flight from this host and some of what is in flight to it: the rest, and copies, come after its restart. */
 void network_forget(uint32_t host);
+/* No parcel comes a second time any more. */
+void network_forget_copies(void);
+/* The host that a transport's address names. */
+uint32_t network_host(const char *address);
 bool network_run_one(void); /* delivers a parcel that is due; false: none is */
 uint64_t network_next_ns(void);
+
+/* ---- wire.c ---- */
+
+/* The loopback transport, with a look at every message (disks_check_message). */
+const struct nh_transport_ops *wire_ops(void);
 
 /* ---- host.c ---- */
 
@@ -189,6 +203,10 @@ void faults_good_weather(void);
 /* Nothing is lost, nothing overtakes. */
 void faults_calm_weather(void);
 void faults_one(void);
+/* A time without requests begins, perhaps behind a partition. */
+void faults_quiet_spell(void);
+/* A few parcels are lost, nothing else goes wrong. */
+void faults_drizzle(void);
 /* Replicas that were stopped come back, hosts that are down or fenced too, sooner or later. */
 void faults_mend_some(void);
 /* Somebody who may have voted just now forgets what was not synced; a late request for its vote may still come. */
@@ -202,8 +220,10 @@ void client_init(void);
 void client_deinit(void);
 /* One random request. */
 void client_act(void);
-/* From now on every request that is accepted must complete, at the first try. */
-void client_expect_success(void);
+/* What is to become of the requests that are accepted from now on. Strict: all must complete, at the first try. Reads: only reads
+ * are submitted, and they must. */
+enum client_mode { CLIENT_FREE, CLIENT_READS, CLIENT_STRICT };
+void client_set_mode(enum client_mode mode);
 /* A write or a read at this host that the end of a run waits for; its number for client_outcome. */
 uint32_t client_write(struct sim_host *h, uint64_t shard);
 uint32_t client_read(struct sim_host *h, uint64_t shard);
@@ -243,6 +263,8 @@ void disks_init(void);
 void disks_deinit(void);
 /* How many disks hold, synced, a record at `index` that `test` likes. */
 uint32_t disks_count(uint64_t shard, uint64_t index, bool (*test)(const uint8_t *record, const void *ctx), const void *ctx);
+/* Before a message leaves this host. */
+void disks_check_message(const struct sim_host *h, const struct nh_message *m);
 /* After a poll of one of its tasks: what can be seen cheaply. */
 void disks_after_poll(const struct sim_host *h);
 void disks_check_all(void);
