@@ -56,7 +56,8 @@ void peer_fail(struct peer *p, const char *fmt, ...)
 {
     va_list args;
 
-    if (p->news & PEER_FAILED)
+    /* What is being closed fails once more, with "operation canceled": that is no news and must not hide the reason. */
+    if ((p->news & PEER_FAILED) || p->state >= PEER_DRAINING)
         return;
     va_start(args, fmt);
     vsnprintf(p->reason, sizeof p->reason, fmt, args);
@@ -280,7 +281,10 @@ static void come_up(struct peer *p)
     move(p, PEER_UP);
     uv_timer_stop(&p->timer);
     uv_timer_stop(&p->age_timer);
+    if (p->n_failed > 0)
+        p->transport->services->log(NH_LOG_INFO, "transport", "connection to %s: up again", p->address);
     p->n_failed = 0;
+    p->logged[0] = '\0';
     tcp_connected(p->transport, p->address, p->snapshot);
 }
 
@@ -312,10 +316,21 @@ static void start_closing(struct peer *p)
         uv_close((uv_handle_t *)&p->tcp, on_closed);
 }
 
+/* One line per outage, and one for each new reason: attempts go on for as long as a host is down. */
+static void log_failure(struct peer *p)
+{
+    if (strcmp(p->reason, p->logged) == 0)
+        return;
+    memcpy(p->logged, p->reason, sizeof p->logged);
+    loop_warn(p->loop, "%s to %s failed: %s%s", p->snapshot ? "snapshot connection" : "connection", p->address, p->reason,
+              p->snapshot ? "" : "; trying again");
+}
+
 /* The attempt has failed with all addresses, or the connection is gone. */
 static void back_off(struct peer *p)
 {
     p->n_failed++;
+    log_failure(p);
     tcp_failed(p->transport, p->address, p->snapshot, p->reason);
     if (p->snapshot) {
         start_closing(p);

@@ -77,9 +77,10 @@ struct peer {
     enum peer_state state;
     uint32_t news; /* enum peer_news */
     char reason[NH_ERROR_TEXT_BYTES];
-    unsigned live;     /* handles and requests that call back once more */
-    unsigned n_failed; /* attempts since it was last up */
-    uint64_t random;   /* for jitter */
+    char logged[NH_ERROR_TEXT_BYTES]; /* the last reason that the log was told, until it is up */
+    unsigned live;                    /* handles and requests that call back once more */
+    unsigned n_failed;                /* attempts since it was last up */
+    uint64_t random;                  /* for jitter */
 
     struct queue waiting; /* to be written */
     size_t waiting_bytes;
