@@ -3,6 +3,7 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <inttypes.h>
+#include <libgen.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -34,22 +35,6 @@ static int join_path(char *out, const char *dir, const char *name, struct nh_err
                                                      : NH_OK;
 }
 
-static int make_directory(const char *path, struct nh_error *err)
-{
-    struct stat st;
-
-    if (mkdir(path, 0700) < 0 && errno != EEXIST)
-        return nh_error_sys(err, NH_EIO, errno, "make directory %s", path);
-    if (stat(path, &st) < 0)
-        return nh_error_sys(err, NH_EIO, errno, "%s", path);
-    if (!S_ISDIR(st.st_mode))
-        return nh_error_set(err, NH_EINVAL, "%s is not a directory", path);
-    if (st.st_mode & (S_IRWXG | S_IRWXO))
-        return nh_error_set(err, NH_EINVAL, "%s is open to other users (mode %o): chmod 700 it", path,
-                            (unsigned)(st.st_mode & 0777));
-    return NH_OK;
-}
-
 static int sync_directory(const char *path, struct nh_error *err)
 {
     int fd = open(path, O_RDONLY | O_DIRECTORY | O_CLOEXEC), r = NH_OK;
@@ -59,6 +44,34 @@ static int sync_directory(const char *path, struct nh_error *err)
     if (fd >= 0)
         close(fd);
     return r;
+}
+
+/* A name is durable when the directory that it stands in is. */
+static int sync_parent(const char *path, struct nh_error *err)
+{
+    char copy[DATA_DIR_PATH_BYTES];
+
+    if (strlen(path) >= sizeof copy)
+        return nh_error_set(err, NH_EINVAL, "the path of the directory is too long");
+    strcpy(copy, path);
+    return sync_directory(dirname(copy), err);
+}
+
+int data_dir_make(const char *path, struct nh_error *err)
+{
+    bool made = mkdir(path, 0700) == 0;
+    struct stat st;
+
+    if (!made && errno != EEXIST)
+        return nh_error_sys(err, NH_EIO, errno, "make directory %s", path);
+    if (stat(path, &st) < 0)
+        return nh_error_sys(err, NH_EIO, errno, "%s", path);
+    if (!S_ISDIR(st.st_mode))
+        return nh_error_set(err, NH_EINVAL, "%s is not a directory", path);
+    if (st.st_mode & (S_IRWXG | S_IRWXO))
+        return nh_error_set(err, NH_EINVAL, "%s is open to other users (mode %o): chmod 700 it", path,
+                            (unsigned)(st.st_mode & 0777));
+    return made ? sync_parent(path, err) : NH_OK;
 }
 
 /* ---- the lock ---- */
@@ -96,6 +109,7 @@ static int lock(struct data_dir *d, struct nh_error *err)
         return r;
     }
     d->lock_fd = fd;
+    d->is_open = true;
     return NH_OK;
 }
 
@@ -221,8 +235,11 @@ static int check(const struct host_file *h, const struct data_dir_identity *id, 
         return nh_error_set(err, NH_EMISMATCH, "%s was written by the log store \"%s\", not \"%s\": use the former", dir,
                             h->logdb, id->logdb_name);
     if (h->incarnation == 0 || h->incarnation >= DATA_DIR_INCARNATION_MAX)
-        return nh_error_set(err, NH_ECORRUPT, "%s was opened %" PRIu64 " times, more often than there are numbers for it", dir,
-                            h->incarnation);
+        return nh_error_set(err, NH_ECORRUPT,
+                            "%s was opened %" PRIu64
+                            " times, more often than there are numbers for it: use an empty directory and "
+                            "join anew under new replica ids",
+                            dir, h->incarnation);
     return NH_OK;
 }
 
@@ -236,6 +253,19 @@ static int make_unique_id(char *out, struct nh_error *err)
     return NH_OK;
 }
 
+static int make_host(const struct data_dir *d, const struct data_dir_identity *id, struct host_file *ret, struct nh_error *err)
+{
+    if (access(d->logdb_path, F_OK) == 0) /* is made after HOST */
+        return nh_error_set(err, NH_ECORRUPT,
+                            "%s has a log store but no HOST file: restore the file from a copy, or use an empty directory and "
+                            "join anew under new replica ids",
+                            d->path);
+    *ret = (struct host_file){.format = DATA_DIR_FORMAT, .host_id = id->host_id, .deployment_id = id->deployment_id};
+    snprintf(ret->address, sizeof ret->address, "%s", id->address);
+    snprintf(ret->logdb, sizeof ret->logdb, "%s", id->logdb_name);
+    return make_unique_id(ret->unique_id, err);
+}
+
 static int begin_incarnation(struct data_dir *d, const struct data_dir_identity *id, struct nh_error *err)
 {
     char path[DATA_DIR_PATH_BYTES];
@@ -244,14 +274,10 @@ static int begin_incarnation(struct data_dir *d, const struct data_dir_identity 
 
     if (r == NH_OK)
         r = load(path, &h, err);
-    if (r == NH_OK) {
+    if (r == NH_OK)
         r = check(&h, id, d->path, err);
-    } else if (r == NH_ENOTFOUND) {
-        h = (struct host_file){.format = DATA_DIR_FORMAT, .host_id = id->host_id, .deployment_id = id->deployment_id};
-        snprintf(h.address, sizeof h.address, "%s", id->address);
-        snprintf(h.logdb, sizeof h.logdb, "%s", id->logdb_name);
-        r = make_unique_id(h.unique_id, err);
-    }
+    else if (r == NH_ENOTFOUND)
+        r = make_host(d, id, &h, err);
     if (r < 0)
         return r;
     h.incarnation++;
@@ -264,11 +290,11 @@ int data_dir_open(struct data_dir *d, const char *path, const struct data_dir_id
 {
     int r;
 
-    *d = (struct data_dir){.lock_fd = -1};
+    *d = (struct data_dir){0};
     if (strlen(path) >= DATA_DIR_PATH_BYTES)
         return nh_error_set(err, NH_EINVAL, "the path of the data directory is too long");
     strcpy(d->path, path);
-    r = make_directory(path, err);
+    r = data_dir_make(path, err);
     if (r == NH_OK)
         r = join_path(d->logdb_path, path, "logdb", err);
     if (r == NH_OK)
@@ -276,9 +302,7 @@ int data_dir_open(struct data_dir *d, const char *path, const struct data_dir_id
     if (r == NH_OK)
         r = begin_incarnation(d, id, err);
     if (r == NH_OK)
-        r = make_directory(d->logdb_path, err);
-    if (r == NH_OK)
-        r = sync_directory(path, err);
+        r = data_dir_make(d->logdb_path, err);
     if (r < 0)
         data_dir_close(d);
     return r;
@@ -286,7 +310,7 @@ int data_dir_open(struct data_dir *d, const char *path, const struct data_dir_id
 
 void data_dir_close(struct data_dir *d)
 {
-    if (d->lock_fd > 0) /* 0: zeroed, never opened */
+    if (d->is_open)
         close(d->lock_fd);
-    d->lock_fd = -1;
+    d->is_open = false;
 }

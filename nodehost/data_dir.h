@@ -6,11 +6,14 @@
  *
  * The HOST file is replaced whole at every opening (temporary file, fsync, rename, fsync of the directory) because the
  * incarnation in it grows: request keys of this life must not be those of an earlier one, so it is durable before any is used.
+ * For the same reason a directory that has a log store but no HOST file is refused: nobody knows which keys are in that log.
  *
- * Threads: one, the opener. Errors: ELOCKED (names the pid), EMISMATCH (names both values and the remedy), ECORRUPT, EIO.
+ * Threads: one, the opener. Errors: ELOCKED (names the pid), EMISMATCH (names both values and the remedy), ECORRUPT, EINVAL, EIO.
  */
 #ifndef NH_NODEHOST_DATA_DIR_H
 #define NH_NODEHOST_DATA_DIR_H
+
+#include <stdbool.h>
 
 #include "nodehost/nodehost.h"
 
@@ -19,7 +22,8 @@
 #define DATA_DIR_PATH_BYTES      4096u
 
 struct data_dir {
-    int lock_fd; /* -1: not open */
+    bool is_open;
+    int lock_fd; /* valid if is_open */
     char path[DATA_DIR_PATH_BYTES];
     char logdb_path[DATA_DIR_PATH_BYTES];
     char unique_id[NH_HOST_ID_TEXT_BYTES];
@@ -35,5 +39,8 @@ struct data_dir_identity {
 /* Makes the directory (0700) and its files if absent, locks it, checks it, starts a new incarnation. */
 int data_dir_open(struct data_dir *d, const char *path, const struct data_dir_identity *id, struct nh_error *err);
 void data_dir_close(struct data_dir *d); /* unlocks; takes a zeroed or closed one */
+
+/* Makes a directory for us alone (0700), durably, or checks that the one there is. Errors: EINVAL, EIO. */
+int data_dir_make(const char *path, struct nh_error *err);
 
 #endif

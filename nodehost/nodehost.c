@@ -187,8 +187,11 @@ static int open_logdb(struct nh_host *host, const struct nh_host_config *c, stru
     };
     int r;
 
-    if (c->wal_dir && mkdir(c->wal_dir, 0700) < 0 && access(c->wal_dir, W_OK) < 0)
-        return nh_error_set(err, NH_EIO, "the WAL directory %s cannot be made or written", c->wal_dir);
+    if (c->wal_dir) {
+        r = data_dir_make(c->wal_dir, err);
+        if (r < 0)
+            return nh_error_wrap(err, r, "WAL directory");
+    }
     r = c->logdb->open(&lc, &host->logdb, err);
     return r < 0 ? nh_error_wrap(err, r, "open log store %s", c->logdb->name) : NH_OK;
 }

@@ -3,12 +3,15 @@
 
 #include <criterion/criterion.h>
 #include <fcntl.h>
+#include <inttypes.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/stat.h>
 #include <sys/wait.h>
 #include <unistd.h>
+
+#include "raftio/support/crc32c.h"
 
 static char path[64], host_file[128];
 static struct data_dir d;
@@ -151,4 +154,49 @@ Test(data_dir, a_file_in_its_place_is_refused)
     cr_assert(f && fclose(f) == 0);
     cr_assert_eq(reopen(&identity), NH_EINVAL);
     cr_assert(strstr(err.text, "is not a directory"), "%s", err.text);
+}
+
+Test(data_dir, a_log_without_its_host_file_is_refused)
+{
+    cr_assert_eq(reopen(&identity), 0);
+    data_dir_close(&d);
+    cr_assert_eq(unlink(host_file), 0);
+    /* Starting at incarnation 1 again would give out request keys that are in the log already. */
+    cr_assert_eq(reopen(&identity), NH_ECORRUPT);
+    cr_assert(strstr(err.text, "no HOST file"), "%s", err.text);
+    cr_assert_eq(access(host_file, F_OK), -1, "a refusal writes nothing");
+}
+
+/* As write_text does it, with an incarnation of our choice. */
+static void write_incarnation(uint64_t incarnation)
+{
+    char text[512];
+    int n = snprintf(text, sizeof text,
+                     "nodehost 1\nhost_id 3\ndeployment_id 7\nunique_id nhid-1\naddress 127.0.0.1:7101\nlogdb rocksdb\n"
+                     "incarnation %" PRIu64 "\n",
+                     incarnation);
+    FILE *f = fopen(host_file, "w");
+
+    cr_assert(f && fprintf(f, "%scrc %08" PRIx32 "\n", text, crc32c(0, text, (size_t)n)) > 0 && fclose(f) == 0);
+}
+
+Test(data_dir, the_golden_host_file_is_read_and_incarnations_end)
+{
+    cr_assert_eq(mkdir(path, 0700), 0);
+    write_incarnation(DATA_DIR_INCARNATION_MAX - 1);
+    cr_assert_eq(reopen(&identity), 0, "%s", err.text);
+    cr_assert_eq(d.incarnation, DATA_DIR_INCARNATION_MAX);
+    cr_assert_str_eq(d.unique_id, "nhid-1");
+    cr_assert_eq(reopen(&identity), NH_ECORRUPT);
+    cr_assert(strstr(err.text, "was opened 16777215 times"), "%s", err.text);
+    write_incarnation(0);
+    cr_assert_eq(reopen(&identity), NH_ECORRUPT);
+}
+
+Test(data_dir, unlocks_also_when_descriptor_0_was_free)
+{
+    close(STDIN_FILENO);
+    cr_assert_eq(reopen(&identity), 0);
+    cr_assert_eq(d.lock_fd, 0);
+    cr_assert_eq(reopen(&identity), 0, "%s", err.text);
 }
