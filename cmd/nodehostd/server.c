@@ -51,10 +51,11 @@ static void on_ended(uv_async_t *async)
     requests_take_ended(async->data);
 }
 
-/* After every round of input: what all clients wrote goes out together. */
-static void on_check(uv_check_t *check)
+/* What all clients wrote in this round goes out together. Whatever callback queued it (a read, an end, a written reply): this is
+ * the last thing before the loop sleeps. */
+static void on_prepare(uv_prepare_t *prepare)
 {
-    requests_flush(check->data);
+    requests_flush(prepare->data);
 }
 
 static int resolve(const char *address, struct sockaddr_storage *ret, socklen_t *ret_size, struct nh_error *err)
@@ -112,9 +113,9 @@ int server_init(struct server *s, const struct config *config, struct nh_error *
     }
     uv_async_init(&s->loop, &s->ended_async, on_ended);
     s->ended_async.data = s;
-    uv_check_init(&s->loop, &s->flush_check);
-    s->flush_check.data = s;
-    uv_check_start(&s->flush_check, on_check);
+    uv_prepare_init(&s->loop, &s->flush_prepare);
+    s->flush_prepare.data = s;
+    uv_prepare_start(&s->flush_prepare, on_prepare);
     return NH_OK;
 }
 
@@ -140,7 +141,7 @@ void server_deinit(struct server *s)
     requests_take_ended(s); /* all requests have ended with the host; their clients are gone */
     if (s->ended_async.data) {
         uv_close((uv_handle_t *)&s->ended_async, NULL);
-        uv_close((uv_handle_t *)&s->flush_check, NULL);
+        uv_close((uv_handle_t *)&s->flush_prepare, NULL);
     }
     uv_run(&s->loop, UV_RUN_DEFAULT);
     if (uv_loop_close(&s->loop) < 0)

@@ -117,7 +117,7 @@ struct server {
     struct nh_host *host;
     uv_tcp_t listener;
     uv_async_t ended_async;
-    uv_check_t flush_check;
+    uv_prepare_t flush_prepare;
     struct client *clients;
     uint64_t next_client_id;
     struct server_stats stats;

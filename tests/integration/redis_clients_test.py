@@ -141,6 +141,25 @@ def test_pipelines(c):
             check(answers[3 * i:3 * i + 3] == [True, str(i).encode(), i + 1], f"pipeline on host {h}, step {i}: {answers[3 * i:3 * i + 3]}")
 
 
+def test_pipeline_lengths(c):
+    """Whatever the pipeline, its last command is answered: nothing waits for the next event of the loop."""
+    set_one, long_reply = b"SET k v\r\n", b"CLUSTER SHARDS\r\n"
+    lines_of = {set_one: 1, long_reply: raw(c.redis[2], long_reply + b"QUIT\r\n").count(b"\n") - 1}
+    for n in range(1, 151):
+        for commands in ([set_one] * n, [long_reply] * n + [set_one]):
+            wanted = sum(lines_of[x] for x in commands)
+            with socket.create_connection(("127.0.0.1", c.redis[2]), timeout=20) as s:
+                s.sendall(b"".join(commands))
+                lines = 0
+                while lines < wanted:
+                    try:
+                        got = s.recv(1 << 20)
+                    except socket.timeout:
+                        raise AssertionError(f"{len(commands)} commands, {lines} of {wanted} lines, then nothing") from None
+                    check(got, f"the connection ended after {lines} of {wanted} lines")
+                    lines += got.count(b"\n")
+
+
 def test_cluster_client(c):
     client = redis.RedisCluster(host="127.0.0.1", port=c.redis[1])
     for i in range(200):
