@@ -26,22 +26,26 @@
 struct item {
     struct item *next;
     uint64_t hash;
-    uint32_t key_size, value_size;
-    uint8_t data[]; /* key, then value */
+    uint32_t key_size;
+    uint32_t value_size : 30;
+    uint32_t answered : 1; /* its value is the answer to an entry of the present batch */
+    uint32_t dropped : 1;  /* and it left the table since */
+    uint8_t data[];        /* key, then value */
 };
+_Static_assert(KV_VALUE_BYTES_MAX < 1u << 30, "value_size holds it");
 
 struct nh_machine {
     struct item **table;
     size_t cap, n; /* cap is a power of two */
     uint64_t seed;
-    uint8_t *answers; /* results of one update call, one after another */
-    size_t answers_size, answers_cap;
-};
 
-/* The answer to one command, in m->answers. */
-struct answer {
-    enum kv_reply kind;
-    size_t at, size;
+    /* Results of one update call, which stay valid until the next: numbers and texts one after another, and items. A value is
+     * never copied for an answer: a batch may ask for many that are large. */
+    uint8_t *answers;
+    size_t answers_size, answers_cap;
+    struct item **items;
+    size_t n_items, cap_items;
+    const struct item *answer; /* of the entry that is being applied; NULL: what it added to `answers` */
 };
 
 /* ---- memory: a machine that cannot allocate cannot go on alike with its peers ---- */
@@ -109,13 +113,32 @@ static struct item *make_item(struct kv_slice key, uint64_t hash, struct kv_slic
 {
     struct item *i = must(malloc(sizeof *i + key.size + head.size + (size_t)tail.size));
 
-    *i = (struct item){.hash = hash, .key_size = key.size, .value_size = head.size + tail.size};
+    *i = (struct item){.hash = hash, .key_size = key.size, .value_size = (head.size + tail.size) & (UINT32_MAX >> 2)};
     memcpy(i->data, key.data, key.size);
     if (head.size)
         memcpy(i->data + key.size, head.data, head.size);
     if (tail.size)
         memcpy(i->data + key.size + head.size, tail.data, tail.size);
     return i;
+}
+
+/* An item leaves the table, its value may be an answer still. */
+static void retire(struct item *i)
+{
+    if (i && i->answered)
+        i->dropped = true;
+    else
+        free(i);
+}
+
+static void forget_answers(struct nh_machine *m)
+{
+    for (size_t i = 0; i < m->n_items; i++) {
+        m->items[i]->answered = false;
+        if (m->items[i]->dropped)
+            free(m->items[i]);
+    }
+    m->n_items = m->answers_size = 0;
 }
 
 /* Sets the value to head and tail. The head may be the present value. */
@@ -125,7 +148,7 @@ static void store(struct nh_machine *m, struct kv_slice key, struct kv_slice hea
 
     i->next = old ? old->next : NULL;
     *at = i;
-    free(old);
+    retire(old);
     if (!old && ++m->n > m->cap)
         grow(m);
 }
@@ -137,7 +160,7 @@ static bool drop(struct nh_machine *m, struct kv_slice key)
     if (!old)
         return false;
     *at = old->next;
-    free(old);
+    retire(old);
     m->n--;
     return true;
 }
@@ -160,11 +183,19 @@ static enum kv_reply answer_integer(struct nh_machine *m, int64_t n)
     return KV_REPLY_INTEGER;
 }
 
-static enum kv_reply answer_item(struct nh_machine *m, const struct item *i)
+static enum kv_reply answer_item(struct nh_machine *m, struct item *i)
 {
     if (!i)
         return KV_REPLY_NIL;
-    put_bytes(m, value_of(i).data, i->value_size);
+    m->answer = i;
+    if (i->answered)
+        return KV_REPLY_BULK;
+    if (m->n_items == m->cap_items) {
+        m->cap_items = m->cap_items ? m->cap_items * 2 : 16;
+        m->items = must(realloc(m->items, m->cap_items * sizeof(struct item *)));
+    }
+    i->answered = true;
+    m->items[m->n_items++] = i;
     return KV_REPLY_BULK;
 }
 
@@ -207,7 +238,7 @@ static enum kv_reply apply_set(struct nh_machine *m, const struct kv_slice *args
 {
     bool nx = false, xx = false, get = false, set;
     enum kv_reply reply = KV_REPLY_OK;
-    const struct item *old;
+    struct item *old;
 
     for (uint32_t i = 3; i < n; i++) {
         nx |= is_word(args[i], "nx");
@@ -410,14 +441,19 @@ static int kv_open(const struct nh_machine_args *args, struct nh_machine **ret, 
 static int kv_update(struct nh_machine *m, struct nh_entry *entries, size_t n, struct nh_error *err)
 {
     (void)err;
-    m->answers_size = 0;
+    forget_answers(m);
     for (size_t i = 0; i < n; i++) {
+        struct nh_result *result = &entries[i].result;
         size_t at = m->answers_size;
 
-        entries[i].result.value = (uint64_t)apply(m, entries[i].cmd, entries[i].size_bytes);
-        entries[i].result.size_bytes = m->answers_size - at;
+        m->answer = NULL;
+        result->value = (uint64_t)apply(m, entries[i].cmd, entries[i].size_bytes);
+        result->data = m->answer ? value_of(m->answer).data : NULL;
+        result->size_bytes = m->answer ? m->answer->value_size : m->answers_size - at;
     }
     for (size_t i = 0, at = 0; i < n; i++) { /* the buffer does not move any more */
+        if (entries[i].result.data)
+            continue;
         entries[i].result.data = m->answers ? m->answers + at : NULL;
         at += entries[i].result.size_bytes;
     }
@@ -426,6 +462,7 @@ static int kv_update(struct nh_machine *m, struct nh_entry *entries, size_t n, s
 
 static void kv_close(struct nh_machine *m)
 {
+    forget_answers(m);
     for (size_t s = 0; s < m->cap; s++) {
         while (m->table[s]) {
             struct item *i = m->table[s];
@@ -436,6 +473,7 @@ static void kv_close(struct nh_machine *m)
     }
     free(m->table);
     free(m->answers);
+    free(m->items);
     free(m);
 }
 
