@@ -483,9 +483,9 @@ int engine_get_membership(struct engine *e, uint64_t shard_id, struct nh_members
 
     if (rc < 0)
         return rc;
-    rsm_get_membership(r->rsm, ret);
+    rc = rsm_get_membership(r->rsm, ret, err);
     replica_unref(r);
-    return NH_OK;
+    return rc;
 }
 
 void engine_each_replica(struct engine *e, void (*each)(void *ctx, const struct engine_replica_status *status), void *ctx)

@@ -87,7 +87,8 @@ NH_API int nh_query(struct nh_host *host, uint64_t shard_id, const void *query, 
 NH_API int nh_read_index(struct nh_host *host, uint64_t shard_id, uint32_t timeout_ms, nh_completion_fn fn, void *ctx,
                          struct nh_error *err);
 /* Asks the local machine, now, on the calling thread. After nh_read_index: linearizable. Alone: a stale read, the state as
- * far as it is applied here. Errors: ENOTFOUND, ENOTREADY, EQUARANTINED, or the machine's code and text. */
+ * far as it is applied here. Errors: ENOTFOUND, ENOTREADY, EQUARANTINED, EDEADLOCK (from inside a machine), or the machine's code
+ * and text. */
 NH_API int nh_lookup(struct nh_host *host, uint64_t shard_id, const void *query, size_t size_bytes, struct nh_writer *out,
                      uint64_t *ret_value, struct nh_error *err);
 
@@ -125,7 +126,8 @@ NH_API int nh_get_shard_info(struct nh_host *host, uint64_t shard_id, struct nh_
 /* The leader as our replica knows it. Errors: ENOTFOUND. */
 NH_API int nh_get_leader(struct nh_host *host, uint64_t shard_id, uint64_t *ret_leader_id, uint64_t *ret_term,
                          struct nh_error *err);
-/* Membership as applied here; release with nh_membership_deinit. Linearizable after nh_read_index. Errors: ENOTFOUND. */
+/* Membership as applied here; release with nh_membership_deinit. Linearizable after nh_read_index. Errors: ENOTFOUND,
+ * EDEADLOCK (from inside a machine). */
 NH_API int nh_get_membership(struct nh_host *host, uint64_t shard_id, struct nh_membership *ret, struct nh_error *err);
 
 struct nh_host_info {
@@ -144,7 +146,7 @@ struct nh_host_info {
 NH_API void nh_get_host_info(struct nh_host *host, struct nh_host_info *ret);
 /* Calls `each` for every replica of this host; the list may change meanwhile. */
 NH_API void nh_each_shard(struct nh_host *host, void (*each)(void *ctx, const struct nh_shard_info *info), void *ctx);
-/* Hash of the machine's state at *ret_applied; for tests and tools. Errors: ENOTFOUND, EUNSUPPORTED. */
+/* Hash of the machine's state at *ret_applied; for tests and tools. Errors: ENOTFOUND, EUNSUPPORTED, EDEADLOCK. */
 NH_API int nh_get_machine_hash(struct nh_host *host, uint64_t shard_id, uint64_t *ret_hash, uint64_t *ret_applied,
                                struct nh_error *err);
 

@@ -15,7 +15,7 @@
  *
  * Errors. A negative return of update, open or recover puts this replica in quarantine: it stops voting and applying, the
  * host reports why, all other replicas live on. An error that belongs to a command ("wrong type") is a *result*, not a
- * failure. A machine must not call back into its host from update (NH_EDEADLOCK).
+ * failure. A machine must not call back into its host from its functions (NH_EDEADLOCK).
  */
 #ifndef NH_RAFTIO_MACHINE_H
 #define NH_RAFTIO_MACHINE_H

@@ -30,6 +30,36 @@ struct rsm {
     size_t n_entries, cap_entries, cap_results;
 };
 
+/* ---- the lock that is held across calls of a machine ---- */
+
+/* This thread is inside a machine's update, lookup or hash. Another rsm lock taken there waits for itself, or crosswise. */
+static _Thread_local bool in_machine;
+
+static int check_outside(struct nh_error *err)
+{
+    return in_machine ? nh_error_set(err, NH_EDEADLOCK, "a machine must not ask its host from its own functions") : NH_OK;
+}
+
+static void enter_update(struct rsm *s)
+{
+    pthread_rwlock_wrlock(&s->lock);
+    in_machine = true;
+}
+
+static void enter_lookup(struct rsm *s)
+{
+    pthread_rwlock_rdlock(&s->lock);
+    in_machine = true;
+}
+
+static void leave_machine(struct rsm *s)
+{
+    in_machine = false;
+    pthread_rwlock_unlock(&s->lock);
+}
+
+/* ---- life ---- */
+
 struct rsm *rsm_new(const struct rsm_config *config)
 {
     struct rsm *s = xcalloc(1, sizeof *s);
@@ -108,13 +138,13 @@ static int flush(struct rsm *s, const struct rsm_sink *sink, struct nh_error *er
     if (n == 0)
         return NH_OK;
     s->n_entries = 0;
-    pthread_rwlock_wrlock(&s->lock);
+    enter_update(s);
     r = s->config.machine->update(s->machine, s->entries, n, err);
     if (r < 0)
         s->state = RSM_FAILED;
     else
         set_applied(s, s->entries[n - 1].index);
-    pthread_rwlock_unlock(&s->lock);
+    leave_machine(s);
     if (r < 0)
         return nh_error_wrap(err, r, "machine %s: update at index %" PRIu64, s->config.machine->name, s->entries[0].index);
     for (size_t i = 0; i < n; i++) {
@@ -238,35 +268,44 @@ static int check_open(const struct rsm *s, struct nh_error *err)
 int rsm_lookup(struct rsm *s, const void *query, size_t size_bytes, struct nh_writer *out, uint64_t *ret_value,
                struct nh_error *err)
 {
-    int r;
+    int r = check_outside(err);
 
-    pthread_rwlock_rdlock(&s->lock);
+    if (r < 0)
+        return r;
+    enter_lookup(s);
     r = check_open(s, err);
     if (r == NH_OK)
         r = s->config.machine->lookup(s->machine, query, size_bytes, out, ret_value, err);
-    pthread_rwlock_unlock(&s->lock);
+    leave_machine(s);
     return r;
 }
 
 int rsm_get_hash(struct rsm *s, uint64_t *ret_hash, uint64_t *ret_applied, struct nh_error *err)
 {
-    int r;
+    int r = check_outside(err);
 
-    if (!s->config.machine->hash)
-        return nh_error_set(err, NH_EUNSUPPORTED, "machine %s has no hash", s->config.machine->name);
-    pthread_rwlock_rdlock(&s->lock);
+    if (r == NH_OK && !s->config.machine->hash)
+        r = nh_error_set(err, NH_EUNSUPPORTED, "machine %s has no hash", s->config.machine->name);
+    if (r < 0)
+        return r;
+    enter_lookup(s);
     r = check_open(s, err);
     if (r == NH_OK) {
         *ret_hash = s->config.machine->hash(s->machine);
         *ret_applied = s->applied;
     }
-    pthread_rwlock_unlock(&s->lock);
+    leave_machine(s);
     return r;
 }
 
-void rsm_get_membership(struct rsm *s, struct nh_membership *ret)
+int rsm_get_membership(struct rsm *s, struct nh_membership *ret, struct nh_error *err)
 {
+    int r = check_outside(err);
+
+    if (r < 0)
+        return r;
     pthread_rwlock_rdlock(&s->lock);
     nh_membership_copy(ret, &s->membership);
     pthread_rwlock_unlock(&s->lock);
+    return NH_OK;
 }

@@ -6,7 +6,7 @@
  * Threads: rsm_open, rsm_apply and rsm_close belong to the replica's apply worker; rsm_lookup, rsm_get_hash and
  * rsm_get_membership may be called from any thread, until rsm_free. A read-write lock keeps lookups and updates apart: it is
  * the one lock of the engine that is held across a call of a plugin, because that is the promise to a regular machine
- * (raftio/machine.h).
+ * (raftio/machine.h). What would take it again from inside a machine's function is refused with NH_EDEADLOCK.
  *
  * Errors: a negative return of rsm_open or rsm_apply means that this replica cannot go on (quarantine). Later calls then
  * answer NH_EQUARANTINED.
@@ -63,6 +63,6 @@ int rsm_lookup(struct rsm *s, const void *query, size_t size_bytes, struct nh_wr
 /* Errors: EUNSUPPORTED (the machine has no hash), and as above. */
 int rsm_get_hash(struct rsm *s, uint64_t *ret_hash, uint64_t *ret_applied, struct nh_error *err);
 /* A deep copy; nh_membership_deinit. */
-void rsm_get_membership(struct rsm *s, struct nh_membership *ret);
+int rsm_get_membership(struct rsm *s, struct nh_membership *ret, struct nh_error *err);
 
 #endif

@@ -13,6 +13,7 @@ struct nh_machine {
     size_t n;
 };
 
+static void (*inside)(void); /* called from the machine's functions */
 static size_t n_updates, n_closed;
 static uint64_t fail_at;
 static int open_result;
@@ -30,6 +31,8 @@ static int open_machine(const struct nh_machine_args *args, struct nh_machine **
 static int update(struct nh_machine *m, struct nh_entry *entries, size_t n, struct nh_error *err)
 {
     n_updates++;
+    if (inside)
+        inside();
     cr_assert_leq(n, RSM_UPDATE_ENTRIES_MAX);
     for (size_t i = 0; i < n; i++) {
         if (entries[i].index == fail_at)
@@ -44,6 +47,8 @@ static int lookup(struct nh_machine *m, const void *query, size_t size_bytes, st
                   struct nh_error *err)
 {
     (void)err;
+    if (inside)
+        inside();
     *ret_value = m->n;
     return out->write(out->ctx, query, size_bytes);
 }
@@ -91,6 +96,7 @@ static void setup(void)
 {
     struct rsm_config c = {7, 1, &ops, NULL};
 
+    inside = NULL;
     n_updates = n_closed = n_results = n_memberships = n_rejected = 0;
     fail_at = 0;
     open_result = 0;
@@ -206,7 +212,7 @@ Test(rsm, configuration_changes_split_batches_and_keep_the_order)
     cr_assert_eq(n_rejected, 1);
     for (uint64_t i = 0; i < 4; i++)
         cr_assert_eq(results[i], i + 1);
-    rsm_get_membership(s, &m);
+    cr_assert_eq(rsm_get_membership(s, &m, &err), 0);
     cr_assert_eq(m.n_members, 1);
     cr_assert_eq(m.config_change_id, 2);
     nh_membership_deinit(&m);
@@ -262,4 +268,34 @@ Test(rsm, a_machine_that_does_not_open_is_never_used)
     cr_assert_eq(rsm_open(s, &err), NH_EIO);
     cr_assert_str_eq(err.text, "open machine notes: no disk");
     cr_assert_eq(ask(&n), NH_EQUARANTINED);
+}
+
+static uint32_t n_refused;
+
+static void ask_host(void)
+{
+    struct nh_membership m = {0};
+    uint64_t n, applied;
+
+    inside = NULL; /* if it is not refused, let the test fail rather than recurse */
+    cr_assert_eq(ask(&n), NH_EDEADLOCK);
+    cr_assert_eq(rsm_get_hash(s, &n, &applied, &err), NH_EDEADLOCK);
+    cr_assert_eq(rsm_get_membership(s, &m, &err), NH_EDEADLOCK);
+    cr_assert(strstr(err.text, "must not ask its host"), "%s", err.text);
+    n_refused++;
+}
+
+/* It used to hang the apply worker, and with it every replica on it. */
+Test(rsm, a_machine_that_asks_its_host_is_refused, .timeout = 10)
+{
+    uint64_t n;
+
+    cr_assert_eq(rsm_open(s, &err), 0);
+    add(1, "x");
+    inside = ask_host;
+    cr_assert_eq(apply(1), 0);
+    inside = ask_host;
+    cr_assert_eq(ask(&n), 0);
+    cr_assert_eq(n_refused, 2);
+    cr_assert_eq(ask(&n), 0, "afterwards all is as before");
 }
