@@ -6,6 +6,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "engine/rsm/membership.h"
 #include "raftio/codec.h"
 #include "raftio/support/memory.h"
 
@@ -42,6 +43,8 @@ static int check_members(const struct engine_replica_config *c, struct nh_error 
         return nh_error_set(err, NH_EINVAL, "%" PRIu32 " members, the limit is %u", m->n_members, NH_MEMBERS_MAX);
     if (m && m->n_members > 0 && !is_member)
         return nh_error_set(err, NH_EINVAL, "replica %" PRIu64 " is not among the initial members", c->replica_id);
+    if (m && m->n_members > 0 && membership_refuse(m))
+        return nh_error_set(err, NH_EINVAL, "initial members: %s", membership_refuse(m));
     return NH_OK;
 }
 

@@ -62,6 +62,7 @@ static void member_to_pb(const struct nh_member *m, Raftpb__Member *ret)
     raftpb__member__init(ret);
     ret->replica_id = m->replica_id;
     ret->kind = (Raftpb__MemberKind)m->kind;
+    ret->outgoing = m->outgoing;
     ret->address = bytes_of(m->address, strnlen(m->address, sizeof m->address));
 }
 
@@ -69,10 +70,11 @@ static int member_from_pb(const Raftpb__Member *pb, struct nh_member *ret, struc
 {
     if (pb->replica_id == NH_NO_REPLICA)
         return nh_error_set(err, NH_ECORRUPT, "member without id");
-    if ((uint32_t)pb->kind > NH_MEMBER_WITNESS)
+    if ((uint32_t)pb->kind > NH_MEMBER_LEAVING)
         return nh_error_set(err, NH_ECORRUPT, "member %" PRIu64 " of unknown kind %u", pb->replica_id, (uint32_t)pb->kind);
     ret->replica_id = pb->replica_id;
     ret->kind = (uint32_t)pb->kind;
+    ret->outgoing = pb->outgoing;
     return codec_text(&pb->address, ret->address, sizeof ret->address, "member address", err);
 }
 
@@ -88,6 +90,8 @@ static void membership_to_pb(const struct nh_membership *m, struct membership_pb
     assert(m->n_members <= NH_MEMBERS_MAX);
     raftpb__membership__init(&ret->pb);
     ret->pb.config_change_id = m->config_change_id;
+    ret->pb.joint = m->joint;
+    ret->pb.auto_leave = m->auto_leave;
     for (uint32_t i = 0; i < m->n_members; i++) {
         member_to_pb(&m->members[i], &ret->members[i]);
         ret->pointers[i] = &ret->members[i];
@@ -105,6 +109,9 @@ static int members_from_pb(const Raftpb__Membership *pb, struct nh_member *ret, 
 
         if (r < 0)
             return r;
+        if (!pb->joint && (ret[i].outgoing || ret[i].kind == NH_MEMBER_LEAVING))
+            return nh_error_set(err, NH_ECORRUPT, "member %" PRIu64 " is leaving, but the configuration is not joint",
+                                ret[i].replica_id);
         if (i > 0 && ret[i].replica_id <= ret[i - 1].replica_id)
             return nh_error_set(err, NH_ECORRUPT, "member %" PRIu64 " after member %" PRIu64, ret[i].replica_id,
                                 ret[i - 1].replica_id);
@@ -127,6 +134,8 @@ static int membership_from_pb(const Raftpb__Membership *pb, struct nh_membership
     if (pb->n_removed > UINT32_MAX)
         return nh_error_set(err, NH_ECORRUPT, "%zu removed members", pb->n_removed);
     m.config_change_id = pb->config_change_id;
+    m.joint = pb->joint;
+    m.auto_leave = pb->auto_leave;
     if (pb->n_members)
         m.members = xcalloc(pb->n_members, sizeof *m.members);
     r = members_from_pb(pb, m.members, err);
@@ -274,10 +283,33 @@ int snapshot_decode(const uint8_t *data, size_t size_bytes, struct nh_snapshot *
 
 /* ---- configuration change ---- */
 
+/* The parts of CHANGE_MANY; refers to itself: must not be moved. */
+struct changes_pb {
+    Raftpb__MemberChange changes[NH_MEMBERS_MAX];
+    Raftpb__MemberChange *pointers[NH_MEMBERS_MAX];
+    Raftpb__Member members[NH_MEMBERS_MAX];
+};
+
+static void changes_to_pb(const struct nh_config_change *c, struct changes_pb *ret, Raftpb__ConfigChange *pb)
+{
+    assert(c->n_changes <= NH_MEMBERS_MAX);
+    for (uint32_t i = 0; i < c->n_changes; i++) {
+        raftpb__member_change__init(&ret->changes[i]);
+        member_to_pb(&c->changes[i].member, &ret->members[i]);
+        ret->changes[i].type = (Raftpb__ConfigChangeType)c->changes[i].type;
+        ret->changes[i].member = &ret->members[i];
+        ret->pointers[i] = &ret->changes[i];
+    }
+    pb->n_changes = c->n_changes;
+    pb->changes = ret->pointers;
+    pb->transition = c->transition;
+}
+
 size_t config_change_encode(const struct nh_config_change *c, uint8_t *out, size_t cap)
 {
     Raftpb__ConfigChange pb = RAFTPB__CONFIG_CHANGE__INIT;
     struct membership_pb initial;
+    struct changes_pb changes;
     Raftpb__Member member;
 
     pb.config_change_id = c->config_change_id;
@@ -285,26 +317,65 @@ size_t config_change_encode(const struct nh_config_change *c, uint8_t *out, size
     if (c->type == NH_CONFIG_INITIALIZE) {
         membership_to_pb(&c->initial, &initial);
         pb.initial = &initial.pb;
-    } else {
+    } else if (c->type == NH_CONFIG_CHANGE_MANY) {
+        changes_to_pb(c, &changes, &pb);
+    } else if (c->type != NH_CONFIG_LEAVE_JOINT) {
         member_to_pb(&c->member, &member);
         pb.member = &member;
     }
     return pack(&pb.base, out, cap);
 }
 
+static bool is_member_change(uint32_t type)
+{
+    return type == NH_CONFIG_ADD_MEMBER || type == NH_CONFIG_REMOVE_MEMBER || type == NH_CONFIG_UPDATE_ADDRESS;
+}
+
+static int changed_member_from_pb(uint32_t type, const Raftpb__Member *pb, struct nh_member *ret, struct nh_error *err)
+{
+    if (!is_member_change(type))
+        return nh_error_set(err, NH_ECORRUPT, "type %u is not a change of a member", type);
+    if (!pb)
+        return nh_error_set(err, NH_ECORRUPT, "type %u without its member", type);
+    if (pb->outgoing || (uint32_t)pb->kind > NH_MEMBER_WITNESS)
+        return nh_error_set(err, NH_ECORRUPT, "member %" PRIu64 " cannot be made leaving", pb->replica_id);
+    return member_from_pb(pb, ret, err);
+}
+
+static int changes_from_pb(const Raftpb__ConfigChange *pb, struct nh_config_change *c, struct nh_error *err)
+{
+    int r = NH_OK;
+
+    if (pb->n_changes == 0 || pb->n_changes > NH_MEMBERS_MAX)
+        return nh_error_set(err, NH_ECORRUPT, "%zu changes at once, 1 to %u can be", pb->n_changes, NH_MEMBERS_MAX);
+    if (pb->transition > NH_TRANSITION_EXPLICIT)
+        return nh_error_set(err, NH_ECORRUPT, "unknown transition %u", pb->transition);
+    c->transition = pb->transition;
+    c->n_changes = (uint32_t)pb->n_changes;
+    c->changes = xcalloc(pb->n_changes, sizeof *c->changes);
+    for (uint32_t i = 0; i < c->n_changes && r == NH_OK; i++) {
+        c->changes[i].type = (uint32_t)pb->changes[i]->type;
+        r = changed_member_from_pb(c->changes[i].type, pb->changes[i]->member, &c->changes[i].member, err);
+    }
+    if (r < 0)
+        nh_config_change_deinit(c);
+    return r;
+}
+
 static int config_change_from_pb(const Raftpb__ConfigChange *pb, struct nh_config_change *ret, struct nh_error *err)
 {
     struct nh_config_change c = {.config_change_id = pb->config_change_id, .type = (uint32_t)pb->type};
-    int r;
+    int r = NH_OK;
 
-    if (c.type > NH_CONFIG_REMOVE_MEMBER)
+    if (c.type > NH_CONFIG_LEAVE_JOINT)
         return nh_error_set(err, NH_ECORRUPT, "unknown type %u", c.type);
-    if (c.type == NH_CONFIG_INITIALIZE ? !pb->initial : !pb->member)
-        return nh_error_set(err, NH_ECORRUPT, "type %u without its members", c.type);
     if (c.type == NH_CONFIG_INITIALIZE)
-        r = membership_from_pb(pb->initial, &c.initial, err);
-    else
-        r = member_from_pb(pb->member, &c.member, err);
+        r = pb->initial ? membership_from_pb(pb->initial, &c.initial, err)
+                        : nh_error_set(err, NH_ECORRUPT, "type %u without its members", c.type);
+    else if (c.type == NH_CONFIG_CHANGE_MANY)
+        r = changes_from_pb(pb, &c, err);
+    else if (c.type != NH_CONFIG_LEAVE_JOINT)
+        r = changed_member_from_pb(c.type, pb->member, &c.member, err);
     if (r < 0)
         return r;
     *ret = c;
@@ -322,12 +393,6 @@ int config_change_decode(const uint8_t *data, size_t size_bytes, struct nh_confi
     r = pb ? config_change_from_pb(pb, ret, err) : NH_ECORRUPT;
     arena_deinit(&a);
     return r < 0 ? nh_error_wrap(err, r, "configuration change") : NH_OK;
-}
-
-void nh_config_change_deinit(struct nh_config_change *c)
-{
-    nh_membership_deinit(&c->initial);
-    *c = (struct nh_config_change){0};
 }
 
 /* ---- hello ---- */

@@ -5,27 +5,14 @@
  * it has seen the bytes. Errors: NH_ECORRUPT with what was wrong. Threads: any.
  *
  * Refused: a membership whose members are not sorted by replica id, have id 0 or an unknown kind, or are more than
- * NH_MEMBERS_MAX; text that is too long or not printable; a configuration change without the members that it is about.
+ * NH_MEMBERS_MAX; text that is too long or not printable; a configuration change without the members that it is about;
+ * what belongs to a joint configuration in one that is not.
  * Memory taken while decoding is bounded by the input (raftio/codec_private.h).
  */
 #ifndef NH_RAFTIO_CODEC_H
 #define NH_RAFTIO_CODEC_H
 
 #include "raftio/types.h"
-
-enum nh_config_change_type {
-    NH_CONFIG_INITIALIZE = 0,
-    NH_CONFIG_ADD_MEMBER = 1,
-    NH_CONFIG_REMOVE_MEMBER = 2,
-};
-
-/* Payload of an NH_ENTRY_CONFIG_CHANGE entry. */
-struct nh_config_change {
-    uint64_t config_change_id;
-    uint32_t type;
-    struct nh_member member;      /* ADD, REMOVE */
-    struct nh_membership initial; /* INITIALIZE */
-};
 
 struct nh_hello {
     uint32_t bin_version;
@@ -43,7 +30,6 @@ size_t snapshot_encode(const struct nh_snapshot *s, uint8_t *out, size_t cap);
 int snapshot_decode(const uint8_t *data, size_t size_bytes, struct nh_snapshot *ret, struct nh_error *err);
 size_t config_change_encode(const struct nh_config_change *c, uint8_t *out, size_t cap);
 int config_change_decode(const uint8_t *data, size_t size_bytes, struct nh_config_change *ret, struct nh_error *err);
-void nh_config_change_deinit(struct nh_config_change *c);
 size_t hello_encode(const struct nh_hello *h, uint8_t *out, size_t cap);
 int hello_decode(const uint8_t *data, size_t size_bytes, struct nh_hello *ret, struct nh_error *err);
 size_t chunk_encode(const struct nh_chunk *c, uint8_t *out, size_t cap);

@@ -28,11 +28,14 @@ const struct nh_member *nh_membership_find(const struct nh_membership *m, uint64
 
 static bool member_equal(const struct nh_member *a, const struct nh_member *b)
 {
-    return a->replica_id == b->replica_id && a->kind == b->kind && strncmp(a->address, b->address, sizeof a->address) == 0;
+    return a->replica_id == b->replica_id && a->kind == b->kind && a->outgoing == b->outgoing &&
+           strncmp(a->address, b->address, sizeof a->address) == 0;
 }
 
 bool nh_membership_equal(const struct nh_membership *a, const struct nh_membership *b)
 {
+    if (a->joint != b->joint || a->auto_leave != b->auto_leave)
+        return false;
     if (a->config_change_id != b->config_change_id || a->n_members != b->n_members || a->n_removed != b->n_removed)
         return false;
     for (uint32_t i = 0; i < a->n_members; i++)
@@ -42,6 +45,13 @@ bool nh_membership_equal(const struct nh_membership *a, const struct nh_membersh
         if (a->removed[i] != b->removed[i])
             return false;
     return true;
+}
+
+void nh_config_change_deinit(struct nh_config_change *c)
+{
+    nh_membership_deinit(&c->initial);
+    free(c->changes);
+    *c = (struct nh_config_change){0};
 }
 
 void nh_bootstrap_deinit(struct nh_bootstrap *b)
@@ -101,6 +111,7 @@ const char *nh_message_type_name(uint32_t type)
         [NH_MSG_REQUEST_PRE_VOTE_RESP] = "REQUEST_PRE_VOTE_RESP",
         [NH_MSG_LOG_QUERY] = "LOG_QUERY",
         [NH_MSG_PROPOSE_RESP] = "PROPOSE_RESP",
+        [NH_MSG_REMOVED] = "REMOVED",
     };
 
     return type < NH_MSG_TYPE_COUNT ? names[type] : "UNKNOWN";

@@ -46,22 +46,66 @@ struct nh_state {
 enum nh_member_kind {
     NH_MEMBER_VOTER = 0,
     NH_MEMBER_NON_VOTING = 1,
-    NH_MEMBER_WITNESS = 2,
+    NH_MEMBER_WITNESS = 2, /* votes and acknowledges, stores no payloads, never leads or reads */
+    NH_MEMBER_LEAVING = 3, /* joint only: a member of the outgoing half alone, removed when the joint configuration is left */
 };
 
 struct nh_member {
     uint64_t replica_id;
-    uint32_t kind; /* enum nh_member_kind */
+    uint32_t kind; /* enum nh_member_kind: in the incoming half, if joint */
     char address[NH_ADDRESS_BYTES];
+    bool outgoing; /* joint only: votes in the outgoing half */
 };
 
-/* Who belongs to a shard. Members are sorted by replica id; `removed` holds ids that may never return. */
+/* Who belongs to a shard. Members are sorted by replica id; `removed` holds ids that may never return.
+ *
+ * Joint (thesis 4.3): a decision needs a majority of each half. Incoming: voters and witnesses by their kind. Outgoing: those
+ * that voted before the change. A demoted voter is NON_VOTING and outgoing until the joint configuration is left. */
 struct nh_membership {
     uint64_t config_change_id; /* log index of the last accepted change; 0: only the bootstrap record so far */
+    bool joint;
+    bool auto_leave; /* joint only: the leader proposes to leave it as soon as it is applied */
     uint32_t n_members;
     uint32_t n_removed;
     struct nh_member *members;
     uint64_t *removed;
+};
+
+/* Whose vote counts, in one half or both. */
+static inline bool nh_member_votes(const struct nh_member *m)
+{
+    return m->kind == NH_MEMBER_VOTER || m->kind == NH_MEMBER_WITNESS || m->outgoing;
+}
+
+enum nh_config_change_type {
+    NH_CONFIG_INITIALIZE = 0,     /* first entry of a shard's log */
+    NH_CONFIG_ADD_MEMBER = 1,     /* adds `member`, or gives a member another kind: promotes, demotes */
+    NH_CONFIG_REMOVE_MEMBER = 2,  /* for ever: its id never returns */
+    NH_CONFIG_UPDATE_ADDRESS = 3, /* of a member */
+    NH_CONFIG_CHANGE_MANY = 4,    /* `changes`, all or none; joint unless it is a single one and the transition is AUTO */
+    NH_CONFIG_LEAVE_JOINT = 5,
+};
+
+enum nh_config_transition {
+    NH_TRANSITION_AUTO = 0,     /* joint if there are several changes; the leader leaves it by itself */
+    NH_TRANSITION_IMPLICIT = 1, /* always joint; the leader leaves it by itself */
+    NH_TRANSITION_EXPLICIT = 2, /* always joint; left by NH_CONFIG_LEAVE_JOINT */
+};
+
+struct nh_member_change {
+    uint32_t type; /* ADD_MEMBER, REMOVE_MEMBER, UPDATE_ADDRESS */
+    struct nh_member member;
+};
+
+/* Payload of an NH_ENTRY_CONFIG_CHANGE entry. */
+struct nh_config_change {
+    uint64_t config_change_id;        /* 0, or that of the membership it was made for: rejected if there is a newer one */
+    uint32_t type;                    /* enum nh_config_change_type */
+    struct nh_member member;          /* ADD, REMOVE (id only), UPDATE */
+    struct nh_membership initial;     /* INITIALIZE */
+    uint32_t transition;              /* CHANGE_MANY: enum nh_config_transition */
+    uint32_t n_changes;               /* CHANGE_MANY: 1 .. NH_MEMBERS_MAX */
+    struct nh_member_change *changes; /* owned by the struct if it was decoded */
 };
 
 /* What a host writes about a replica before anything else; checked at every restart. */
@@ -120,24 +164,26 @@ enum nh_message_type {
     NH_MSG_REPLICATE_RESP = 13,     /* log_index = acknowledged, or (reject) the refused anchor; then hint, log_term = hint of the
                                        follower: last index whose term <= the anchor's, and its term;
                                        commit = the follower's */
-    NH_MSG_REQUEST_VOTE = 14,       /* log_index, log_term = candidate's last entry; hint = 1 for a transfer */
-    NH_MSG_REQUEST_VOTE_RESP = 15,  /* reject: commit, log_term = what the voter knows to be committed */
-    NH_MSG_INSTALL_SNAPSHOT = 16,
-    NH_MSG_HEARTBEAT = 17,       /* commit = min(match, commit); hint = number of the newest round of reads, 0: none */
-    NH_MSG_HEARTBEAT_RESP = 18,  /* hint, hint_high echoed; commit = the follower's */
-    NH_MSG_READ_INDEX = 19,      /* hint, hint_high = context */
-    NH_MSG_READ_INDEX_RESP = 20, /* log_index = read index; its own context echoed; reject: dropped */
-    NH_MSG_QUIESCE = 21,         /* leader -> all: log_index, log_term = last, commit: stop your timers if you are there too */
+    NH_MSG_REQUEST_VOTE = 14, /* log_index, log_term = candidate's last entry; hint = 1 for a transfer; hint_high = priority */
+    NH_MSG_REQUEST_VOTE_RESP = 15, /* reject: commit, log_term = what the voter knows to be committed */
+    NH_MSG_INSTALL_SNAPSHOT = 16,  /* snapshot; commit. Answered by REPLICATE_RESP, or NOOP if the term is old */
+    NH_MSG_HEARTBEAT = 17,         /* commit = min(match, commit); hint = number of the newest round of reads, 0: none */
+    NH_MSG_HEARTBEAT_RESP = 18,    /* hint, hint_high echoed; commit = the follower's */
+    NH_MSG_READ_INDEX = 19,        /* hint, hint_high = context */
+    NH_MSG_READ_INDEX_RESP = 20,   /* log_index = read index; its own context echoed; reject: dropped */
+    NH_MSG_QUIESCE = 21,           /* leader -> all: log_index, log_term = last, commit: stop your timers if you are there too */
     NH_MSG_SNAPSHOT_RECEIVED = 22,
-    NH_MSG_LEADER_TRANSFER = 23,
-    NH_MSG_TIMEOUT_NOW = 24,
-    NH_MSG_RATE_LIMIT = 25,
+    NH_MSG_LEADER_TRANSFER =
+        23,                  /* to the leader: hint = target, hint_high = key of the request; from it: reject, hint = reason */
+    NH_MSG_TIMEOUT_NOW = 24, /* leader -> target of a transfer: stand now */
+    NH_MSG_RATE_LIMIT = 25,  /* follower -> leader: hint = 1: send me no entries, too much is unapplied; 0: go on */
     NH_MSG_REQUEST_PRE_VOTE = 26,
     NH_MSG_REQUEST_PRE_VOTE_RESP = 27, /* as above; term = the one asked for, or (reject) the own */
     NH_MSG_LOG_QUERY = 28,             /* L */
     NH_MSG_PROPOSE_RESP = 29,          /* leader -> forwarder: reject = the batch of keys [hint, hint + hint_high) was dropped */
+    NH_MSG_REMOVED = 30,               /* "you were removed": answers a replica that does not know it yet */
 };
-#define NH_MSG_TYPE_COUNT 30u
+#define NH_MSG_TYPE_COUNT 31u
 
 /* True for a type that only a host may give to its own replicas (or a number that no type has). A transport refuses
  * a batch that contains one. */
@@ -200,6 +246,7 @@ struct nh_raft_state {
 NH_API void nh_membership_copy(struct nh_membership *to, const struct nh_membership *from);
 NH_API void nh_membership_deinit(struct nh_membership *m);
 NH_API const struct nh_member *nh_membership_find(const struct nh_membership *m, uint64_t replica_id);
+NH_API void nh_config_change_deinit(struct nh_config_change *c);
 NH_API bool nh_membership_equal(const struct nh_membership *a, const struct nh_membership *b);
 NH_API void nh_bootstrap_deinit(struct nh_bootstrap *b);
 NH_API void nh_snapshot_deinit(struct nh_snapshot *s);

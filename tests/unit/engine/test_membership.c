@@ -75,7 +75,7 @@ Test(membership, a_rejected_change_changes_nothing)
     nh_membership_copy(&before, &m);
     cr_assert_not(add(1, NH_MEMBER_VOTER, "a:1", 5));
     cr_assert_not(add(1, NH_MEMBER_VOTER, "x:1", 5));
-    cr_assert_not(add(1, NH_MEMBER_NON_VOTING, "a:1", 5));
+    cr_assert_not(add(1, NH_MEMBER_WITNESS, "a:1", 5));
     cr_assert_not(add(7, NH_MEMBER_VOTER, "c:1", 5));
     cr_assert_str_eq(reason, "another member has this address");
     cr_assert_not(del(7, 5));
@@ -99,6 +99,109 @@ Test(membership, a_removed_id_never_returns)
     cr_assert_eq(m.n_removed, 1);
     cr_assert_not(add(3, NH_MEMBER_VOTER, "c:1", 6));
     cr_assert_str_eq(reason, "this replica id was removed and may not return");
+}
+
+/* ---- joint configurations ---- */
+
+static bool many(uint32_t transition, uint32_t n, struct nh_member_change *changes, uint64_t index)
+{
+    struct nh_config_change c = {.type = NH_CONFIG_CHANGE_MANY, .transition = transition, .n_changes = n, .changes = changes};
+
+    return membership_apply(&m, &c, index, &reason);
+}
+
+static bool leave(uint64_t index)
+{
+    struct nh_config_change c = {.type = NH_CONFIG_LEAVE_JOINT};
+
+    return membership_apply(&m, &c, index, &reason);
+}
+
+/* Statements 47, 48, 50: a voter that goes votes in the outgoing half until it is left, a demoted one too. */
+Test(membership, several_changes_are_joint_until_left)
+{
+    struct nh_member_change changes[] = {
+        {NH_CONFIG_REMOVE_MEMBER, {.replica_id = 1}},
+        {NH_CONFIG_ADD_MEMBER, member(3, NH_MEMBER_NON_VOTING, "c:1")},
+        {NH_CONFIG_ADD_MEMBER, member(5, NH_MEMBER_VOTER, "e:1")},
+        {NH_CONFIG_ADD_MEMBER, member(6, NH_MEMBER_NON_VOTING, "f:1")},
+    };
+
+    cr_assert(many(NH_TRANSITION_AUTO, 4, changes, 9), "%s", reason);
+    cr_assert(m.joint && m.auto_leave && m.config_change_id == 9 && m.n_members == 4);
+    cr_assert(nh_membership_find(&m, 1)->kind == NH_MEMBER_LEAVING && nh_membership_find(&m, 1)->outgoing);
+    cr_assert(nh_membership_find(&m, 3)->kind == NH_MEMBER_NON_VOTING && nh_membership_find(&m, 3)->outgoing);
+    cr_assert(nh_membership_find(&m, 5)->kind == NH_MEMBER_VOTER && !nh_membership_find(&m, 5)->outgoing);
+    cr_assert_not(add(7, NH_MEMBER_VOTER, "g:1", 10));
+    cr_assert_str_eq(reason, "the configuration is joint: leave it first");
+    cr_assert(leave(11));
+    cr_assert(!m.joint && !m.auto_leave && m.n_members == 3 && m.n_removed == 1 && m.removed[0] == 1);
+    cr_assert(!nh_membership_find(&m, 3)->outgoing && !nh_membership_find(&m, 5)->outgoing);
+    cr_assert_not(leave(12));
+    cr_assert_str_eq(reason, "the configuration is not joint");
+}
+
+Test(membership, transitions)
+{
+    struct nh_member_change one[] = {{NH_CONFIG_ADD_MEMBER, member(5, NH_MEMBER_VOTER, "e:1")}};
+    struct nh_member_change two[] = {{NH_CONFIG_ADD_MEMBER, member(6, NH_MEMBER_VOTER, "f:1")}};
+    struct nh_member_change three[] = {{NH_CONFIG_ADD_MEMBER, member(7, NH_MEMBER_VOTER, "g:1")}};
+
+    cr_assert(many(NH_TRANSITION_AUTO, 1, one, 2) && !m.joint);
+    cr_assert(many(NH_TRANSITION_IMPLICIT, 1, two, 3) && m.joint && m.auto_leave && leave(4));
+    cr_assert(many(NH_TRANSITION_EXPLICIT, 1, three, 5) && m.joint && !m.auto_leave && leave(6));
+    cr_assert_not(many(NH_TRANSITION_EXPLICIT, 0, NULL, 7));
+    cr_assert_str_eq(reason, "a change of nobody");
+}
+
+Test(membership, of_several_changes_all_or_none_are_made)
+{
+    struct nh_member_change changes[] = {{NH_CONFIG_ADD_MEMBER, member(5, NH_MEMBER_VOTER, "e:1")},
+                                         {NH_CONFIG_REMOVE_MEMBER, {.replica_id = 99}}};
+    struct nh_member_change all[] = {{NH_CONFIG_REMOVE_MEMBER, {.replica_id = 1}}, {NH_CONFIG_REMOVE_MEMBER, {.replica_id = 3}}};
+    struct nh_membership before;
+
+    nh_membership_copy(&before, &m);
+    cr_assert_not(many(NH_TRANSITION_AUTO, 2, changes, 2));
+    cr_assert(nh_membership_equal(&before, &m));
+    cr_assert_not(many(NH_TRANSITION_AUTO, 2, all, 3));
+    cr_assert_str_eq(reason, "at least one voter must stay");
+    cr_assert(nh_membership_equal(&before, &m));
+    nh_membership_deinit(&before);
+}
+
+Test(membership, voters_may_be_demoted_but_witnesses_stay_what_they_are)
+{
+    cr_assert(add(3, NH_MEMBER_NON_VOTING, "c:1", 2));
+    cr_assert_not(add(1, NH_MEMBER_NON_VOTING, "a:1", 3));
+    cr_assert(add(3, NH_MEMBER_VOTER, "c:1", 4));
+    cr_assert_not(add(3, NH_MEMBER_WITNESS, "c:1", 5));
+    cr_assert(strstr(reason, "a witness has no log"), "%s", reason);
+    cr_assert(add(7, NH_MEMBER_WITNESS, "g:1", 6) && add(8, NH_MEMBER_WITNESS, "h:1", 7));
+    /* With more witnesses than voters a majority might hold no payloads. */
+    cr_assert_not(add(9, NH_MEMBER_WITNESS, "i:1", 8));
+    cr_assert_not(del(3, 9));
+    cr_assert(strstr(reason, "more witnesses than voters"), "%s", reason);
+}
+
+Test(membership, addresses_are_updated)
+{
+    struct nh_config_change c = {.type = NH_CONFIG_UPDATE_ADDRESS, .member = member(3, NH_MEMBER_VOTER, "new:1")};
+
+    cr_assert(membership_apply(&m, &c, 2, &reason));
+    cr_assert_str_eq(nh_membership_find(&m, 3)->address, "new:1");
+    c.member = member(3, NH_MEMBER_VOTER, "a:1");
+    cr_assert_not(membership_apply(&m, &c, 3, &reason));
+    c.member = member(4, NH_MEMBER_VOTER, "d:1");
+    cr_assert_not(membership_apply(&m, &c, 3, &reason));
+}
+
+Test(membership, the_low_half_of_an_id_is_never_used_twice)
+{
+    cr_assert_not(add(((uint64_t)1 << 32) + 3, NH_MEMBER_VOTER, "x:1", 2));
+    cr_assert(strstr(reason, "low 32 bits"), "%s", reason);
+    cr_assert(del(3, 3));
+    cr_assert_not(add(((uint64_t)1 << 32) + 3, NH_MEMBER_VOTER, "x:1", 4));
 }
 
 Test(membership, the_last_voter_stays)

@@ -212,9 +212,12 @@ Test(codec, members_must_be_sorted_and_have_ids_and_kinds)
     make_members(members, 3);
     members[1].kind = (Raftpb__MemberKind)NH_MEMBER_WITNESS;
     cr_assert_eq(decode_members(3, members), NH_OK);
-    members[1].kind = (Raftpb__MemberKind)(NH_MEMBER_WITNESS + 1);
+    members[1].kind = (Raftpb__MemberKind)NH_MEMBER_LEAVING;
     cr_assert_eq(decode_members(3, members), NH_ECORRUPT);
-    cr_assert_not_null(strstr(err.text, "member 2 of unknown kind 3"));
+    cr_assert_not_null(strstr(err.text, "member 2 is leaving, but the configuration is not joint"));
+    members[1].kind = (Raftpb__MemberKind)(NH_MEMBER_LEAVING + 1);
+    cr_assert_eq(decode_members(3, members), NH_ECORRUPT);
+    cr_assert_not_null(strstr(err.text, "member 2 of unknown kind 4"));
     members[1].kind = (Raftpb__MemberKind)-1;
     cr_assert_eq(decode_members(3, members), NH_ECORRUPT);
 }
@@ -316,6 +319,32 @@ Test(codec, config_change_round_trip_of_a_member)
     cr_assert(back.type == NH_CONFIG_REMOVE_MEMBER && back.member.replica_id == 4);
 }
 
+Test(codec, config_change_round_trip_of_several_changes)
+{
+    struct nh_member_change changes[] = {{NH_CONFIG_REMOVE_MEMBER, {.replica_id = 4}},
+                                         {NH_CONFIG_ADD_MEMBER, {.replica_id = 5, .kind = NH_MEMBER_WITNESS, .address = "e:1"}}};
+    struct nh_config_change back = {0}, c = {.type = NH_CONFIG_CHANGE_MANY,
+                                             .transition = NH_TRANSITION_EXPLICIT,
+                                             .n_changes = 2,
+                                             .changes = changes};
+    size_t n = config_change_encode(&c, buf, sizeof buf);
+
+    cr_assert_eq(config_change_decode(buf, n, &back, &err), NH_OK, "%s", err.text);
+    cr_assert(back.type == NH_CONFIG_CHANGE_MANY && back.transition == NH_TRANSITION_EXPLICIT && back.n_changes == 2);
+    cr_assert(back.changes[0].type == NH_CONFIG_REMOVE_MEMBER && back.changes[0].member.replica_id == 4);
+    cr_assert(back.changes[1].member.kind == NH_MEMBER_WITNESS);
+    cr_assert_str_eq(back.changes[1].member.address, "e:1");
+    nh_config_change_deinit(&back);
+    TORTURE(config_change_decode, struct nh_config_change, nh_config_change_deinit, n);
+    c.n_changes = 0;
+    n = config_change_encode(&c, buf, sizeof buf);
+    cr_assert_eq(config_change_decode(buf, n, &back, &err), NH_ECORRUPT);
+    c.n_changes = 1;
+    c.changes[0].type = NH_CONFIG_LEAVE_JOINT;
+    n = config_change_encode(&c, buf, sizeof buf);
+    cr_assert_eq(config_change_decode(buf, n, &back, &err), NH_ECORRUPT);
+}
+
 Test(codec, config_change_round_trip_of_an_initial_membership)
 {
     struct nh_config_change c = {.type = NH_CONFIG_INITIALIZE, .initial = sample_membership(3, 0)}, back = {0};
@@ -334,11 +363,14 @@ Test(codec, a_config_change_without_its_members_is_corrupt)
     Raftpb__ConfigChange pb = RAFTPB__CONFIG_CHANGE__INIT;
     struct nh_config_change back;
 
-    for (int type = 0; type <= 3; type++) {
+    for (int type = NH_CONFIG_INITIALIZE; type <= NH_CONFIG_UPDATE_ADDRESS; type++) {
         pb.type = (Raftpb__ConfigChangeType)type;
         cr_assert_eq(config_change_decode(buf, raftpb__config_change__pack(&pb, buf), &back, &err), NH_ECORRUPT);
-        cr_assert_not_null(strstr(err.text, type == 3 ? "unknown type 3" : "without its members"));
+        cr_assert_not_null(strstr(err.text, "without its member"), "%s", err.text);
     }
+    pb.type = (Raftpb__ConfigChangeType)(NH_CONFIG_LEAVE_JOINT + 1);
+    cr_assert_eq(config_change_decode(buf, raftpb__config_change__pack(&pb, buf), &back, &err), NH_ECORRUPT);
+    cr_assert_not_null(strstr(err.text, "unknown type 6"), "%s", err.text);
 }
 
 Test(codec, hello_round_trip)
