@@ -236,7 +236,7 @@ static int load_log(const struct engine_config *e, const struct engine_replica_c
     b->boot.state = stored.state;
     b->boot.first_index = stored.first_index;
     b->boot.last_index = stored.last_index;
-    b->boot.config_bound = stored.state.commit;
+    b->boot.config_bound = stored.last_index; /* the log is not read for it */
     return find_spans(e, id, b, err);
 }
 

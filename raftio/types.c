@@ -60,6 +60,13 @@ void nh_bootstrap_deinit(struct nh_bootstrap *b)
     *b = (struct nh_bootstrap){0};
 }
 
+void nh_snapshot_copy(struct nh_snapshot *to, const struct nh_snapshot *from)
+{
+    *to = *from;
+    to->file_path = xstrdup(from->file_path);
+    nh_membership_copy(&to->membership, &from->membership);
+}
+
 void nh_snapshot_deinit(struct nh_snapshot *s)
 {
     free(s->file_path);

@@ -249,6 +249,7 @@ NH_API const struct nh_member *nh_membership_find(const struct nh_membership *m,
 NH_API void nh_config_change_deinit(struct nh_config_change *c);
 NH_API bool nh_membership_equal(const struct nh_membership *a, const struct nh_membership *b);
 NH_API void nh_bootstrap_deinit(struct nh_bootstrap *b);
+NH_API void nh_snapshot_copy(struct nh_snapshot *to, const struct nh_snapshot *from);
 NH_API void nh_snapshot_deinit(struct nh_snapshot *s);
 /* Drops the message's references and arrays; the struct itself belongs to the caller and is zeroed. */
 NH_API void nh_message_deinit(struct nh_message *m);

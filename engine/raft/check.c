@@ -17,8 +17,11 @@ static bool check_state(const struct raft *r, const char **ret_clause)
     RAFT_CLAUSE(r->taken_commit <= r->log.taken, "no save holds a commit index without its entries");
     RAFT_CLAUSE(r->log.saves.n > 0 || (r->saved_term == r->taken_term && r->saved_vote == r->taken_vote),
                 "without a save in flight all that was taken is saved");
-    RAFT_CLAUSE(r->election_deadline <= r->now || r->election_deadline - r->now < 2 * (uint64_t)r->options.election_ticks,
+    RAFT_CLAUSE(r->election_since <= r->now && r->election_timeout < 2 * (uint64_t)r->options.election_ticks,
                 "an election timeout is below 2E");
+    RAFT_CLAUSE(!r->log.unsaved_snapshot || (r->snapshot && r->snapshot->index == r->log.unsaved_snapshot),
+                "a snapshot that is to be saved is kept");
+    RAFT_CLAUSE(!r->snapshot || r->snapshot->index <= r->log.commit, "a snapshot is of what is committed");
     return true;
 }
 
@@ -43,7 +46,8 @@ static bool check_peer(const struct raft *r, const struct raft_peer *p, const ch
 {
     RAFT_CLAUSE(p->match < p->next, "match < next");
     RAFT_CLAUSE(p->next <= r->log.last + 1, "nothing is sent that the log does not hold");
-    RAFT_CLAUSE(p->state == RAFT_REPLICATE || (p->window_n == 0 && p->next > p->match), "a probe has no window");
+    RAFT_CLAUSE(p->state == RAFT_REPLICATE || p->window_n == 0, "only who streams has a window");
+    RAFT_CLAUSE((p->state == RAFT_SNAPSHOT) == (p->pending_snapshot != 0), "a snapshot is on its way in that state alone");
     RAFT_CLAUSE(p->window_n <= r->options.max_inflight_messages, "the window's messages are limited");
     RAFT_CLAUSE(p->window_n > 0 || p->window_bytes == 0, "an empty window has no bytes");
     RAFT_CLAUSE(p->acked_round <= r->lead->round, "only rounds that began are confirmed");
@@ -60,12 +64,15 @@ static bool check_lead(const struct raft *r, const char **ret_clause)
         return true;
     RAFT_CLAUSE(raft_state_saved(r), "a leader's term and vote are durable");
     RAFT_CLAUSE(r->led_term == r->term, "the term that is led is noted");
-    RAFT_CLAUSE(lead->start_index <= r->log.last && raft_log_term(&r->log, lead->start_index) == r->term,
-                "a leader's term starts with an entry of its own");
+    RAFT_CLAUSE(lead->start_index <= r->log.last &&
+                    (lead->start_index < r->log.first || raft_log_term(&r->log, lead->start_index) == r->term),
+                "a leader's term starts with an entry of its own, which may be compacted since");
     RAFT_CLAUSE(r->log.commit >= lead->start_index || lead->reads.n == 0 || lead->reads.items[0].index == 0,
                 "reads have no index before an entry of the own term is committed");
     RAFT_CLAUSE(lead->n_peers + (raft_member(r, r->options.replica_id) != NULL) == r->n_members, "every other member is a peer");
     RAFT_CLAUSE(raft_is_voter(r, r->options.replica_id) || lead->removed_at, "a leader that is no voter is about to leave");
+    RAFT_CLAUSE(!r->log.unsaved_snapshot, "a leader has no snapshot to be saved");
+    RAFT_CLAUSE(!lead->transferee || raft_can_take_over(r, lead->transferee), "only a voter is given the leadership");
     for (uint32_t i = 0; i < lead->n_peers; i++) {
         RAFT_CLAUSE(lead->peers[i].id > last_id, "peers are in order");
         last_id = lead->peers[i].id;
@@ -85,8 +92,8 @@ void raft_enforce(const struct raft *r)
 {
     const char *failed_clause = NULL;
 
-    (void)check_cheap(r, &failed_clause);
-    assert(failed_clause == NULL);
+    if (!check_cheap(r, &failed_clause))
+        __assert_fail(failed_clause, __FILE__, __LINE__, __func__); /* as assert does, with the words of the clause */
 }
 
 static bool check_windows(const struct raft *r, const char **ret_clause)

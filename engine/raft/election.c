@@ -24,52 +24,55 @@ static bool config_is_pending(const struct raft *r)
 bool raft_may_campaign(const struct raft *r)
 {
     return r->role != RAFT_LEADER && raft_is_voter(r, r->options.replica_id) && !config_is_pending(r) &&
-           r->term < RAFT_TERM_MAX && r->log.last < RAFT_INDEX_MAX;
+           !r->log.unsaved_snapshot && r->term < RAFT_TERM_MAX && r->log.last < RAFT_INDEX_MAX;
 }
 
-static void request(struct raft *r, bool pre)
+/* A leader may be reading under a lease that this replica helped to renew: it must not help another one to lead, itself
+ * included, whatever became of the term since. */
+static bool is_bound_by_lease(const struct raft *r, uint64_t candidate)
 {
+    return r->options.lease_reads && r->now - r->heard_at < r->options.election_ticks && r->heard_from != candidate;
+}
+
+enum election { ELECTION_PRE, ELECTION_REAL, ELECTION_TRANSFER };
+
+static void request(struct raft *r, enum election kind)
+{
+    bool pre = kind == ELECTION_PRE;
+
     for (uint32_t i = 0; i < r->n_members; i++) {
         const struct raft_member *to = &r->members[i];
         struct nh_message *m;
 
-        if (to->id == r->options.replica_id || to->kind == NH_MEMBER_NON_VOTING)
+        if (to->id == r->options.replica_id || !raft_is_voter(r, to->id))
             continue;
         m = pre ? raft_send_now(r, NH_MSG_REQUEST_PRE_VOTE, to->id) : raft_send_after_save(r, NH_MSG_REQUEST_VOTE, to->id);
         m->term = pre ? r->term + 1 : r->term;
         m->log_index = r->log.last;
         m->log_term = raft_log_last_term(&r->log);
+        m->hint = kind == ELECTION_TRANSFER;
+        m->hint_high = r->options.priority;
     }
 }
 
-static size_t count(const struct raft *r, enum raft_ballot ballot)
-{
-    size_t n = 0;
-
-    for (uint32_t i = 0; i < r->n_members; i++)
-        n += r->members[i].kind != NH_MEMBER_NON_VOTING && r->members[i].ballot == ballot;
-    return n;
-}
-
-static void stand_for_term(struct raft *r)
+static void stand_for_term(struct raft *r, enum election kind)
 {
     raft_become_candidate(r);
-    request(r, false);
+    request(r, kind);
 }
 
 /* Looks whether the election that this replica runs is decided. */
 static void tally(struct raft *r)
 {
-    size_t quorum = raft_quorum(r->n_voters);
-
-    if (count(r, RAFT_BALLOT_GRANTED) >= quorum) {
-        if (r->role == RAFT_PRE_CANDIDATE)
-            stand_for_term(r);
-        else if (raft_state_saved(r)) /* a forged vote may come before a request has left */
-            raft_become_leader(r);
-    } else if (r->n_voters - count(r, RAFT_BALLOT_REFUSED) < quorum) {
-        raft_become_follower(r, r->term, NH_NO_LEADER);
+    switch (raft_verdict(r)) {
+    case RAFT_VERDICT_OPEN: return;
+    case RAFT_VERDICT_LOST: raft_become_follower(r, r->term, NH_NO_LEADER); return;
+    case RAFT_VERDICT_WON: break;
     }
+    if (r->role == RAFT_PRE_CANDIDATE)
+        stand_for_term(r, ELECTION_REAL);
+    else if (raft_state_saved(r)) /* a forged vote may come before a request has left */
+        raft_become_leader(r);
 }
 
 /* Timer or caller. While barred the timer starts anew, and so it is tried again. */
@@ -78,15 +81,28 @@ void raft_campaign(struct raft *r)
     if (r->role == RAFT_LEADER)
         return;
     raft_reset_election_timer(r);
-    if (!raft_may_campaign(r))
+    if (!raft_may_campaign(r) || is_bound_by_lease(r, NH_NO_REPLICA))
         return;
     if (!r->options.pre_vote) {
-        stand_for_term(r);
+        stand_for_term(r, ELECTION_REAL);
         return;
     }
     raft_become_pre_candidate(r);
-    request(r, true);
+    request(r, ELECTION_PRE);
     tally(r);
+}
+
+void raft_stand_now(struct raft *r)
+{
+    if (raft_may_campaign(r))
+        stand_for_term(r, ELECTION_TRANSFER);
+}
+
+/* The leader is known to be gone, says the caller: others may be voted for at once. */
+void raft_forget_leader(struct raft *r)
+{
+    if (r->role == RAFT_FOLLOWER && !r->options.lease_reads)
+        raft_become_follower(r, r->term, NH_NO_LEADER);
 }
 
 /* After a save: the own vote is durable now. */
@@ -102,6 +118,8 @@ void raft_count_own_vote(struct raft *r)
  * leader asks (statement 19). A leader itself would have stepped down if it had lost its quorum. */
 bool raft_is_sticky(const struct raft *r, uint64_t candidate)
 {
+    if (is_bound_by_lease(r, candidate))
+        return true;
     if (!r->options.check_quorum || r->leader_id == NH_NO_LEADER || r->leader_id == candidate)
         return false;
     return raft_is_leader(r) || r->now - r->heard_at < r->options.election_ticks;
@@ -122,12 +140,20 @@ static void learn_commit(struct raft *r, const struct nh_message *m)
         raft_commit_to(r, m->commit);
 }
 
+/* A candidate of lower priority yields to a voter that could lead as well, which stands when its own timer fires. */
+static bool takes_precedence(const struct raft *r, const struct nh_message *m)
+{
+    return m->hint == 0 && m->hint_high < r->options.priority && m->log_index == r->log.last &&
+           m->log_term == raft_log_last_term(&r->log) && r->role != RAFT_LEADER && raft_may_campaign(r);
+}
+
 /* The message is of the own term. A known leader bars a vote in its term even if none was cast (statement 5). */
 void raft_on_request_vote(struct raft *r, const struct nh_message *m)
 {
     bool free_to_vote = r->vote == m->from || (r->vote == NH_NO_REPLICA && r->leader_id == NH_NO_LEADER);
 
-    if (!free_to_vote || !raft_log_is_behind_or_equal(&r->log, m->log_term, m->log_index)) {
+    if (!free_to_vote || !raft_log_is_behind_or_equal(&r->log, m->log_term, m->log_index) ||
+        (r->vote != m->from && takes_precedence(r, m))) {
         raft_refuse_vote(r, NH_MSG_REQUEST_VOTE_RESP, m->from);
         return;
     }
@@ -155,7 +181,7 @@ void raft_on_request_pre_vote(struct raft *r, const struct nh_message *m)
 {
     if (m->term > r->term && raft_is_sticky(r, m->from))
         return;
-    if (m->term <= r->term || !raft_log_is_behind_or_equal(&r->log, m->log_term, m->log_index)) {
+    if (m->term <= r->term || !raft_log_is_behind_or_equal(&r->log, m->log_term, m->log_index) || takes_precedence(r, m)) {
         raft_refuse_vote(r, NH_MSG_REQUEST_PRE_VOTE_RESP, m->from);
         return;
     }

@@ -3,21 +3,16 @@
  */
 #include "engine/raft/raft_internal.h"
 
-/* Voters that answered since the last check, the leader itself included. */
-static size_t active_voters(const struct raft *r)
+static uint64_t is_active(const struct raft_peer *p)
 {
-    size_t n = raft_is_voter(r, r->options.replica_id);
-
-    for (uint32_t i = 0; i < r->lead->n_peers; i++)
-        n += r->lead->peers[i].active && r->lead->peers[i].kind != NH_MEMBER_NON_VOTING;
-    return n;
+    return p->active;
 }
 
 /* Every E ticks, however far time has jumped: without an active quorum a leader steps down in its own term
  * (statement 21); with one it may go quiet. */
 static void end_quorum_window(struct raft *r)
 {
-    bool has_quorum = active_voters(r) >= raft_quorum(r->n_voters);
+    bool has_quorum = raft_majority(r, 1, is_active) == 1;
 
     r->lead->quorum_deadline = r->now + r->options.election_ticks;
     if (!has_quorum && r->options.check_quorum) {
@@ -37,6 +32,7 @@ void raft_on_leader_tick(struct raft *r)
         if (!raft_is_leader(r) || r->quiesced)
             return;
     }
+    raft_transfer_tick(r);
     if (r->now >= r->lead->heartbeat_deadline)
         r->lead->heartbeat_wanted = true;
 }
@@ -53,7 +49,8 @@ void raft_send_heartbeats(struct raft *r)
         struct nh_message *m = raft_send_now(r, NH_MSG_HEARTBEAT, p->id);
 
         m->commit = p->match < r->log.commit ? p->match : r->log.commit;
-        m->hint = p->kind == NH_MEMBER_NON_VOTING ? 0 : raft_read_round(r);
+        m->hint = raft_is_voter(r, p->id) ? raft_read_round(r) : 0;
+        m->hint_high = r->options.lease_reads ? r->now : 0;
     }
     raft_log_shrink(&r->log);
 }
@@ -69,9 +66,10 @@ void raft_on_heartbeat(struct raft *r, const struct nh_message *m)
     else
         raft_ignore(r);
     answer = raft_send_reply(r, NH_MSG_HEARTBEAT_RESP, m->from);
-    answer->commit = r->log.commit;
+    answer->commit = raft_log_known_commit(&r->log);
     answer->hint = m->hint;
     answer->hint_high = m->hint_high;
+    raft_repeat_load(r);
     raft_log_shrink(&r->log);
 }
 
@@ -86,6 +84,10 @@ void raft_on_heartbeat_resp(struct raft *r, const struct nh_message *m)
     p->nudge = true;
     if (m->commit > p->known_commit)
         p->known_commit = m->commit;
+    if (m->hint_high > p->lease_from && m->hint_high <= r->now)
+        p->lease_from = m->hint_high;
+    raft_snapshot_heard(r, p);
+    raft_transfer_go_on(r, p);
     if (m->hint > p->acked_round && m->hint <= r->lead->round) {
         p->acked_round = m->hint;
         raft_confirm_reads(r);

@@ -20,8 +20,9 @@ void raft_log_init(struct raft_log *log, const struct raft_boot *boot)
     *log = (struct raft_log){
         .first = boot->first_index,
         .last = last,
-        /* The stored commit index may lag behind what was applied. */
-        .commit = boot->state.commit > boot->applied ? boot->state.commit : boot->applied,
+        .anchor_term = boot->anchor_term,
+        .commit = boot->state.commit,
+        .saved_commit = boot->state.commit,
         .taken = last,
         .saved = last,
         .handed = boot->applied,
@@ -29,6 +30,9 @@ void raft_log_init(struct raft_log *log, const struct raft_boot *boot)
         .cached_first = last + 1,
         .config_bound = boot->config_bound < last ? boot->config_bound : last,
     };
+    /* The stored commit index may lag behind what was applied. */
+    if (log->commit < boot->applied)
+        log->commit = boot->applied;
     for (uint32_t i = 0; i < boot->n_spans; i++)
         *RAFT_PUSH(&log->spans) = boot->spans[i];
 }
@@ -181,6 +185,8 @@ static uint64_t span_last(const struct raft_log *log, size_t i)
 
 uint64_t raft_log_term(const struct raft_log *log, uint64_t index)
 {
+    if (index + 1 == log->first)
+        return log->anchor_term;
     if (index < log->first || index > log->last)
         return 0;
     return log->spans.items[span_of(log, index)].term;
@@ -188,7 +194,7 @@ uint64_t raft_log_term(const struct raft_log *log, uint64_t index)
 
 uint64_t raft_log_last_term(const struct raft_log *log)
 {
-    return log->spans.n ? log->spans.items[log->spans.n - 1].term : 0;
+    return log->spans.n ? log->spans.items[log->spans.n - 1].term : log->anchor_term;
 }
 
 bool raft_log_is_behind_or_equal(const struct raft_log *log, uint64_t term, uint64_t index)
@@ -206,7 +212,7 @@ uint64_t raft_log_last_at_term(const struct raft_log *log, uint64_t index, uint6
     if (index > log->last)
         index = log->last;
     if (index < log->first)
-        return log->first - 1;
+        return log->first - 1; /* term 0: the leader must not take it for an entry that it holds (statement 30) */
     for (i = span_of(log, index) + 1; i > 0; i--) {
         const struct raft_term_span *s = &log->spans.items[i - 1];
 
@@ -265,7 +271,7 @@ void raft_log_append(struct raft_log *log, struct nh_block *block, uint32_t from
     assert(from < to && to <= block->n);
     assert(block->first_index + from == log->last + 1);
     assert(block->term >= raft_log_last_term(log));
-    if (log->spans.n == 0 || block->term > raft_log_last_term(log))
+    if (log->spans.n == 0 || block->term > log->spans.items[log->spans.n - 1].term)
         *RAFT_PUSH(&log->spans) = (struct raft_term_span){log->last + 1, block->term};
     cache_append(&log->cache, block, from, to);
     log->last += to - from;
@@ -296,6 +302,41 @@ void raft_log_truncate(struct raft_log *log, uint64_t last)
         }
     }
     log->truncations++;
+}
+
+void raft_log_compact(struct raft_log *log, uint64_t index)
+{
+    size_t gone = 0;
+
+    assert(index >= log->first && index <= log->applied);
+    raft_log_drop(log, index);
+    log->anchor_term = raft_log_term(log, index);
+    while (gone < log->spans.n && span_last(log, gone) <= index)
+        gone++;
+    log->spans.n -= gone;
+    if (gone > 0 && log->spans.n > 0)
+        memmove(log->spans.items, log->spans.items + gone, log->spans.n * sizeof *log->spans.items);
+    log->first = index + 1;
+    if (log->spans.n > 0 && log->spans.items[0].first_index < log->first)
+        log->spans.items[0].first_index = log->first;
+}
+
+void raft_log_restore(struct raft_log *log, uint64_t index, uint64_t term)
+{
+    assert(index > log->commit);
+    cache_clear(&log->cache);
+    log->spans.n = 0;
+    log->first = log->cached_first = index + 1;
+    log->last = log->commit = log->taken = log->saved = log->handed = index;
+    log->config_bound = index; /* nothing is proposed nor stood for before it is applied */
+    log->anchor_term = term;
+    log->apply_bytes = 0;
+    log->unsaved_snapshot = index;
+    log->snapshot_taken = false;
+    for (size_t i = 0; i < log->saves.n; i++) {
+        log->saves.items[i].last_index = 0;
+        log->saves.items[i].clipped = true;
+    }
 }
 
 /* ---- slices ---- */
@@ -368,9 +409,14 @@ void raft_log_take(struct raft_log *log, struct run_list *list)
     log->taken = log->last;
 }
 
-void raft_log_save_begun(struct raft_log *log, uint64_t id, uint64_t term, uint64_t vote)
+void raft_log_save_begun(struct raft_log *log, uint64_t id, uint64_t term, uint64_t vote, uint64_t commit)
 {
-    *RAFT_PUSH(&log->saves) = (struct raft_save){.id = id, .last_index = log->taken, .term = term, .vote = vote};
+    *RAFT_PUSH(&log->saves) =
+        (struct raft_save){.id = id, .last_index = log->taken, .term = term, .vote = vote, .commit = commit};
+    if (log->unsaved_snapshot && !log->snapshot_taken) {
+        log->saves.items[log->saves.n - 1].snapshot = log->unsaved_snapshot;
+        log->snapshot_taken = true;
+    }
 }
 
 bool raft_log_save_done(struct raft_log *log, uint64_t id, uint64_t *ret_term, uint64_t *ret_vote)
@@ -383,6 +429,9 @@ bool raft_log_save_done(struct raft_log *log, uint64_t id, uint64_t *ret_term, u
         if (s->last_index > log->saved)
             log->saved = s->last_index;
         log->stale_saves += s->clipped;
+        log->saved_commit = s->commit;
+        if (s->snapshot && s->snapshot == log->unsaved_snapshot)
+            log->unsaved_snapshot = 0; /* whatever its term: what a snapshot holds is committed (statement 40) */
         *ret_term = s->term;
         *ret_vote = s->vote;
     }
@@ -390,6 +439,16 @@ bool raft_log_save_done(struct raft_log *log, uint64_t id, uint64_t *ret_term, u
     if (done > 0 && log->saves.n > 0)
         memmove(log->saves.items, log->saves.items + done, log->saves.n * sizeof *log->saves.items);
     return done > 0;
+}
+
+uint64_t raft_log_known_commit(const struct raft_log *log)
+{
+    return log->config_bound > log->saved_commit && log->commit >= log->config_bound ? log->config_bound - 1 : log->commit;
+}
+
+bool raft_log_commit_is_due(const struct raft_log *log, uint64_t taken_commit)
+{
+    return log->config_bound > taken_commit && log->commit >= log->config_bound;
 }
 
 /* ---- invariants ---- */
@@ -408,7 +467,8 @@ static bool check_saves(const struct raft_log *log, const char **ret_clause)
 bool raft_log_check(const struct raft_log *log, const char **ret_clause)
 {
     RAFT_CLAUSE(log->first > 0 && log->last + 1 >= log->first && log->last <= RAFT_INDEX_MAX, "the log's bounds are in order");
-    RAFT_CLAUSE(log->commit <= log->last, "commit <= last");
+    RAFT_CLAUSE(log->commit <= log->last && log->commit + 1 >= log->first, "commit <= last, and nothing above it is compacted");
+    RAFT_CLAUSE(log->saved_commit <= log->commit, "no more is durably committed than is committed");
     RAFT_CLAUSE(log->saved <= log->taken && log->taken <= log->last, "saved <= taken <= last");
     RAFT_CLAUSE(log->applied <= log->handed, "applied <= handed");
     RAFT_CLAUSE(log->handed <= log->commit && log->handed <= log->saved, "handed <= min(commit, saved)");

@@ -5,14 +5,15 @@
  */
 #include "engine/raft/raft_internal.h"
 
-/* Messages of kinds that this core does not speak (transfer, snapshots, rate limits; PING and PONG are the host's). */
+/* PING, PONG and SNAPSHOT_RECEIVED are the host's; the local ones are nobody's. */
 static bool is_spoken(uint32_t type)
 {
     const uint32_t spoken = 1u << NH_MSG_NOOP | 1u << NH_MSG_PROPOSE | 1u << NH_MSG_PROPOSE_RESP | 1u << NH_MSG_REPLICATE |
                             1u << NH_MSG_REPLICATE_RESP | 1u << NH_MSG_REQUEST_VOTE | 1u << NH_MSG_REQUEST_VOTE_RESP |
                             1u << NH_MSG_HEARTBEAT | 1u << NH_MSG_HEARTBEAT_RESP | 1u << NH_MSG_READ_INDEX |
                             1u << NH_MSG_READ_INDEX_RESP | 1u << NH_MSG_QUIESCE | 1u << NH_MSG_REQUEST_PRE_VOTE |
-                            1u << NH_MSG_REQUEST_PRE_VOTE_RESP;
+                            1u << NH_MSG_REQUEST_PRE_VOTE_RESP | 1u << NH_MSG_INSTALL_SNAPSHOT | 1u << NH_MSG_LEADER_TRANSFER |
+                            1u << NH_MSG_TIMEOUT_NOW | 1u << NH_MSG_RATE_LIMIT | 1u << NH_MSG_REMOVED;
 
     return type < NH_MSG_TYPE_COUNT && (spoken >> type & 1u);
 }
@@ -21,7 +22,8 @@ static bool is_spoken(uint32_t type)
 static bool needs_member(uint32_t type)
 {
     const uint32_t answers = 1u << NH_MSG_NOOP | 1u << NH_MSG_REPLICATE_RESP | 1u << NH_MSG_HEARTBEAT_RESP |
-                             1u << NH_MSG_REQUEST_VOTE_RESP | 1u << NH_MSG_REQUEST_PRE_VOTE_RESP | 1u << NH_MSG_PROPOSE;
+                             1u << NH_MSG_REQUEST_VOTE_RESP | 1u << NH_MSG_REQUEST_PRE_VOTE_RESP | 1u << NH_MSG_PROPOSE |
+                             1u << NH_MSG_RATE_LIMIT | 1u << NH_MSG_LEADER_TRANSFER | 1u << NH_MSG_REMOVED;
 
     return answers >> type & 1u;
 }
@@ -46,6 +48,13 @@ static bool runs_are_sound(const struct nh_message *m)
     return true;
 }
 
+static bool snapshot_is_sound(const struct nh_message *m)
+{
+    const struct nh_snapshot *s = m->snapshot;
+
+    return s && s->index > 0 && s->index <= RAFT_INDEX_MAX && s->term > 0 && s->term <= m->term && s->membership.n_members > 0;
+}
+
 static bool is_well_formed(const struct raft *r, const struct nh_message *m)
 {
     if (m->shard_id != r->options.shard_id || m->to != r->options.replica_id)
@@ -54,11 +63,27 @@ static bool is_well_formed(const struct raft *r, const struct nh_message *m)
         return false;
     if (m->term == 0 || m->term > RAFT_TERM_MAX || m->log_index > RAFT_INDEX_MAX)
         return false;
-    if (needs_member(m->type) && !raft_member(r, m->from))
-        return false;
     if (m->type == NH_MSG_REPLICATE)
         return m->log_term <= m->term && (m->log_index == 0) == (m->log_term == 0) && runs_are_sound(m);
+    if (m->type == NH_MSG_INSTALL_SNAPSHOT)
+        return m->n_runs == 0 && snapshot_is_sound(m);
     return m->n_runs == 0 || m->type == NH_MSG_PROPOSE;
+}
+
+static bool is_from_leader(uint32_t type)
+{
+    return type == NH_MSG_REPLICATE || type == NH_MSG_HEARTBEAT || type == NH_MSG_INSTALL_SNAPSHOT || type == NH_MSG_TIMEOUT_NOW;
+}
+
+/* Who was removed may not have heard of it: nobody sends it entries any more, and nobody would vote for it. Not so a leader
+ * that was taken out: it leads on until a majority knows (replicate.c). */
+static bool tell_if_removed(struct raft *r, const struct nh_message *m)
+{
+    if (raft_member(r, m->from) || !raft_was_removed(r, m->from) || m->type == NH_MSG_REMOVED)
+        return false;
+    if (!is_from_leader(m->type))
+        raft_send_reply(r, NH_MSG_REMOVED, m->from);
+    return !is_from_leader(m->type);
 }
 
 /* Lower-term messages change nothing here. A leader or pre-candidate that is behind is told the newer term: with
@@ -66,7 +91,7 @@ static bool is_well_formed(const struct raft *r, const struct nh_message *m)
  * (statements 15, 22). */
 static void on_lower_term(struct raft *r, const struct nh_message *m)
 {
-    if (m->type == NH_MSG_REPLICATE || m->type == NH_MSG_HEARTBEAT) {
+    if (is_from_leader(m->type)) {
         if (r->options.check_quorum || r->options.pre_vote)
             raft_send_reply(r, NH_MSG_NOOP, m->from);
     } else if (m->type == NH_MSG_REQUEST_VOTE) {
@@ -77,14 +102,13 @@ static void on_lower_term(struct raft *r, const struct nh_message *m)
 /* False: the message is to be dropped, its term too. */
 static bool enter_higher_term(struct raft *r, const struct nh_message *m)
 {
-    bool from_leader = m->type == NH_MSG_REPLICATE || m->type == NH_MSG_HEARTBEAT;
     bool marked = m->hint == 1; /* a transfer: its leader wants to be replaced (statement 18) */
 
     if (m->type == NH_MSG_QUIESCE)
         return false; /* no leader that this replica follows */
     if (m->type == NH_MSG_REQUEST_VOTE && !marked && raft_is_sticky(r, m->from))
         return false;
-    raft_become_follower(r, m->term, from_leader ? m->from : NH_NO_LEADER);
+    raft_become_follower(r, m->term, is_from_leader(m->type) ? m->from : NH_NO_LEADER);
     return true;
 }
 
@@ -110,6 +134,15 @@ static void on_own_term(struct raft *r, const struct nh_message *m)
         if (follow(r, m))
             raft_on_heartbeat(r, m);
         break;
+    case NH_MSG_INSTALL_SNAPSHOT:
+        if (follow(r, m))
+            raft_on_install_snapshot(r, m);
+        break;
+    case NH_MSG_TIMEOUT_NOW:
+        if (follow(r, m))
+            raft_on_timeout_now(r);
+        break;
+    case NH_MSG_RATE_LIMIT: raft_on_rate_limit(r, m); break;
     case NH_MSG_REPLICATE_RESP: raft_on_replicate_resp(r, m); break;
     case NH_MSG_HEARTBEAT_RESP: raft_on_heartbeat_resp(r, m); break;
     case NH_MSG_REQUEST_VOTE: raft_on_request_vote(r, m); break;
@@ -130,6 +163,8 @@ static bool on_termless(struct raft *r, const struct nh_message *m)
     case NH_MSG_PROPOSE_RESP: raft_on_propose_resp(r, m); return true;
     case NH_MSG_READ_INDEX: raft_on_read_index(r, m); return true;
     case NH_MSG_READ_INDEX_RESP: raft_on_read_index_resp(r, m); return true;
+    case NH_MSG_LEADER_TRANSFER: raft_on_leader_transfer(r, m); return true;
+    case NH_MSG_REMOVED: r->is_removed = true; return true;
     default: return false;
     }
 }
@@ -137,6 +172,12 @@ static bool on_termless(struct raft *r, const struct nh_message *m)
 void raft_on_message(struct raft *r, const struct nh_message *m)
 {
     if (!is_well_formed(r, m)) {
+        raft_ignore(r);
+        return;
+    }
+    if (tell_if_removed(r, m))
+        return;
+    if (needs_member(m->type) && !raft_member(r, m->from)) {
         raft_ignore(r);
         return;
     }

@@ -3,18 +3,23 @@
  *     PROBE      one Replicate at a time, to find where the logs agree; `probing` while its answer is out
  *     REPLICATE  they agree up to `match`; entries are streamed, `next` moves when they are sent, within the window
  *
+ *     SNAPSHOT   it needs entries that are gone; a snapshot is on its way and nothing else is sent
+ *
  *     PROBE -- accepted --> REPLICATE          REPLICATE -- refused, unreachable, fetch failed --> PROBE
+ *     PROBE, REPLICATE -- the entry before `next` is gone --> SNAPSHOT
+ *     SNAPSHOT -- accepted up to the first entry --> REPLICATE, -- reported, or seen to be over --> PROBE
  */
 #include "engine/raft/raft_internal.h"
 
 #include <assert.h>
 #include <stdlib.h>
 
-void raft_peer_init(struct raft_peer *p, const struct raft *r, uint64_t id, uint8_t kind)
+void raft_peer_init(struct raft_peer *p, const struct raft *r, const struct raft_member *m)
 {
     *p = (struct raft_peer){
-        .id = id,
-        .kind = kind,
+        .id = m->id,
+        .kind = m->kind,
+        .outgoing = m->outgoing,
         .state = RAFT_PROBE,
         .active = true, /* a new peer gets a whole window to answer */
         .next = r->log.last + 1,
@@ -47,6 +52,7 @@ void raft_peer_to_probe(struct raft_peer *p)
     clear_window(p);
     p->state = RAFT_PROBE;
     p->probing = false;
+    p->pending_snapshot = 0;
     p->next = p->match + 1;
 }
 
@@ -55,7 +61,18 @@ void raft_peer_to_replicate(struct raft_peer *p)
     clear_window(p);
     p->state = RAFT_REPLICATE;
     p->probing = false;
+    p->pending_snapshot = 0;
     p->next = p->match + 1;
+}
+
+void raft_peer_to_snapshot(struct raft_peer *p, uint64_t index)
+{
+    assert(index >= p->match);
+    clear_window(p);
+    p->state = RAFT_SNAPSHOT;
+    p->probing = p->fetching = false;
+    p->pending_snapshot = index;
+    p->next = index + 1;
 }
 
 /* The bytes may be exceeded by the one message that crosses the limit. */
@@ -111,6 +128,8 @@ bool raft_peer_accepted(struct raft_peer *p, uint64_t index)
         raft_peer_to_replicate(p);
         return true;
     }
+    if (p->state == RAFT_SNAPSHOT)
+        return moved;
     free_window_to(p, index);
     return moved;
 }
@@ -125,6 +144,8 @@ bool raft_peer_refused(struct raft_peer *p, uint64_t index, uint64_t next)
         raft_peer_to_probe(p);
         return true;
     }
+    if (p->state == RAFT_SNAPSHOT)
+        return false;
     if (index != p->next - 1 || index <= p->match)
         return false;
     if (next > index)

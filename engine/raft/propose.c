@@ -26,6 +26,8 @@ static bool is_config_change(const struct block_builder *records)
  * for an entry of the own term, without which one change at a time is not safe (statements 45, 46). */
 static bool config_is_barred(const struct raft *r)
 {
+    if (r->options.unchecked_config)
+        return false;
     return r->log.config_bound > r->log.applied || !raft_own_term_committed(r);
 }
 
@@ -40,7 +42,7 @@ static bool is_over_quota(const struct raft *r, const struct block_builder *reco
 
 static int refusal(const struct raft *r, const struct block_builder *records)
 {
-    if (r->lead->removed_at || records->n > RAFT_INDEX_MAX - r->log.last)
+    if (r->lead->removed_at || r->lead->transferee || records->n > RAFT_INDEX_MAX - r->log.last)
         return NH_DROP_REFUSED;
     if (is_config_change(records) && config_is_barred(r))
         return NH_DROP_REFUSED;

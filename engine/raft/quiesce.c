@@ -60,7 +60,7 @@ void raft_wake(struct raft *r)
 
 static bool is_late_heartbeat(const struct raft *r, const struct nh_message *m)
 {
-    if (m->hint || m->hint_high || r->now - r->quiet_since > 2 * (uint64_t)r->options.election_ticks)
+    if (m->hint || r->now - r->quiet_since > 2 * (uint64_t)r->options.election_ticks)
         return false;
     return m->type == NH_MSG_HEARTBEAT_RESP || (m->type == NH_MSG_HEARTBEAT && m->from == r->leader_id);
 }
@@ -78,6 +78,8 @@ static bool is_idle(const struct raft *r)
     const struct raft_log *log = &r->log;
 
     if (r->now - r->active_at < r->options.quiesce_ticks || r->lead->reads.n > 0 || r->lead->removed_at)
+        return false;
+    if (r->lead->transferee || r->asked.key || raft_leave_joint_is_due(r))
         return false;
     if (log->applied != log->last || log->saved != log->last || !raft_state_saved(r))
         return false;
@@ -110,6 +112,8 @@ static bool may_go_quiet(const struct raft *r, const struct nh_message *m)
 {
     const struct raft_log *log = &r->log;
 
+    if (r->asked.key || log->unsaved_snapshot)
+        return false;
     return r->role == RAFT_FOLLOWER && r->leader_id == m->from && raft_state_saved(r) &&
            r->now - r->active_at >= r->options.election_ticks && log->last == m->log_index && log->saved == log->last &&
            raft_log_last_term(log) == m->log_term;

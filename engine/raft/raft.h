@@ -27,12 +27,18 @@
  * log store. For those the core keeps their terms (a short list of spans) and asks by `fetches` when a lagging peer needs them;
  * the caller answers with RAFT_EV_FETCHED.
  *
- * Configuration takes effect when applied (RAFT_EV_MEMBERSHIP), one change at a time.
+ * Configuration takes effect when applied (RAFT_EV_MEMBERSHIP): one change at a time, or several through a joint
+ * configuration (thesis 4.3), which the leader leaves by itself if it is so marked.
  *
- * Files: raft.c (entry, collect, release), message.c (checks and terms of what comes in), role.c (the only one that changes
- * the role), log.c (log in memory, spans, in-flight saves), progress.c (a leader's view of a peer), quorum.c, send.c,
- * election.c, replicate.c, heartbeat.c, read.c, propose.c, quiesce.c (one per message flow), check.c (every invariant; the cheap
- * ones are asserted before and after each step and stay on in release).
+ * Snapshots: the caller makes them and says so (RAFT_EV_SNAPSHOT_MADE, RAFT_EV_COMPACTED). A peer that needs what is no longer
+ * in the log gets an INSTALL_SNAPSHOT, which carries the record; its image travels with it by the caller's means. Its
+ * receiver finds the record in the update: it is saved before the entries, and applied (recovered) instead of entries.
+ *
+ * Files: raft.c (construction, events, inspection), collect.c (the update), message.c (checks and terms of what comes in), role.c
+ * (the only one that changes the role), members.c (configurations), log.c (log in memory, spans, in-flight saves), progress.c (a
+ * leader's view of a peer), quorum.c, send.c, election.c, replicate.c (answers and commit), stream.c (what a peer is sent),
+ * snapshot.c, heartbeat.c, read.c, propose.c, transfer.c, load.c, quiesce.c (one per message flow), check.c (every invariant; the
+ * cheap ones are asserted before and after each step and stay on in release).
  *
  * Threads: a replica's core belongs to its step worker. Errors: none. A malformed or hostile message is ignored and
  * counted (raft_status.ignored_messages); it never reaches an assert.
@@ -69,7 +75,19 @@ struct raft_options {
     uint64_t max_uncommitted_bytes; /* leader's uncommitted payload; above: proposals dropped; 0: 64 MiB */
     uint64_t max_apply_bytes;       /* handed out and not yet reported applied; 0: 16 MiB */
     uint64_t max_cached_bytes;      /* applied entries kept in memory for followers that lag; 0: 1 MiB */
+    uint64_t max_unapplied_bytes;   /* in memory and not applied here; above: the leader is asked to wait; 0: 64 MiB */
     uint64_t seed;                  /* for timeouts */
+    /* A voter refuses a candidate of lower priority whose log is not longer than its own, and stands itself (raft-rs). */
+    uint32_t priority;
+    /* A leader answers reads without asking, for as long as E ticks (less the drift, less two ticks) after a quorum's answer was
+     * asked for. Needs check_quorum, and the same setting at every member: those who answered do not vote, nor stand, for E
+     * ticks, also after a restart. Given up for the rest of the term when a transfer begins (thesis 6.4.1). */
+    bool lease_reads;
+    uint32_t lease_drift_percent; /* by how much the clocks of two hosts may differ in speed; 0: 10 */
+    /* A leader that was taken out leads on, dropping all proposals, instead of stepping down. For tests of other cores' ways. */
+    bool lead_when_removed;
+    /* Configuration changes are not held back by one that is pending: the caller orders them. */
+    bool unchecked_config;
 };
 
 struct raft_term_span {
@@ -82,27 +100,37 @@ struct raft_boot {
     struct nh_state state;
     uint64_t first_index; /* of the stored log; last_index + 1 if empty */
     uint64_t last_index;
+    uint64_t anchor_term;               /* of first_index - 1, which a snapshot holds; 0: first_index is 1, or it is not known */
     const struct raft_term_span *spans; /* terms of [first_index, last_index], ascending; copied */
     uint32_t n_spans;
     uint64_t applied;                       /* entries <= this are in the machine already */
     const struct nh_membership *membership; /* as of `applied`; copied (ids and kinds) */
-    /* No campaign before entries up to here are applied: they may contain a configuration change (0: none can). */
+    /* No configuration change lies above this index (last_index if it is not known). The change before the last one is never
+     * above state.commit: it was applied somewhere before the last one was proposed, every Replicate that carries the last one
+     * tells so, and a save holds the commit index with its entries. So nobody stands in a configuration that is two changes
+     * old, whose majorities need not meet those of today. */
     uint64_t config_bound;
+    const struct nh_snapshot *snapshot; /* the newest one that can be sent; copied; NULL: none */
     uint64_t now;
 };
 
 enum raft_event_type {
-    RAFT_EV_TICK = 0,    /* time passed: `now` */
-    RAFT_EV_MESSAGE,     /* `message`: borrowed, runs are retained as needed */
-    RAFT_EV_PROPOSE,     /* `propose`: application and config-change records, unsealed; the builder is emptied */
-    RAFT_EV_READ,        /* `read`: one context for a batch of linearizable reads */
-    RAFT_EV_SAVED,       /* `saved`: the save of that id is durable, and all earlier ones */
-    RAFT_EV_APPLIED,     /* `applied`: the machine holds everything up to this index */
-    RAFT_EV_MEMBERSHIP,  /* `membership`: the change at `index` was applied; NULL = it was rejected. Before its APPLIED. */
-    RAFT_EV_FETCHED,     /* `fetched`: answer to a fetch; n_runs == 0: failed or compacted */
-    RAFT_EV_UNREACHABLE, /* `peer`: a message to it is known to be lost */
-    RAFT_EV_CAMPAIGN,    /* start an election now (respecting pre_vote and all bars) */
-    RAFT_EV_WAKE,        /* leave quiesce */
+    RAFT_EV_TICK = 0,        /* time passed: `now` */
+    RAFT_EV_MESSAGE,         /* `message`: borrowed, runs are retained as needed */
+    RAFT_EV_PROPOSE,         /* `propose`: application and config-change records, unsealed; the builder is emptied */
+    RAFT_EV_READ,            /* `read`: one context for a batch of linearizable reads */
+    RAFT_EV_SAVED,           /* `saved`: the save of that id is durable, and all earlier ones */
+    RAFT_EV_APPLIED,         /* `applied`: the machine holds everything up to this index */
+    RAFT_EV_MEMBERSHIP,      /* `membership`: the change at `index` was applied; NULL = it was rejected. Before its APPLIED. */
+    RAFT_EV_FETCHED,         /* `fetched`: answer to a fetch; n_runs == 0: failed or compacted */
+    RAFT_EV_UNREACHABLE,     /* `peer`: a message to it is known to be lost */
+    RAFT_EV_CAMPAIGN,        /* start an election now (respecting pre_vote and all bars) */
+    RAFT_EV_WAKE,            /* leave quiesce */
+    RAFT_EV_TRANSFER,        /* `transfer`: give the leadership to a voter; out.transfers tells the end */
+    RAFT_EV_FORGET_LEADER,   /* a follower votes for others at once; ignored with lease_reads, and by a leader */
+    RAFT_EV_SNAPSHOT_MADE,   /* `snapshot`: a snapshot of what is applied here is durable and may be sent; copied */
+    RAFT_EV_COMPACTED,       /* `compacted`: the log store holds nothing up to this index (<= applied) any more */
+    RAFT_EV_SNAPSHOT_STATUS, /* `status`: a snapshot reached a peer, or did not */
 };
 
 struct raft_event {
@@ -130,6 +158,16 @@ struct raft_event {
             uint32_t n_runs;
         } fetched;
         uint64_t peer;
+        struct {
+            uint64_t target;
+            uint64_t key; /* not 0; names the request in out.transfers */
+        } transfer;
+        const struct nh_snapshot *snapshot;
+        uint64_t compacted;
+        struct {
+            uint64_t peer;
+            bool failed;
+        } status;
     };
 };
 
@@ -144,6 +182,21 @@ struct raft_dropped {
     int reason; /* enum nh_drop_reason */
     uint64_t first_key;
     uint64_t n_keys;
+};
+enum raft_transfer_code { RAFT_TRANSFER_DONE = 0, RAFT_TRANSFER_TIMED_OUT = 1, RAFT_TRANSFER_REFUSED = 2 };
+enum raft_transfer_reason {
+    RAFT_TRANSFER_OK = 0,
+    RAFT_TRANSFER_NO_LEADER,   /* none is known here */
+    RAFT_TRANSFER_NO_VOTER,    /* the target is not a voter of this shard that can lead */
+    RAFT_TRANSFER_REPLACED,    /* another transfer took its place */
+    RAFT_TRANSFER_NOT_LEADER,  /* whoever was asked does not lead (any more) */
+    RAFT_TRANSFER_LOST_TARGET, /* the target was removed meanwhile, or another replica leads now */
+};
+/* How a transfer that was asked for here ended. */
+struct raft_transfer_end {
+    uint64_t key;
+    enum raft_transfer_code code;
+    enum raft_transfer_reason reason;
 };
 /* Entries [low, high) are needed for `peer` and are only in the log store; at least one, at most max_bytes. */
 struct raft_fetch {
@@ -169,13 +222,19 @@ struct raft_update {
     RAFT_VEC(struct nh_message) send;            /* depends on no save in flight */
     RAFT_VEC(struct nh_message) send_after_save; /* if save_id == 0: after the newest save still in flight, if any */
 
+    /* A received snapshot: its record is saved with this save, before the runs, and its image is to be recovered by the machine
+     * before anything is applied. NULL: none. Borrowed until the release. */
+    const struct nh_snapshot *snapshot;
+
     uint64_t apply_first, apply_last; /* entries to apply; first == 0: none */
     struct run_list apply_runs;       /* those entries; empty: read them from the log store */
 
     RAFT_VEC(struct raft_read) reads;
     RAFT_VEC(struct raft_dropped) dropped;
     RAFT_VEC(struct raft_fetch) fetches;
+    RAFT_VEC(struct raft_transfer_end) transfers;
 
+    bool removed;        /* this replica was removed from its shard: stop it */
     bool leader_changed; /* leader or term differ from the last update */
     uint64_t leader_id, term;
 };
@@ -188,12 +247,17 @@ struct raft_status {
     uint64_t cached_bytes;
     uint64_t uncommitted_bytes;
     bool quiesced;
+    bool lease_held; /* a leader may answer reads at once */
+    bool overloaded; /* the leader was asked to send no entries */
+    bool joint, pending_config;
+    uint64_t transferee;     /* a leader's; 0: none */
+    uint64_t snapshot_index; /* newest that can be sent */
     uint64_t ignored_messages;
     uint64_t truncated_suffixes; /* coverage probes: rare paths taken */
     uint64_t stale_saves;
 };
 
-enum raft_peer_state { RAFT_PROBE = 0, RAFT_REPLICATE = 1 };
+enum raft_peer_state { RAFT_PROBE = 0, RAFT_REPLICATE = 1, RAFT_SNAPSHOT = 2 };
 struct raft_peer_status {
     uint64_t replica_id;
     enum nh_member_kind kind;
@@ -201,11 +265,13 @@ struct raft_peer_status {
     uint64_t match, next;
     uint32_t inflight_messages;
     uint64_t inflight_bytes;
-    bool active, paused;
+    uint64_t pending_snapshot; /* SNAPSHOT: index of the one on its way */
+    bool outgoing;             /* votes in the outgoing half of a joint configuration */
+    bool active, paused, overloaded;
 };
 
-/* Checks options and boot state. Errors: EINVAL (options), ECORRUPT (the stored state contradicts itself: commit above the
- * last index, spans with holes, term below the last entry's). */
+/* Checks options and boot state. Errors: EINVAL (options; lease_reads without check_quorum), ECORRUPT (the stored state
+ * contradicts itself: commit above the last index, spans with holes, term below the last entry's). */
 int raft_new(const struct raft_options *options, const struct raft_boot *boot, struct raft **ret, struct nh_error *err);
 void raft_free(struct raft *r); /* takes NULL */
 

@@ -54,8 +54,9 @@ static inline void *raft_vec_grow(void *items, size_t *cap, size_t n, size_t ele
 struct raft_save {
     uint64_t id;
     uint64_t last_index; /* of the log as it is now: lowered when the log is cut */
-    uint64_t term, vote;
-    bool clipped; /* it was lowered */
+    uint64_t term, vote, commit;
+    uint64_t snapshot; /* index of a received snapshot that it contains; 0: none */
+    bool clipped;      /* it was lowered */
 };
 
 /* Consecutive runs: live ones are runs[head .. n). */
@@ -67,10 +68,14 @@ struct raft_cache {
 
 struct raft_log {
     uint64_t first, last; /* of the whole log; first == last + 1: empty */
+    uint64_t anchor_term; /* of first - 1; 0: there is none, or it is not known */
     uint64_t commit, taken, saved, handed, applied;
+    uint64_t saved_commit; /* durable: what a restart would begin with */
     uint64_t cached_first;
-    uint64_t apply_bytes;  /* of the entries (applied, handed] that are in memory */
-    uint64_t config_bound; /* no configuration change lies above it */
+    uint64_t apply_bytes;      /* of the entries (applied, handed] that are in memory */
+    uint64_t config_bound;     /* no configuration change lies above it */
+    uint64_t unsaved_snapshot; /* index of a received snapshot that is not durable yet; 0: none */
+    bool snapshot_taken;       /* a save was given it */
     uint64_t truncations;
     uint64_t stale_saves;
     struct raft_cache cache;
@@ -80,7 +85,7 @@ struct raft_log {
 
 void raft_log_init(struct raft_log *log, const struct raft_boot *boot);
 void raft_log_deinit(struct raft_log *log);
-uint64_t raft_log_term(const struct raft_log *log, uint64_t index); /* 0: not in the log */
+uint64_t raft_log_term(const struct raft_log *log, uint64_t index); /* 0: not known: neither in the log nor its anchor */
 uint64_t raft_log_last_term(const struct raft_log *log);
 /* Election restriction (5.4.1): is a log that ends in (term, index) at least as complete as this one? */
 bool raft_log_is_behind_or_equal(const struct raft_log *log, uint64_t term, uint64_t index);
@@ -106,11 +111,20 @@ static inline uint64_t raft_payload_bytes(const struct raft_log *log, uint64_t l
 /* Entries (taken, last] go into `list` and count as taken. */
 void raft_log_take(struct raft_log *log, struct run_list *list);
 /* Notes a save in flight that contains everything taken so far. */
-void raft_log_save_begun(struct raft_log *log, uint64_t id, uint64_t term, uint64_t vote);
+void raft_log_save_begun(struct raft_log *log, uint64_t id, uint64_t term, uint64_t vote, uint64_t commit);
 /* The save `id` and all before it are durable; returns false if there were none. */
 bool raft_log_save_done(struct raft_log *log, uint64_t id, uint64_t *ret_term, uint64_t *ret_vote);
 /* Forgets the entries up to `index`, which is <= applied. They stay in the log store. */
 void raft_log_drop(struct raft_log *log, uint64_t index);
+/* The log store dropped everything up to `index`, which is <= applied; its term stays known, as the anchor's. */
+void raft_log_compact(struct raft_log *log, uint64_t index);
+/* A snapshot takes the place of the whole log. Saves in flight vouch for nothing then. */
+void raft_log_restore(struct raft_log *log, uint64_t index, uint64_t term);
+/* What this replica may say to have committed. That a configuration change is committed counts only when a restart would know
+ * it too: a leader that was taken out leaves when enough others know (statement 55). */
+uint64_t raft_log_known_commit(const struct raft_log *log);
+/* A configuration change is committed, and no save says so yet. */
+bool raft_log_commit_is_due(const struct raft_log *log, uint64_t taken_commit);
 /* Frees what an idle log does not need. */
 void raft_log_shrink(struct raft_log *log);
 bool raft_log_check(const struct raft_log *log, const char **ret_clause);      /* cheap */
@@ -137,6 +151,7 @@ struct raft_peer {
     uint64_t id;
     uint8_t kind;  /* enum nh_member_kind */
     uint8_t state; /* enum raft_peer_state */
+    bool outgoing; /* votes in the outgoing half */
     bool active;   /* heard from since the last quorum check */
     bool probing;  /* PROBE: an answer is awaited */
     bool nudge;    /* it answered a heartbeat: find out whether something was lost */
@@ -145,18 +160,23 @@ struct raft_peer {
     uint64_t told_commit;  /* highest commit index that a message took along */
     uint64_t known_commit; /* what it says to have committed */
     uint64_t acked_round;  /* newest round of reads that it confirmed */
+    uint64_t lease_from;   /* when the newest heartbeat was sent that it answered */
     uint64_t fetch_low;
+    uint64_t pending_snapshot; /* SNAPSHOT: index of the one on its way */
+    uint64_t overloaded_until; /* it asked for no entries; lapses, should its "go on" be lost */
     /* Window: a ring of what is in flight. */
     struct raft_inflight *window;
     uint32_t window_head, window_n, window_cap;
     uint64_t window_bytes;
 };
 
-void raft_peer_init(struct raft_peer *p, const struct raft *r, uint64_t id, uint8_t kind);
+struct raft_member;
+void raft_peer_init(struct raft_peer *p, const struct raft *r, const struct raft_member *m);
 void raft_peer_deinit(struct raft_peer *p);
 void raft_peer_shrink(struct raft_peer *p); /* frees an empty window */
 void raft_peer_to_probe(struct raft_peer *p);
 void raft_peer_to_replicate(struct raft_peer *p);
+void raft_peer_to_snapshot(struct raft_peer *p, uint64_t index); /* a snapshot up to `index` is on its way */
 bool raft_peer_is_full(const struct raft_peer *p, const struct raft_options *o);
 void raft_peer_sent(struct raft_peer *p, uint64_t last, uint64_t bytes); /* entries up to `last` are on their way */
 bool raft_peer_accepted(struct raft_peer *p, uint64_t index);            /* false: an old answer */
@@ -170,6 +190,7 @@ enum raft_ballot { RAFT_BALLOT_NONE = 0, RAFT_BALLOT_GRANTED = 1, RAFT_BALLOT_RE
 struct raft_member {
     uint64_t id;
     uint8_t kind;   /* enum nh_member_kind */
+    bool outgoing;  /* votes in the outgoing half of a joint configuration */
     uint8_t ballot; /* enum raft_ballot: in the election that this replica runs */
 };
 
@@ -189,6 +210,8 @@ struct raft_lead {
     uint64_t start_index; /* of the empty entry that opened the term */
     uint64_t uncommitted_bytes;
     uint64_t heartbeat_deadline, quorum_deadline;
+    uint64_t transferee, transfer_deadline;   /* who is to lead next; 0: nobody */
+    bool lease_given_up;                      /* a transfer began in this term: its target may stand at any time */
     uint64_t removed_at;                      /* index of the change that took this replica out; 0: still a member */
     uint64_t round;                           /* of the newest read */
     RAFT_VEC(struct raft_pending_read) reads; /* ascending rounds */
@@ -213,8 +236,8 @@ struct raft {
 
     enum raft_role role;
     uint64_t leader_id;
-    uint64_t heard_at; /* when the leader was heard from */
-    uint64_t election_deadline;
+    uint64_t heard_at, heard_from; /* when a leader was last heard from, and which one */
+    uint64_t election_since, election_timeout;
 
     uint64_t boot_term; /* terms up to here may have been led in an earlier life */
     uint64_t led_term;  /* newest term led in this life */
@@ -228,27 +251,55 @@ struct raft {
     uint64_t ignored_messages;
 
     struct raft_member *members; /* ascending */
-    uint32_t n_members, n_voters;
+    uint32_t n_members;
+    bool joint, auto_leave;
+    uint64_t *removed; /* ids that were members once */
+    uint32_t n_removed;
+    uint64_t members_index; /* of the change that made this configuration */
+    bool is_removed, told_removed;
+
+    struct nh_snapshot *snapshot; /* newest that can be sent, or is to be saved; NULL: none */
+    bool overloaded;              /* the leader was asked to send no entries */
+    struct {                      /* a transfer that was asked for here */
+        uint64_t target, key;     /* key 0: none */
+        uint64_t leader_id;       /* who was asked */
+        uint64_t deadline;
+    } asked;
+
     struct raft_lead *lead; /* NULL unless leader */
 
     struct raft_update *out; /* of the call that runs; NULL between calls */
 };
 
-/* raft.c */
+/* members.c: who belongs to the shard, and what its majorities say */
 struct raft_member *raft_member(const struct raft *r, uint64_t id); /* NULL: not a member */
-bool raft_is_voter(const struct raft *r, uint64_t id);
-struct raft_peer *raft_peer(const struct raft *r, uint64_t id); /* NULL: none, or not the leader */
+bool raft_is_voter(const struct raft *r, uint64_t id);              /* in either half; this replica: and may lead */
+struct raft_peer *raft_peer(const struct raft *r, uint64_t id);     /* NULL: none, or not the leader */
+void raft_set_members(struct raft *r, const struct nh_membership *m, uint64_t index); /* NULL: none */
+bool raft_was_removed(const struct raft *r, uint64_t id);
+void raft_on_membership(struct raft *r, uint64_t index, const struct nh_membership *m);
+/* What a majority of each half reaches, of a number that this replica has (`own`) and its peers have. Leader only. */
+uint64_t raft_majority(const struct raft *r, uint64_t own, uint64_t (*of)(const struct raft_peer *p));
+enum raft_verdict { RAFT_VERDICT_OPEN = 0, RAFT_VERDICT_WON, RAFT_VERDICT_LOST };
+enum raft_verdict raft_verdict(const struct raft *r); /* by the ballots of an election */
+bool raft_leave_joint_is_due(const struct raft *r);
+void raft_leave_joint(struct raft *r);
+
+/* raft.c */
 static inline bool raft_is_leader(const struct raft *r)
 {
     return r->role == RAFT_LEADER;
+}
+static inline uint64_t raft_election_deadline(const struct raft *r)
+{
+    return r->election_since + r->election_timeout;
 }
 /* True if the current term and vote are durable. */
 static inline bool raft_state_saved(const struct raft *r)
 {
     return r->saved_term == r->term && r->saved_vote == r->vote;
 }
-void raft_set_members(struct raft *r, const struct nh_membership *m); /* ids and kinds; NULL: none */
-void raft_ignore(struct raft *r);                                     /* counts a message that is malformed or out of place */
+void raft_ignore(struct raft *r); /* counts a message that is malformed or out of place */
 
 /* send.c: a new message in the update, with the addresses and the own term filled in. */
 struct nh_message *raft_send_now(struct raft *r, enum nh_message_type type, uint64_t to);
@@ -270,6 +321,8 @@ void raft_lead_free(struct raft_lead *lead); /* takes NULL */
 /* election.c */
 void raft_campaign(struct raft *r);
 bool raft_may_campaign(const struct raft *r);
+void raft_stand_now(struct raft *r); /* at the wish of the leader: no pre-vote, and leases do not stop it */
+void raft_forget_leader(struct raft *r);
 bool raft_is_sticky(const struct raft *r, uint64_t candidate);
 void raft_refuse_vote(struct raft *r, enum nh_message_type type, uint64_t to);
 void raft_on_request_vote(struct raft *r, const struct nh_message *m);
@@ -281,14 +334,41 @@ void raft_count_own_vote(struct raft *r);
 /* replicate.c */
 void raft_on_replicate(struct raft *r, const struct nh_message *m);
 void raft_on_replicate_resp(struct raft *r, const struct nh_message *m);
-void raft_on_fetched(struct raft *r, uint64_t peer, const struct nh_run *runs, uint32_t n_runs);
-void raft_on_unreachable(struct raft *r, uint64_t peer);
-void raft_advance_commit(struct raft *r);            /* leader: by what a quorum holds */
-void raft_commit_to(struct raft *r, uint64_t index); /* follower: as the leader says */
-void raft_replicate_all(struct raft *r);
-bool raft_replicate_pending(const struct raft *r);
+void raft_accept(struct raft *r, uint64_t leader, uint64_t index); /* acknowledges, after the save */
+void raft_advance_commit(struct raft *r);                          /* leader: by what a quorum holds */
+void raft_commit_to(struct raft *r, uint64_t index);               /* follower: as the leader says */
 void raft_leave_if_removed(struct raft *r);
 bool raft_own_term_committed(const struct raft *r);
+
+/* stream.c */
+void raft_replicate_all(struct raft *r);
+bool raft_replicate_pending(const struct raft *r);
+void raft_on_fetched(struct raft *r, uint64_t peer, const struct nh_run *runs, uint32_t n_runs);
+void raft_on_unreachable(struct raft *r, uint64_t peer);
+
+/* snapshot.c */
+bool raft_snapshot_is_due(const struct raft *r, const struct raft_peer *p);
+void raft_send_snapshot(struct raft *r, struct raft_peer *p);
+void raft_on_install_snapshot(struct raft *r, const struct nh_message *m);
+void raft_on_snapshot_made(struct raft *r, const struct nh_snapshot *snapshot);
+void raft_on_compacted(struct raft *r, uint64_t index);
+void raft_on_snapshot_status(struct raft *r, uint64_t peer, bool failed);
+void raft_snapshot_heard(struct raft *r, struct raft_peer *p); /* a peer that is sent a snapshot gave a sign of life */
+
+/* transfer.c */
+void raft_transfer(struct raft *r, uint64_t target, uint64_t key);
+void raft_on_leader_transfer(struct raft *r, const struct nh_message *m);
+void raft_on_timeout_now(struct raft *r);
+void raft_transfer_go_on(struct raft *r, const struct raft_peer *p); /* something was heard from this peer */
+void raft_transfer_tick(struct raft *r);
+void raft_transfer_watch(struct raft *r); /* after each step: has what was asked for here ended? */
+bool raft_can_take_over(const struct raft *r, uint64_t id);
+
+/* load.c */
+void raft_report_load(struct raft *r);
+void raft_repeat_load(struct raft *r);
+void raft_on_rate_limit(struct raft *r, const struct nh_message *m);
+bool raft_peer_takes_entries(const struct raft *r, const struct raft_peer *p);
 
 /* heartbeat.c */
 void raft_on_leader_tick(struct raft *r);
@@ -304,6 +384,7 @@ uint64_t raft_read_round(const struct raft *r); /* what heartbeats carry; 0: not
 void raft_confirm_reads(struct raft *r);
 void raft_release_deferred_reads(struct raft *r);
 void raft_drop_reads(struct raft *r);
+bool raft_holds_lease(const struct raft *r);
 
 /* propose.c */
 void raft_propose(struct raft *r, struct block_builder *records, uint64_t first_key, uint64_t n_keys);

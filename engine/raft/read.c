@@ -6,6 +6,11 @@
  * round, so a late answer to its first one cannot confirm a read that came in between (statement 71). Rounds are
  * unique within a term, and answers of other terms are never looked at.
  *
+ * With a lease (thesis 6.4.1) a leader need not ask: as long as a majority has promised not to elect another one. The promise
+ * counts from when the heartbeat was sent that they answered, by the leader's clock; it is E ticks long by the clock of each of
+ * them, hence the drift is taken off, and two ticks because both clocks are read in whole ticks. A transfer ends the promise, so
+ * it ends leases for the rest of the term.
+ *
  * Before an entry of the own term is committed the leader does not know what is committed (statement 69): such reads
  * wait, and get their index when that happens.
  */
@@ -54,6 +59,21 @@ static bool is_pending(const struct raft *r, const struct raft_pending_read *rea
     return false;
 }
 
+static uint64_t lease_from_of(const struct raft_peer *p)
+{
+    return p->lease_from;
+}
+
+bool raft_holds_lease(const struct raft *r)
+{
+    const struct raft_options *o = &r->options;
+    uint64_t length = (uint64_t)o->election_ticks * (100 - o->lease_drift_percent) / 100;
+
+    if (!o->lease_reads || !raft_is_leader(r) || r->lead->lease_given_up || length <= 2)
+        return false;
+    return r->now < raft_majority(r, r->now, lease_from_of) + length - 2;
+}
+
 static void admit(struct raft *r, struct raft_pending_read read)
 {
     struct raft_lead *lead = r->lead;
@@ -67,6 +87,11 @@ static void admit(struct raft *r, struct raft_pending_read read)
         return;
     if (lead->reads.n >= RAFT_PENDING_READS_MAX) {
         refuse(r, &read, NH_DROP_OVERLOADED);
+        return;
+    }
+    if (raft_own_term_committed(r) && raft_holds_lease(r)) {
+        read.index = r->log.commit;
+        answer(r, &read);
         return;
     }
     read.round = ++lead->round;
@@ -128,18 +153,15 @@ uint64_t raft_read_round(const struct raft *r)
     return r->lead->reads.n > 0 && raft_own_term_committed(r) ? r->lead->round : 0;
 }
 
+static uint64_t acked_round_of(const struct raft_peer *p)
+{
+    return p->acked_round;
+}
+
 /* The newest round that a majority of voters has confirmed; this replica confirms any. */
 static uint64_t confirmed_round(const struct raft *r)
 {
-    uint64_t rounds[NH_MEMBERS_MAX];
-    size_t n = 0;
-
-    if (raft_is_voter(r, r->options.replica_id))
-        rounds[n++] = UINT64_MAX;
-    for (uint32_t i = 0; i < r->lead->n_peers; i++)
-        if (r->lead->peers[i].kind != NH_MEMBER_NON_VOTING)
-            rounds[n++] = r->lead->peers[i].acked_round;
-    return n > 0 ? raft_quorum_reached(rounds, n) : 0;
+    return raft_majority(r, UINT64_MAX, acked_round_of);
 }
 
 void raft_confirm_reads(struct raft *r)

@@ -19,7 +19,8 @@ void raft_reset_election_timer(struct raft *r)
 {
     uint64_t ticks = r->options.election_ticks;
 
-    r->election_deadline = r->now + ticks + next_random(r) % ticks;
+    r->election_since = r->now;
+    r->election_timeout = ticks + next_random(r) % ticks;
 }
 
 static void enter_term(struct raft *r, uint64_t term)
@@ -62,8 +63,10 @@ void raft_become_follower(struct raft *r, uint64_t term, uint64_t leader_id)
         leave_lead(r);
     r->role = RAFT_FOLLOWER;
     r->leader_id = leader_id;
-    if (leader_id != NH_NO_LEADER)
+    if (leader_id != NH_NO_LEADER) {
         r->heard_at = r->now;
+        r->heard_from = leader_id;
+    }
     if (leader_id != NH_NO_LEADER || was_leader)
         raft_reset_election_timer(r);
 }
@@ -102,7 +105,7 @@ static void init_peers(struct raft *r, struct raft_lead *lead)
         const struct raft_member *m = &r->members[i];
 
         if (m->id != r->options.replica_id)
-            raft_peer_init(&lead->peers[lead->n_peers++], r, m->id, m->kind);
+            raft_peer_init(&lead->peers[lead->n_peers++], r, m);
     }
 }
 
@@ -123,6 +126,7 @@ void raft_become_leader(struct raft *r)
     struct raft_lead *lead = xcalloc(1, sizeof *lead);
 
     assert(r->role == RAFT_CANDIDATE && raft_state_saved(r));
+    r->overloaded = false;
     r->role = RAFT_LEADER;
     r->leader_id = r->options.replica_id;
     r->led_term = r->term;

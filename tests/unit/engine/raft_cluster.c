@@ -1,5 +1,6 @@
 #include "tests/unit/engine/raft_cluster.h"
 
+#include "engine/rsm/membership.h"
 #include "tests/unit/engine/raft_cluster_private.h"
 
 uint64_t cluster_random(struct cluster *c, uint64_t below)
@@ -29,7 +30,7 @@ struct nh_block *make_block(uint64_t first_index, uint64_t term, uint8_t type, u
 
 static void disk_cut(struct cluster_node *node, uint64_t last)
 {
-    while (node->disk.n > last)
+    while (disk_last(node) > last && node->disk.n > 0)
         nh_block_unref(node->disk.items[--node->disk.n].block);
 }
 
@@ -43,36 +44,48 @@ static void disk_append(struct cluster_node *node, struct nh_block *block, uint3
 static void boot(struct cluster *c, struct cluster_node *node)
 {
     struct raft_term_span spans[512];
-    struct nh_member members[CLUSTER_MAX] = {{0}};
-    struct nh_membership membership = {.members = members};
     struct raft_boot b = {.state = node->disk_state,
-                          .first_index = 1,
-                          .last_index = node->disk.n,
+                          .first_index = node->base + 1,
+                          .last_index = disk_last(node),
+                          .anchor_term = node->base ? node->snapshot.term : 0,
                           .spans = spans,
                           .applied = node->applied,
-                          .membership = &membership,
-                          .config_bound = node->disk.n,
+                          .membership = &node->membership,
+                          .config_bound = disk_last(node),
+                          .snapshot = node->snapshot.index ? &node->snapshot : NULL,
                           .now = c->now};
     struct nh_error err = {0};
 
     for (size_t i = 0; i < node->disk.n; i++)
         if (i == 0 || term_of(&node->disk.items[i]) != spans[b.n_spans - 1].term) {
             REQUIRE(b.n_spans < 512, "too many terms");
-            spans[b.n_spans++] = (struct raft_term_span){i + 1, term_of(&node->disk.items[i])};
+            spans[b.n_spans++] = (struct raft_term_span){node->base + i + 1, term_of(&node->disk.items[i])};
         }
-    for (uint64_t id = 1; id < CLUSTER_MAX; id++) {
-        for (size_t k = 0; k < node->members.n; k++)
-            if (node->members.items[k] == id)
-                members[membership.n_members++].replica_id = id;
-        for (size_t k = 0; k < node->learners.n; k++)
-            if (node->learners.items[k] == id) {
-                members[membership.n_members].kind = NH_MEMBER_NON_VOTING;
-                members[membership.n_members++].replica_id = id;
-            }
-    }
     node->options.seed = cluster_random(c, UINT64_MAX);
     node->machine = node->applied;
     REQUIRE(raft_new(&node->options, &b, &node->core, &err) == 0, "%s", err.text);
+}
+
+static struct nh_member make_member(uint64_t id, uint32_t kind)
+{
+    struct nh_member m = {.replica_id = id, .kind = kind};
+
+    snprintf(m.address, sizeof m.address, "n%" PRIu64 ":1", id);
+    return m;
+}
+
+void cluster_set_members(struct cluster *c, uint64_t id, const char *kinds)
+{
+    struct nh_membership *m = &c->nodes[id].membership;
+
+    REQUIRE(!c->nodes[id].core, "it runs");
+    nh_membership_deinit(m);
+    m->members = xcalloc(CLUSTER_MAX, sizeof *m->members);
+    for (uint64_t i = 1; kinds[i - 1]; i++)
+        if (kinds[i - 1] != '-')
+            m->members[m->n_members++] = make_member(i, kinds[i - 1] == 'v'   ? NH_MEMBER_VOTER
+                                                        : kinds[i - 1] == 'n' ? NH_MEMBER_NON_VOTING
+                                                                              : NH_MEMBER_WITNESS);
 }
 
 static void process(struct cluster *c, struct cluster_node *node, struct raft_update *out);
@@ -94,8 +107,7 @@ static void init_node(struct cluster *c, uint64_t id, const struct raft_options 
     node->id = id;
     node->options = *options;
     node->options.replica_id = id;
-    for (uint64_t m = 1; m <= c->n; m++)
-        *PUSH(&node->members) = m;
+    cluster_set_members(c, id, "vvvvvvv" + CLUSTER_MAX - 1 - c->n);
 }
 
 static void bootstrap(struct cluster *c, uint64_t id)
@@ -140,6 +152,7 @@ void drop_messages(struct nh_message *items, size_t n)
 static void free_save(struct pending_save *s)
 {
     run_list_deinit(&s->runs);
+    nh_snapshot_deinit(&s->snapshot);
     drop_messages(s->messages.items, s->messages.n);
     CLEAR(&s->messages);
 }
@@ -169,6 +182,7 @@ void cluster_boot_with(struct cluster *c, uint64_t id, const uint64_t *terms, ui
     struct cluster_node *node = &c->nodes[id];
 
     disk_cut(node, 0);
+    REQUIRE(node->base == 0, "it has a snapshot");
     for (uint32_t i = 0; i < n; i++) {
         struct nh_block *block = make_block(i + 1, terms[i], NH_ENTRY_APPLICATION, terms[i] * 1000 + i + 1);
 
@@ -188,8 +202,9 @@ void cluster_deinit(struct cluster *c)
         cluster_crash(c, id);
         disk_cut(node, 0);
         CLEAR(&node->disk);
-        CLEAR(&node->members);
-        CLEAR(&node->learners);
+        nh_membership_deinit(&node->membership);
+        nh_snapshot_deinit(&node->snapshot);
+        CLEAR(&node->transfers);
         CLEAR(&node->reads);
         CLEAR(&node->dropped);
     }
@@ -228,6 +243,8 @@ static void queue_save(struct cluster *c, struct cluster_node *node, struct raft
     s = PUSH(&node->saves);
     *s = (struct pending_save){.id = out->save_id, .has_state = out->has_state, .state = out->state, .runs = out->runs};
     out->runs = (struct run_list){0};
+    if (out->snapshot)
+        nh_snapshot_copy(&s->snapshot, out->snapshot);
     for (size_t i = 0; i < out->send_after_save.n; i++) {
         *PUSH(&s->messages) = out->send_after_save.items[i];
         out->send_after_save.items[i] = (struct nh_message){0};
@@ -265,7 +282,7 @@ static void note_apply(struct cluster_node *node, const struct raft_update *out)
 
     if (!out->apply_first)
         return;
-    REQUIRE(out->apply_last <= node->disk.n, "replica %" PRIu64 " applies %" PRIu64 " unsaved", node->id, out->apply_last);
+    REQUIRE(out->apply_last <= disk_last(node), "replica %" PRIu64 " applies %" PRIu64 " unsaved", node->id, out->apply_last);
     for (uint32_t i = 0; i < out->apply_runs.n; i++) {
         const struct nh_run *run = &out->apply_runs.runs[i];
 
@@ -273,8 +290,8 @@ static void note_apply(struct cluster_node *node, const struct raft_update *out)
             struct stored_entry e = {run->block, at};
 
             REQUIRE(nh_record_index(record_of(&e)) == index, "index");
-            REQUIRE(same_entry(&e, &node->disk.items[index - 1]), "replica %" PRIu64 ": entry %" PRIu64 " differs from disk",
-                    node->id, index);
+            REQUIRE(same_entry(&e, disk_at(node, index)), "replica %" PRIu64 ": entry %" PRIu64 " differs from disk", node->id,
+                    index);
         }
     }
     REQUIRE(out->apply_runs.n == 0 || index == out->apply_last + 1, "runs do not cover the range");
@@ -294,6 +311,9 @@ static void process(struct cluster *c, struct cluster_node *node, struct raft_up
         note_dropped(c, node, &out->dropped.items[i]);
     for (size_t i = 0; i < out->fetches.n; i++, node->n_fetches++)
         *PUSH(&node->fetches) = out->fetches.items[i];
+    for (size_t i = 0; i < out->transfers.n; i++)
+        *PUSH(&node->transfers) = out->transfers.items[i];
+    node->removed |= out->removed;
     note_apply(node, out);
     queue_save(c, node, out);
     cluster_check(c);
@@ -339,6 +359,10 @@ void cluster_double(struct cluster *c, size_t i)
         run_list_add(&runs, m.runs[k].block, m.runs[k].from, m.runs[k].to);
     m.runs = runs.runs;
     m.n_runs = runs.n;
+    if (m.snapshot) {
+        m.snapshot = xcalloc(1, sizeof *m.snapshot);
+        nh_snapshot_copy(m.snapshot, c->network.items[i].snapshot);
+    }
     *PUSH(&c->network) = m;
 }
 
@@ -361,6 +385,17 @@ void cluster_deliver(struct cluster *c, size_t i)
     }
 }
 
+/* The record takes the place of the log; the machine gets the image in its turn. */
+static void store_snapshot(struct cluster_node *node, struct nh_snapshot *s)
+{
+    disk_cut(node, 0);
+    node->base = s->index;
+    nh_snapshot_deinit(&node->snapshot);
+    node->snapshot = *s;
+    *s = (struct nh_snapshot){0};
+    *PUSH(&node->applies) = (struct applied_range){0, node->base};
+}
+
 void cluster_save(struct cluster *c, uint64_t id)
 {
     struct cluster_node *node = &c->nodes[id];
@@ -370,11 +405,13 @@ void cluster_save(struct cluster *c, uint64_t id)
     REMOVE(&node->saves, 0);
     if (s.has_state)
         node->disk_state = s.state;
+    if (s.snapshot.index)
+        store_snapshot(node, &s.snapshot);
     if (s.runs.n > 0)
         disk_cut(node, nh_run_first(&s.runs.runs[0]) - 1);
     for (uint32_t i = 0; i < s.runs.n; i++)
         for (uint32_t at = s.runs.runs[i].from; at < s.runs.runs[i].to; at++) {
-            REQUIRE(s.runs.runs[i].block->first_index + at == node->disk.n + 1, "a hole in what is saved");
+            REQUIRE(s.runs.runs[i].block->first_index + at == disk_last(node) + 1, "a hole in what is saved");
             disk_append(node, s.runs.runs[i].block, at);
         }
     if (s.id)
@@ -384,33 +421,26 @@ void cluster_save(struct cluster *c, uint64_t id)
     free_save(&s);
 }
 
-static void set_membership(struct cluster *c, struct cluster_node *node, uint64_t index, bool add, uint64_t member)
+static void apply_change(struct cluster *c, struct cluster_node *node, uint64_t index, const struct nh_entry_view *view)
 {
-    struct nh_member members[CLUSTER_MAX] = {{0}};
-    struct nh_membership m = {.members = members, .config_change_id = index};
-    struct raft_event ev = {.type = RAFT_EV_MEMBERSHIP, .membership = {.index = index, .membership = &m}};
-    size_t at = node->members.n;
+    struct raft_event ev = {.type = RAFT_EV_MEMBERSHIP, .membership = {.index = index}};
+    struct nh_config_change change = {0};
+    struct nh_error err = {0};
+    const char *reason;
 
-    for (size_t i = 0; i < node->members.n; i++)
-        if (node->members.items[i] == member)
-            at = i;
-    if (add && at == node->members.n)
-        *PUSH(&node->members) = member;
-    else if (!add && at < node->members.n && node->members.n > 1) /* the last voter stays */
-        REMOVE(&node->members, at);
-    else
-        ev.membership.membership = NULL;
-    for (uint64_t id = 1; id < CLUSTER_MAX; id++)
-        for (size_t k = 0; k < node->members.n; k++)
-            if (node->members.items[k] == id)
-                members[m.n_members++].replica_id = id;
+    REQUIRE(config_change_decode(view->payload, view->payload_bytes, &change, &err) == 0, "%s", err.text);
+    if (membership_apply(&node->membership, &change, index, &reason))
+        ev.membership.membership = &node->membership;
+    if (c->ids_return)
+        node->membership.n_removed = 0;
+    nh_config_change_deinit(&change);
     cluster_step(c, node->id, &ev);
 }
 
 /* The one log: who applies something first writes it, everybody else must apply the same. */
 static void apply_entry(struct cluster *c, struct cluster_node *node, uint64_t index)
 {
-    const struct stored_entry *e = &node->disk.items[index - 1];
+    const struct stored_entry *e = disk_at(node, index);
     struct nh_entry_view view;
 
     REQUIRE(index == node->machine + 1, "replica %" PRIu64 " applies %" PRIu64 " after %" PRIu64, node->id, index, node->machine);
@@ -418,8 +448,8 @@ static void apply_entry(struct cluster *c, struct cluster_node *node, uint64_t i
     REQUIRE(index <= c->history.committed.n && same_entry(e, &c->history.committed.items[index - 1]),
             "replica %" PRIu64 " applies another entry %" PRIu64, node->id, index);
     nh_record_view(record_of(e), &view);
-    if (view.type == NH_ENTRY_CONFIG_CHANGE && view.payload_bytes == 2)
-        set_membership(c, node, index, view.payload[0] == 'a', view.payload[1]);
+    if (view.type == NH_ENTRY_CONFIG_CHANGE && view.payload_bytes > 0)
+        apply_change(c, node, index, &view);
 }
 
 void cluster_apply(struct cluster *c, uint64_t id)
@@ -429,9 +459,16 @@ void cluster_apply(struct cluster *c, uint64_t id)
     struct raft_event ev = {.type = RAFT_EV_APPLIED, .applied = range.last};
 
     REMOVE(&node->applies, 0);
-    for (uint64_t i = range.first; i <= range.last; i++)
-        apply_entry(c, node, i);
-    node->applied = range.last;
+    if (range.first == 0) {
+        node->machine = range.last;
+        nh_membership_deinit(&node->membership);
+        nh_membership_copy(&node->membership, &node->snapshot.membership);
+    }
+    for (uint64_t i = range.first; i > 0 && i <= range.last; i++)
+        if (i > node->machine) /* a snapshot may have brought it meanwhile */
+            apply_entry(c, node, i);
+    if (node->applied < range.last)
+        node->applied = range.last;
     cluster_step(c, id, &ev);
 }
 
@@ -443,9 +480,9 @@ void cluster_fetch(struct cluster *c, uint64_t id)
     struct raft_event ev = {.type = RAFT_EV_FETCHED, .fetched = {.peer = f.peer}};
 
     REMOVE(&node->fetches, 0);
-    REQUIRE(f.low < f.high && f.high - 1 <= node->disk.n, "fetch [%" PRIu64 ", %" PRIu64 ")", f.low, f.high);
-    for (uint64_t i = f.low; i < f.high && !node->fail_fetches; i++) {
-        const struct stored_entry *e = &node->disk.items[i - 1];
+    REQUIRE(f.low < f.high && f.high - 1 <= disk_last(node), "fetch [%" PRIu64 ", %" PRIu64 ")", f.low, f.high);
+    for (uint64_t i = f.low; i < f.high && i > node->base && !node->fail_fetches; i++) {
+        const struct stored_entry *e = disk_at(node, i);
 
         if (i > f.low && run_list_bytes(&runs) + nh_record_bytes(record_of(e)) > f.max_bytes)
             break;
@@ -544,21 +581,61 @@ uint64_t cluster_propose(struct cluster *c, uint64_t id, uint32_t n, uint32_t pa
     return first;
 }
 
-uint64_t cluster_propose_change(struct cluster *c, uint64_t id, bool add, uint64_t member)
+uint64_t cluster_propose_config(struct cluster *c, uint64_t id, const struct nh_config_change *change)
 {
     struct block_builder b = {0};
-    uint8_t payload[2] = {add ? 'a' : 'r', (uint8_t)member};
+    uint8_t payload[1024];
     struct block_record rec = {.type = NH_ENTRY_CONFIG_CHANGE,
                                .origin = (uint32_t)id,
                                .key = c->next_key++,
                                .payload = payload,
-                               .payload_bytes = sizeof payload};
+                               .payload_bytes = (uint32_t)config_change_encode(change, payload, sizeof payload)};
     struct raft_event ev = {.type = RAFT_EV_PROPOSE, .propose = {.records = &b, .first_key = rec.key, .n_keys = 1}};
 
+    REQUIRE(rec.payload_bytes <= sizeof payload, "a long change");
     block_builder_add(&b, &rec);
     cluster_step(c, id, &ev);
     block_builder_deinit(&b);
     return rec.key;
+}
+
+struct nh_member_change cluster_change(enum nh_config_change_type type, enum nh_member_kind kind, uint64_t member)
+{
+    return (struct nh_member_change){type, make_member(member, kind)};
+}
+
+uint64_t cluster_propose_change(struct cluster *c, uint64_t id, bool add, uint64_t member)
+{
+    struct nh_config_change change = {.type = add ? NH_CONFIG_ADD_MEMBER : NH_CONFIG_REMOVE_MEMBER,
+                                      .member = make_member(member, NH_MEMBER_VOTER)};
+
+    return cluster_propose_config(c, id, &change);
+}
+
+void cluster_compact(struct cluster *c, uint64_t id, uint64_t index)
+{
+    struct cluster_node *node = &c->nodes[id];
+    struct raft_event made = {.type = RAFT_EV_SNAPSHOT_MADE}, compacted = {.type = RAFT_EV_COMPACTED, .compacted = index};
+    struct nh_snapshot s = {.shard_id = SHARD, .index = node->machine, .term = raft_term_at(node->core, node->machine)};
+
+    REQUIRE(index > node->base && index <= node->machine, "compact to %" PRIu64, index);
+    nh_membership_copy(&s.membership, &node->membership);
+    nh_snapshot_deinit(&node->snapshot);
+    node->snapshot = s;
+    made.snapshot = &node->snapshot;
+    cluster_step(c, id, &made);
+    cluster_step(c, id, &compacted);
+    for (; node->base < index; node->base++) {
+        nh_block_unref(node->disk.items[0].block);
+        REMOVE(&node->disk, 0);
+    }
+}
+
+void cluster_transfer(struct cluster *c, uint64_t id, uint64_t target)
+{
+    struct raft_event ev = {.type = RAFT_EV_TRANSFER, .transfer = {.target = target, .key = 7}};
+
+    cluster_step(c, id, &ev);
 }
 
 uint64_t cluster_read(struct cluster *c, uint64_t id)

@@ -25,12 +25,13 @@ struct pending_save {
     uint64_t id; /* 0: only messages that wait for the saves before them */
     bool has_state;
     struct nh_state state;
+    struct nh_snapshot snapshot; /* index 0: none */
     struct run_list runs;
     RAFT_VEC(struct nh_message) messages;
 };
 
 struct applied_range {
-    uint64_t first, last;
+    uint64_t first, last; /* first == 0: the snapshot up to `last` */
 };
 
 struct cluster_node {
@@ -39,20 +40,23 @@ struct cluster_node {
     struct raft_options options;
 
     struct nh_state disk_state;
-    RAFT_VEC(struct stored_entry) disk; /* index i at [i - 1] */
+    uint64_t base;                      /* entries up to here are compacted */
+    RAFT_VEC(struct stored_entry) disk; /* index i at [i - base - 1] */
+    struct nh_snapshot snapshot;        /* durable; index 0: none */
     RAFT_VEC(struct pending_save) saves;
     RAFT_VEC(struct applied_range) applies; /* handed out, not reported applied */
     RAFT_VEC(struct raft_fetch) fetches;    /* held back */
     uint64_t applied;                       /* reported; survives a crash */
     uint64_t machine;                       /* entries seen by the machine */
-    RAFT_VEC(uint64_t) members;
-    RAFT_VEC(uint64_t) learners;
+    struct nh_membership membership;        /* as of `machine`; survives a crash */
+    bool removed;                           /* the core said so */
 
     bool hold_saves, hold_applies, hold_fetches, fail_fetches;
 
     /* What came out since the test looked last. */
     RAFT_VEC(struct raft_read) reads;
     RAFT_VEC(struct raft_dropped) dropped;
+    RAFT_VEC(struct raft_transfer_end) transfers;
     uint32_t n_saves, n_synced_states, n_fetches;
 };
 
@@ -74,6 +78,7 @@ struct cluster {
     RAFT_VEC(struct nh_message) ghosts;
     bool cut[CLUSTER_MAX][CLUSTER_MAX]; /* from, to: lost, and reported unreachable if `report_lost` */
     bool report_lost;
+    bool ids_return;                                     /* a removed id may be added again, which a real shard refuses */
     bool (*lose)(const struct nh_message *m, void *ctx); /* NULL: nothing is lost */
     void *lose_ctx;
     struct cluster_history history;
@@ -104,9 +109,16 @@ void cluster_tick_node(struct cluster *c, uint64_t id); /* now stays; TICK to on
 void cluster_campaign(struct cluster *c, uint64_t id); /* settles */
 void cluster_elect(struct cluster *c, uint64_t id);    /* campaigns; fails the test unless it leads then */
 uint64_t cluster_propose(struct cluster *c, uint64_t id, uint32_t n, uint32_t payload_bytes); /* first key; not settled */
-uint64_t cluster_propose_change(struct cluster *c, uint64_t id, bool add, uint64_t member);
-uint64_t cluster_read(struct cluster *c, uint64_t id); /* low word of the context; not settled */
-void cluster_crash(struct cluster *c, uint64_t id);    /* unsaved work is lost */
+uint64_t cluster_propose_change(struct cluster *c, uint64_t id, bool add, uint64_t member);   /* a voter */
+uint64_t cluster_propose_config(struct cluster *c, uint64_t id, const struct nh_config_change *change);
+struct nh_member_change cluster_change(enum nh_config_change_type type, enum nh_member_kind kind, uint64_t member);
+/* What this replica knows; it must be down. Kinds by id, from 1 on: 'v' voter, 'n' non-voting, 'w' witness, '-' no member. */
+void cluster_set_members(struct cluster *c, uint64_t id, const char *kinds);
+/* A snapshot of what is applied here; the log up to `index` is compacted. */
+void cluster_compact(struct cluster *c, uint64_t id, uint64_t index);
+void cluster_transfer(struct cluster *c, uint64_t id, uint64_t target); /* key: 7; not settled */
+uint64_t cluster_read(struct cluster *c, uint64_t id);                  /* low word of the context; not settled */
+void cluster_crash(struct cluster *c, uint64_t id);                     /* unsaved work is lost */
 void cluster_restart(struct cluster *c, uint64_t id);
 void cluster_isolate(struct cluster *c, uint64_t id, bool isolated);
 void cluster_heal(struct cluster *c);

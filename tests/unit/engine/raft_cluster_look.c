@@ -43,8 +43,8 @@ uint32_t cluster_applied_times(const struct cluster *c, uint64_t id, uint64_t ke
 {
     uint32_t n = 0;
 
-    for (uint64_t i = 1; i <= c->nodes[id].machine; i++)
-        n += nh_record_key(record_of(&c->nodes[id].disk.items[i - 1])) == key;
+    for (uint64_t i = c->nodes[id].base + 1; i <= c->nodes[id].machine; i++)
+        n += nh_record_key(record_of(disk_at(&c->nodes[id], i))) == key;
     return n;
 }
 
@@ -59,10 +59,10 @@ bool cluster_agrees(const struct cluster *c)
             continue;
         if (!first)
             first = node;
-        if (node->applied != cluster_status(c, id).last_index || node->disk.n != first->disk.n)
+        if (node->applied != cluster_status(c, id).last_index || disk_last(node) != disk_last(first))
             return false;
-        for (size_t i = 0; i < node->disk.n; i++)
-            if (!same_entry(&node->disk.items[i], &first->disk.items[i]))
+        for (uint64_t i = disk_last(node); i > node->base && i > first->base; i--)
+            if (!same_entry(disk_at(node, i), disk_at(first, i)))
                 return false;
     }
     return true;
@@ -82,23 +82,38 @@ static void check_leader(struct cluster *c, const struct cluster_node *node, con
         return;
     *leader = node->id;
     for (uint64_t i = 1; i <= c->history.committed.n; i++)
-        REQUIRE(raft_term_at(node->core, i) == term_of(&c->history.committed.items[i - 1]),
+        REQUIRE(i < s->first_index || raft_term_at(node->core, i) == term_of(&c->history.committed.items[i - 1]),
                 "leader %" PRIu64 " of term %" PRIu64 " lacks committed entry %" PRIu64, node->id, s->term, i);
 }
 
-/* An entry counts as committed only when a majority of the disks has it. Only with fixed members and without ghosts. */
+static bool disk_holds(const struct cluster_node *node, uint64_t index, uint64_t term)
+{
+    return node->base >= index || (disk_last(node) >= index && term_of(disk_at(node, index)) == term);
+}
+
+/* A leader commits only what a majority of the disks has, of both halves if there are two. Not with ghosts: they have no disks.
+ */
 static void check_on_quorum(const struct cluster *c, const struct cluster_node *node, uint64_t index)
 {
-    uint32_t holders = 0, cores = 0;
+    const struct nh_membership *m = &node->membership;
 
-    for (uint64_t id = 1; id <= c->n; id++) {
-        const struct cluster_node *other = &c->nodes[id];
+    for (int half = 0; half < (m->joint ? 2 : 1); half++) {
+        uint32_t n = 0, holders = 0;
 
-        cores += other->disk.n > 0;
-        holders += other->disk.n >= index && term_of(&other->disk.items[index - 1]) == raft_term_at(node->core, index);
+        for (uint32_t i = 0; i < m->n_members; i++) {
+            const struct nh_member *member = &m->members[i];
+            const struct cluster_node *other = &c->nodes[member->replica_id];
+
+            if (half ? !member->outgoing : member->kind != NH_MEMBER_VOTER && member->kind != NH_MEMBER_WITNESS)
+                continue;
+            if (disk_last(other) == 0 && !other->core)
+                return;
+            n++;
+            holders += disk_holds(other, index, raft_term_at(node->core, index));
+        }
+        REQUIRE(holders >= n / 2 + 1, "replica %" PRIu64 " commits %" PRIu64 ", which %u of %u disks of half %d have", node->id,
+                index, holders, n, half);
     }
-    REQUIRE(c->n == 0 || cores < c->n || node->members.n != c->n || holders >= c->n / 2 + 1,
-            "replica %" PRIu64 " commits %" PRIu64 ", which %u of %u disks have", node->id, index, holders, c->n);
 }
 
 /* A dropped proposal is never committed: looked at when either becomes known. */
@@ -124,16 +139,16 @@ static void learn_commit(struct cluster *c, const struct cluster_node *node, con
         uint64_t index = c->history.committed.n + 1;
         struct run_list runs = {0};
 
-        check_on_quorum(c, node, index);
+        if (s->role == RAFT_LEADER)
+            check_on_quorum(c, node, index);
         if (raft_cached_runs(node->core, index, index + 1, &runs)) {
             add_committed(c, runs.runs[0].block, runs.runs[0].from);
             run_list_deinit(&runs);
             continue;
         }
-        REQUIRE(index <= node->disk.n, "committed entry %" PRIu64 " is nowhere", index);
-        add_committed(c, node->disk.items[index - 1].block, node->disk.items[index - 1].at);
+        add_committed(c, disk_at(node, index)->block, disk_at(node, index)->at);
     }
-    if (s->commit_index > 0)
+    if (s->commit_index >= s->first_index)
         REQUIRE(raft_term_at(node->core, s->commit_index) == term_of(&c->history.committed.items[s->commit_index - 1]),
                 "replica %" PRIu64 " commits another entry %" PRIu64, node->id, s->commit_index);
 }
@@ -163,7 +178,7 @@ void cluster_check_logs_match(const struct cluster *c)
             if (!c->nodes[a].core || !c->nodes[b].core)
                 continue;
             last = cluster_status(c, a).last_index;
-            for (uint64_t i = last; i > 0; i--) {
+            for (uint64_t i = last; i >= cluster_status(c, a).first_index && i >= cluster_status(c, b).first_index; i--) {
                 bool same = raft_term_at(c->nodes[a].core, i) == raft_term_at(c->nodes[b].core, i);
 
                 REQUIRE(same || !agree, "logs of %" PRIu64 " and %" PRIu64 " differ at %" PRIu64 " below an entry that agrees", a,

@@ -43,10 +43,24 @@ static inline uint64_t term_of(const struct stored_entry *e)
     return e->block->term;
 }
 
+/* A witness holds the same entry without its payload. */
 static inline bool same_entry(const struct stored_entry *a, const struct stored_entry *b)
 {
+    if (nh_record_type(record_of(a)) == NH_ENTRY_METADATA || nh_record_type(record_of(b)) == NH_ENTRY_METADATA)
+        return nh_record_index(record_of(a)) == nh_record_index(record_of(b)) && term_of(a) == term_of(b);
     return nh_record_bytes(record_of(a)) == nh_record_bytes(record_of(b)) &&
            memcmp(record_of(a), record_of(b), nh_record_bytes(record_of(a))) == 0;
+}
+
+static inline uint64_t disk_last(const struct cluster_node *node)
+{
+    return node->base + node->disk.n;
+}
+
+static inline const struct stored_entry *disk_at(const struct cluster_node *node, uint64_t index)
+{
+    REQUIRE(index > node->base && index <= disk_last(node), "replica %" PRIu64 " has no entry %" PRIu64, node->id, index);
+    return &node->disk.items[index - node->base - 1];
 }
 
 /* A sealed block of one small entry. */

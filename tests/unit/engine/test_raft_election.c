@@ -174,12 +174,7 @@ Test(raft_election, a_non_voting_member_votes_but_never_stands)
 {
     with_ghosts(false, false);
     cluster_crash(&c, 1);
-    c.nodes[1].members.n = 0;
-    for (uint64_t id = 2; id <= 3; id++)
-        c.nodes[1].members.items[c.nodes[1].members.n++] = id;
-    static uint64_t learner = 1;
-    c.nodes[1].learners.items = &learner;
-    c.nodes[1].learners.n = 1;
+    cluster_set_members(&c, 1, "nvv");
     cluster_restart(&c, 1);
     cr_assert_eq(raft_next_deadline(c.nodes[1].core), RAFT_NEVER);
     cluster_campaign(&c, 1);
@@ -187,19 +182,14 @@ Test(raft_election, a_non_voting_member_votes_but_never_stands)
     cluster_inject(&c, cluster_candidacy(NH_MSG_REQUEST_VOTE, 2, 5, 1, 1));
     cluster_settle(&c);
     cr_assert(!cluster_sent(&c, NH_MSG_REQUEST_VOTE_RESP, 2)->reject);
-    c.nodes[1].learners.items = NULL;
-    c.nodes[1].learners.n = 0;
     cluster_deinit(&c);
 }
 
 Test(raft_election, grants_of_non_voting_members_do_not_count)
 {
-    static uint64_t learners[] = {4, 5};
-
     with_ghosts(false, false);
     cluster_crash(&c, 1);
-    c.nodes[1].learners.items = learners;
-    c.nodes[1].learners.n = 2;
+    cluster_set_members(&c, 1, "vvvnn");
     cluster_restart(&c, 1);
     cluster_settle(&c);
     cluster_campaign(&c, 1);
@@ -209,8 +199,6 @@ Test(raft_election, grants_of_non_voting_members_do_not_count)
     cr_assert_eq(cluster_status(&c, 1).role, RAFT_CANDIDATE);
     cluster_inject(&c, cluster_message(NH_MSG_REQUEST_VOTE_RESP, 3, 1, 2));
     cr_assert_eq(cluster_status(&c, 1).role, RAFT_LEADER);
-    c.nodes[1].learners.items = NULL;
-    c.nodes[1].learners.n = 0;
     cluster_deinit(&c);
 }
 

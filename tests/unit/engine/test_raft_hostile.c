@@ -4,6 +4,8 @@
 
 #include <criterion/criterion.h>
 
+#include "raftio/support/memory.h"
+
 static struct cluster c;
 
 static void follower(void)
@@ -94,14 +96,10 @@ Test(raft_hostile, unspoken_kinds)
                                      NH_MSG_SNAPSHOT_STATUS,
                                      NH_MSG_UNREACHABLE,
                                      NH_MSG_CHECK_QUORUM,
-                                     NH_MSG_INSTALL_SNAPSHOT,
-                                     NH_MSG_TIMEOUT_NOW,
-                                     NH_MSG_LEADER_TRANSFER,
-                                     NH_MSG_RATE_LIMIT,
+                                     NH_MSG_SNAPSHOT_RECEIVED,
                                      NH_MSG_LOG_QUERY,
                                      NH_MSG_TYPE_COUNT,
-                                     31,
-                                     32,
+                                     NH_MSG_TYPE_COUNT + 1,
                                      64,
                                      UINT32_MAX};
 
@@ -123,6 +121,30 @@ Test(raft_hostile, answers_of_strangers)
     expect_ignored(cluster_message(NH_MSG_REQUEST_VOTE_RESP, 6, 1, 9), "a vote");
     expect_ignored(cluster_message(NH_MSG_REQUEST_PRE_VOTE_RESP, 6, 1, 9), "a pre-vote");
     expect_ignored(cluster_message(NH_MSG_NOOP, 6, 1, 9), "a noop");
+    expect_ignored(cluster_message(NH_MSG_RATE_LIMIT, 6, 1, 9), "a word about load");
+    expect_ignored(cluster_message(NH_MSG_LEADER_TRANSFER, 6, 1, 9), "a wish for a transfer");
+    expect_ignored(cluster_message(NH_MSG_REMOVED, 6, 1, 9), "news of a removal");
+    cluster_deinit(&c);
+}
+
+/* A snapshot without record, or of nothing, of a term to come, of nobody. */
+Test(raft_hostile, unsound_snapshots)
+{
+    struct nh_member members[] = {{.replica_id = 1}, {.replica_id = 2}, {.replica_id = 3}};
+
+    follower();
+    expect_ignored(cluster_message(NH_MSG_INSTALL_SNAPSHOT, 2, 1, 3), "a snapshot without record");
+    for (int i = 0; i < 4; i++) {
+        struct nh_message m = cluster_message(NH_MSG_INSTALL_SNAPSHOT, 2, 1, 3);
+        struct nh_snapshot s = {.index = 100, .term = 3, .membership = {.n_members = 3, .members = members}};
+
+        s.index = i == 0 ? 0 : i == 1 ? UINT64_MAX : 100;
+        s.term = i == 2 ? 4 : 3;
+        s.membership.n_members = i == 3 ? 0 : 3;
+        m.snapshot = xcalloc(1, sizeof *m.snapshot);
+        nh_snapshot_copy(m.snapshot, &s);
+        expect_ignored(m, "an unsound snapshot");
+    }
     cluster_deinit(&c);
 }
 

@@ -141,7 +141,8 @@ static void invite_all(struct cluster *c)
 
         cluster_tick(c, 10);
         leader = cluster_leader(c);
-        if (leader && c->nodes[leader].members.n == c->n && c->nodes[leader].applied == cluster_status(c, leader).last_index)
+        if (leader && c->nodes[leader].membership.n_members == c->n &&
+            c->nodes[leader].applied == cluster_status(c, leader).last_index)
             return;
         if (leader)
             cluster_propose_change(c, leader, true, 1 + i % c->n);
@@ -197,6 +198,7 @@ static void run(const struct plan *p)
 
     for (uint32_t seed = 1; seed <= p->seeds; seed++) {
         cluster_init(&c, p->n, &p->options);
+        c.ids_return = true;
         c.random = seed * 0x9e3779b97f4a7c15u + p->n;
         c.report_lost = seed % 2;
         for (uint32_t i = 0; i < p->actions; i++) {

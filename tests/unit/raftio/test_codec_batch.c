@@ -288,7 +288,7 @@ Test(codec_batch, types_outside_the_list_are_corrupt)
     struct nh_message last = plain(NH_MSG_TYPE_COUNT - 1);
 
     round_trip(&last);
-    expect_corrupt(plain(NH_MSG_TYPE_COUNT), "unknown type 30");
+    expect_corrupt(plain(NH_MSG_TYPE_COUNT), "unknown type 31");
     expect_corrupt(plain(UINT32_MAX), "unknown type");
 }
 

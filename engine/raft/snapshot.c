@@ -1,0 +1,116 @@
+/* Snapshots: what a peer gets that needs entries which are no longer in the log, and what it does with it.
+ *
+ * The core handles records (index, term, membership); images travel and lie elsewhere. A received snapshot replaces the whole
+ * log unless the log holds its last entry (statements 62, 63). It is acknowledged when its record is durable (68); until then
+ * nothing is handed out for applying (42) and this replica does not stand (10).
+ */
+#include "engine/raft/raft_internal.h"
+
+#include <stdlib.h>
+
+static void keep(struct raft *r, const struct nh_snapshot *snapshot)
+{
+    if (r->snapshot)
+        nh_snapshot_deinit(r->snapshot);
+    else
+        r->snapshot = xcalloc(1, sizeof *r->snapshot);
+    nh_snapshot_copy(r->snapshot, snapshot);
+}
+
+/* ---- leader ---- */
+
+/* Not to a peer that was silent for E ticks: it would only lie in a queue (statement 65). */
+bool raft_snapshot_is_due(const struct raft *r, const struct raft_peer *p)
+{
+    return p->state != RAFT_SNAPSHOT && p->active && !(p->state == RAFT_PROBE && p->probing) && r->snapshot &&
+           !r->log.unsaved_snapshot && r->snapshot->index + 1 >= r->log.first;
+}
+
+void raft_send_snapshot(struct raft *r, struct raft_peer *p)
+{
+    struct nh_message *m = raft_send_now(r, NH_MSG_INSTALL_SNAPSHOT, p->id);
+
+    m->snapshot = xcalloc(1, sizeof *m->snapshot);
+    nh_snapshot_copy(m->snapshot, r->snapshot);
+    m->snapshot->witness = p->kind == NH_MEMBER_WITNESS;
+    m->commit = r->log.commit;
+    raft_peer_to_snapshot(p, r->snapshot->index);
+}
+
+/* Its way is over: from now on the peer is probed, after a sign of life (statement 67). */
+static void end_snapshot(struct raft_peer *p, bool arrived)
+{
+    uint64_t pending = p->pending_snapshot;
+
+    raft_peer_to_probe(p);
+    if (arrived && p->next <= pending)
+        p->next = pending + 1;
+    p->probing = true;
+}
+
+void raft_on_snapshot_status(struct raft *r, uint64_t peer, bool failed)
+{
+    struct raft_peer *p = raft_peer(r, peer);
+
+    if (p && p->state == RAFT_SNAPSHOT)
+        end_snapshot(p, !failed);
+}
+
+/* The answer to it may be lost, and the report too: what the peer says to have committed tells that it arrived. */
+void raft_snapshot_heard(struct raft *r, struct raft_peer *p)
+{
+    (void)r;
+    if (p->state == RAFT_SNAPSHOT && p->known_commit >= p->pending_snapshot) {
+        end_snapshot(p, true);
+        p->probing = false;
+    }
+}
+
+/* ---- follower ---- */
+
+static bool is_member_of(const struct nh_snapshot *s, uint64_t id)
+{
+    return nh_membership_find(&s->membership, id) != NULL;
+}
+
+static void restore(struct raft *r, const struct nh_snapshot *s)
+{
+    raft_log_restore(&r->log, s->index, s->term);
+    keep(r, s);
+    raft_set_members(r, &s->membership, s->index);
+}
+
+void raft_on_install_snapshot(struct raft *r, const struct nh_message *m)
+{
+    const struct nh_snapshot *s = m->snapshot;
+
+    if (s->index <= r->log.commit) {
+        raft_accept(r, m->from, r->log.commit);
+        return;
+    }
+    if (raft_log_term(&r->log, s->index) == s->term) {
+        raft_commit_to(r, s->index);
+        raft_accept(r, m->from, s->index);
+        return;
+    }
+    if (!is_member_of(s, r->options.replica_id)) { /* statement 64 */
+        raft_ignore(r);
+        return;
+    }
+    restore(r, s);
+    raft_accept(r, m->from, s->index);
+}
+
+/* ---- the own ones ---- */
+
+void raft_on_snapshot_made(struct raft *r, const struct nh_snapshot *snapshot)
+{
+    if (!r->log.unsaved_snapshot && (!r->snapshot || snapshot->index > r->snapshot->index))
+        keep(r, snapshot);
+}
+
+void raft_on_compacted(struct raft *r, uint64_t index)
+{
+    if (index >= r->log.first && index <= r->log.applied)
+        raft_log_compact(&r->log, index);
+}

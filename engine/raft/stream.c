@@ -1,0 +1,224 @@
+/* What a leader sends to each peer: probes, the stream of entries, empty Replicates for the commit index, fetched entries.
+ *
+ * raft_collect calls raft_replicate_all once per update, so all that a step made ready leaves together, and the commit index
+ * travels with the next entries rather than alone.
+ */
+#include "engine/raft/raft_internal.h"
+
+#include <assert.h>
+
+/* False: the entry before `next` is no longer known here. Only a snapshot helps such a peer. */
+static bool has_anchor(const struct raft *r, const struct raft_peer *p)
+{
+    return p->next == 1 ? r->log.first == 1 : raft_log_term(&r->log, p->next - 1) != 0;
+}
+
+static struct nh_message *new_replicate(struct raft *r, struct raft_peer *p, uint64_t vouched)
+{
+    struct nh_message *m = raft_send_now(r, NH_MSG_REPLICATE, p->id);
+    uint64_t told = r->log.commit < vouched ? r->log.commit : vouched;
+
+    m->log_index = p->next - 1;
+    m->log_term = raft_log_term(&r->log, m->log_index);
+    m->commit = r->log.commit;
+    if (told > p->told_commit)
+        p->told_commit = told;
+    return m;
+}
+
+/* Gives the list's array and references to the message. */
+static void set_runs(struct nh_message *m, struct run_list *list)
+{
+    m->runs = list->runs;
+    m->n_runs = list->n;
+}
+
+static void send_empty(struct raft *r, struct raft_peer *p)
+{
+    new_replicate(r, p, p->next - 1);
+}
+
+/* A record of a witness's log: index and term, and whole configuration changes. */
+static void add_stripped(struct block_builder *b, const uint8_t *p)
+{
+    struct block_record record = {.type = NH_ENTRY_METADATA};
+    struct nh_entry_view e;
+    int code;
+
+    nh_record_view(p, &e);
+    if (e.type == NH_ENTRY_CONFIG_CHANGE)
+        record = (struct block_record){
+            .type = e.type, .origin = e.origin, .key = e.key, .payload = e.payload, .payload_bytes = e.payload_bytes};
+    code = block_builder_add(b, &record);
+    assert(code == NH_OK);
+    (void)code;
+}
+
+/* Gives the list the same entries without what only machines need. */
+static void strip_payloads(struct run_list *list)
+{
+    for (uint32_t i = 0; i < list->n; i++) {
+        struct nh_run *run = &list->runs[i];
+        const uint8_t *p = nh_run_data(run), *end = p + nh_run_size(run);
+        struct block_builder b = {0};
+        struct nh_block *block;
+
+        for (; p < end; p += nh_record_bytes(p))
+            add_stripped(&b, p);
+        block = block_seal(&b, nh_run_term(run), nh_run_first(run));
+        nh_block_unref(run->block);
+        *run = (struct nh_run){block, 0, block->n};
+    }
+}
+
+static void send_entries(struct raft *r, struct raft_peer *p)
+{
+    struct run_list list = {0};
+    uint64_t end = raft_log_slice(&r->log, p->next, r->log.last + 1, r->options.max_message_bytes, true, &list);
+    uint64_t bytes = run_list_bytes(&list);
+
+    if (p->kind == NH_MEMBER_WITNESS)
+        strip_payloads(&list);
+    set_runs(new_replicate(r, p, end - 1), &list);
+    if (p->state == RAFT_REPLICATE)
+        raft_peer_sent(p, end - 1, bytes);
+}
+
+static bool is_cached(const struct raft *r, const struct raft_peer *p)
+{
+    return p->next >= r->log.cached_first;
+}
+
+/* An empty probe when the entries are not in memory: first find out which ones are needed. */
+static void probe(struct raft *r, struct raft_peer *p)
+{
+    if (p->next <= r->log.last && is_cached(r, p) && raft_peer_takes_entries(r, p))
+        send_entries(r, p);
+    else
+        send_empty(r, p);
+    p->probing = true;
+}
+
+static void fetch(struct raft *r, struct raft_peer *p)
+{
+    *RAFT_PUSH(&r->out->fetches) = (struct raft_fetch){.peer = p->id,
+                                                       .low = p->next,
+                                                       .high = r->log.cached_first,
+                                                       .max_bytes = r->options.max_message_bytes};
+    p->fetching = true;
+    p->fetch_low = p->next;
+}
+
+static bool may_stream(const struct raft *r, const struct raft_peer *p)
+{
+    return p->next <= r->log.last && !raft_peer_is_full(p, &r->options) && raft_peer_takes_entries(r, p);
+}
+
+/* An empty Replicate is due: to tell the commit index, or to learn whether something was lost (statement 32). */
+static bool owes_empty(const struct raft *r, const struct raft_peer *p)
+{
+    uint64_t known = r->log.commit < p->next - 1 ? r->log.commit : p->next - 1;
+
+    return known > p->told_commit || (p->nudge && p->match < r->log.last);
+}
+
+static void stream(struct raft *r, struct raft_peer *p)
+{
+    bool sent = false;
+
+    while (may_stream(r, p) && is_cached(r, p)) {
+        send_entries(r, p);
+        sent = true;
+    }
+    if (may_stream(r, p) && !p->fetching)
+        fetch(r, p);
+    if (!sent && owes_empty(r, p))
+        send_empty(r, p);
+}
+
+static bool peer_is_due(const struct raft *r, const struct raft_peer *p)
+{
+    if (p->state == RAFT_SNAPSHOT)
+        return false;
+    if (!has_anchor(r, p))
+        return raft_snapshot_is_due(r, p);
+    if (p->state == RAFT_PROBE)
+        return !p->probing;
+    return owes_empty(r, p) || (may_stream(r, p) && (is_cached(r, p) || !p->fetching));
+}
+
+void raft_replicate_all(struct raft *r)
+{
+    for (uint32_t i = 0; i < r->lead->n_peers; i++) {
+        struct raft_peer *p = &r->lead->peers[i];
+
+        if (peer_is_due(r, p)) {
+            if (!has_anchor(r, p))
+                raft_send_snapshot(r, p);
+            else if (p->state == RAFT_PROBE)
+                probe(r, p);
+            else
+                stream(r, p);
+        }
+        p->nudge = false;
+    }
+}
+
+bool raft_replicate_pending(const struct raft *r)
+{
+    for (uint32_t i = 0; i < r->lead->n_peers; i++)
+        if (peer_is_due(r, &r->lead->peers[i]))
+            return true;
+    return false;
+}
+
+/* ---- leader: entries from the log store, lost messages ---- */
+
+/* What the store read must be what this log has. */
+static bool fetched_is_sound(const struct raft *r, uint64_t low, const struct nh_run *runs, uint32_t n_runs)
+{
+    uint64_t next = low;
+
+    for (uint32_t i = 0; i < n_runs; i++) {
+        if (runs[i].from >= runs[i].to || runs[i].to > runs[i].block->n || nh_run_first(&runs[i]) != next)
+            return false;
+        next = nh_run_last(&runs[i]) + 1;
+    }
+    return n_runs > 0 && raft_log_conflict(&r->log, runs, n_runs) == next;
+}
+
+/* A failed fetch is tried again when the peer has answered a heartbeat and a probe. */
+void raft_on_fetched(struct raft *r, uint64_t peer, const struct nh_run *runs, uint32_t n_runs)
+{
+    struct raft_peer *p = raft_peer(r, peer);
+    struct run_list list = {0};
+    uint64_t bytes;
+
+    if (!p || !p->fetching)
+        return;
+    p->fetching = false;
+    if (p->state != RAFT_REPLICATE || p->next != p->fetch_low)
+        return;
+    if (!fetched_is_sound(r, p->fetch_low, runs, n_runs)) {
+        raft_on_unreachable(r, peer);
+        return;
+    }
+    for (uint32_t i = 0; i < n_runs; i++)
+        run_list_add(&list, runs[i].block, runs[i].from, runs[i].to);
+    bytes = run_list_bytes(&list);
+    if (p->kind == NH_MEMBER_WITNESS)
+        strip_payloads(&list);
+    set_runs(new_replicate(r, p, nh_run_last(&runs[n_runs - 1])), &list);
+    raft_peer_sent(p, nh_run_last(&runs[n_runs - 1]), bytes);
+}
+
+/* What was on its way is lost, and the next message would be too: wait for a sign of life, then probe. */
+void raft_on_unreachable(struct raft *r, uint64_t peer)
+{
+    struct raft_peer *p = raft_peer(r, peer);
+
+    if (!p || p->state != RAFT_REPLICATE)
+        return;
+    raft_peer_to_probe(p);
+    p->probing = true;
+}

@@ -1,0 +1,395 @@
+/* Joint configurations, witnesses, removed replicas (statements 45 to 56, 70, 73). */
+#include "tests/unit/engine/raft_cluster.h"
+
+#include <criterion/criterion.h>
+
+#include "raftio/codec.h"
+
+static struct cluster c;
+
+static void start(uint32_t n)
+{
+    cluster_init(&c, n, NULL);
+    cluster_elect(&c, 1);
+}
+
+/* A core that knows nobody, as a joining replica. */
+static void join(uint64_t id)
+{
+    cluster_set_members(&c, id, "");
+    cluster_boot_with(&c, id, NULL, 0, (struct nh_state){0}, 0);
+}
+
+static void change(uint64_t leader, uint32_t transition, const struct nh_member_change *changes, uint32_t n)
+{
+    struct nh_config_change config = {.type = NH_CONFIG_CHANGE_MANY,
+                                      .transition = transition,
+                                      .n_changes = n,
+                                      .changes = (struct nh_member_change *)(size_t)changes};
+
+    cluster_propose_config(&c, leader, &config);
+}
+
+static void leave(uint64_t leader)
+{
+    struct nh_config_change config = {.type = NH_CONFIG_LEAVE_JOINT};
+
+    cluster_propose_config(&c, leader, &config);
+}
+
+/* {1,2,3} -> {3,4,5} */
+static void replace_two(uint32_t transition)
+{
+    struct nh_member_change changes[] = {cluster_change(NH_CONFIG_REMOVE_MEMBER, 0, 1),
+                                         cluster_change(NH_CONFIG_REMOVE_MEMBER, 0, 2),
+                                         cluster_change(NH_CONFIG_ADD_MEMBER, NH_MEMBER_VOTER, 4),
+                                         cluster_change(NH_CONFIG_ADD_MEMBER, NH_MEMBER_VOTER, 5)};
+
+    start(3);
+    join(4);
+    join(5);
+    change(1, transition, changes, 4);
+}
+
+/* Statement 49: entered, left by itself, the removed leader gives way and knows that it is out; so does the follower. */
+Test(raft_joint, several_changes_at_once_leave_by_themselves)
+{
+    replace_two(NH_TRANSITION_AUTO);
+    cluster_settle(&c);
+    cluster_tick(&c, 60);
+    cr_assert(!c.nodes[3].membership.joint);
+    cr_assert_eq(c.nodes[3].membership.n_members, 3);
+    cr_assert(c.nodes[1].removed && c.nodes[2].removed);
+    cr_assert_geq(cluster_leader(&c), 3);
+    cluster_crash(&c, 1);
+    cluster_crash(&c, 2);
+    cluster_tick(&c, 60);
+    cluster_propose(&c, cluster_leader(&c), 3, 10);
+    cluster_settle(&c);
+    cr_assert(cluster_agrees(&c));
+    cluster_deinit(&c);
+}
+
+/* Statement 47: in a joint configuration neither half decides alone. */
+Test(raft_joint, commits_need_both_halves)
+{
+    uint64_t committed;
+
+    replace_two(NH_TRANSITION_EXPLICIT);
+    cluster_settle(&c);
+    cluster_tick(&c, 3);
+    cr_assert(cluster_status(&c, 1).joint);
+    for (int half = 0; half < 2; half++) {
+        cluster_isolate(&c, half ? 2 : 4, true);
+        cluster_isolate(&c, half ? 3 : 5, true);
+        committed = cluster_status(&c, 1).commit_index;
+        cluster_propose(&c, 1, 1, 1);
+        cluster_settle(&c);
+        cr_assert_eq(cluster_status(&c, 1).commit_index, committed, "half %d alone has committed", half);
+        cluster_heal(&c);
+        cluster_tick(&c, 3);
+        cr_assert_gt(cluster_status(&c, 1).commit_index, committed);
+    }
+    cluster_deinit(&c);
+}
+
+Test(raft_joint, elections_and_reads_need_both_halves)
+{
+    replace_two(NH_TRANSITION_EXPLICIT);
+    cluster_settle(&c);
+    cluster_tick(&c, 3);
+    /* Of the outgoing {1,2,3} only 3 is left: the incoming half {3,4,5} alone elects nobody. */
+    cluster_crash(&c, 1);
+    cluster_crash(&c, 2);
+    cluster_tick(&c, 80);
+    cr_assert_eq(cluster_leader(&c), 0);
+    cluster_restart(&c, 2);
+    cluster_tick(&c, 80);
+    cr_assert_neq(cluster_leader(&c), 0);
+    /* A leader that hears from one half only steps down, and its reads end. */
+    cluster_isolate(&c, cluster_leader(&c) == 4 ? 5 : 4, true);
+    cluster_read(&c, cluster_leader(&c));
+    cluster_tick(&c, 30);
+    cluster_deinit(&c);
+}
+
+/* Statement 54: a crash inside a joint configuration comes back joint; statement 49: a new leader leaves it too. */
+Test(raft_joint, survives_crashes_and_a_new_leader_leaves_it)
+{
+    replace_two(NH_TRANSITION_IMPLICIT);
+    c.nodes[1].hold_applies = true;
+    cluster_settle(&c);
+    cluster_tick(&c, 2);
+    for (uint64_t id = 2; id <= 5; id++) {
+        cluster_crash(&c, id);
+        cluster_restart(&c, id);
+    }
+    cluster_crash(&c, 1);
+    cluster_tick(&c, 200);
+    cr_assert_neq(cluster_leader(&c), 0);
+    cr_assert(!c.nodes[3].membership.joint);
+    cr_assert_eq(c.nodes[3].membership.n_members, 3);
+    cluster_deinit(&c);
+}
+
+/* Statement 49: a transfer stands in the way of leaving; afterwards it is done. */
+Test(raft_joint, is_left_after_a_transfer_stood_in_the_way)
+{
+    replace_two(NH_TRANSITION_IMPLICIT);
+    c.nodes[1].hold_applies = true;
+    cluster_settle(&c);
+    cluster_isolate(&c, 3, true);
+    cluster_transfer(&c, 1, 3);
+    c.nodes[1].hold_applies = false;
+    cluster_settle(&c);
+    cr_assert(cluster_status(&c, 1).joint);
+    cluster_heal(&c);
+    cluster_tick(&c, 150);
+    cr_assert(!c.nodes[3].membership.joint);
+    cluster_deinit(&c);
+}
+
+/* Statement 48. */
+Test(raft_joint, leaving_needs_a_joint_configuration_and_nothing_else_fits_one)
+{
+    struct nh_member_change one[] = {cluster_change(NH_CONFIG_ADD_MEMBER, NH_MEMBER_NON_VOTING, 6)};
+
+    start(3);
+    leave(1);
+    cluster_settle(&c);
+    cr_assert_eq(c.nodes[1].membership.config_change_id, 0, "rejected where it is applied");
+    change(1, NH_TRANSITION_EXPLICIT, one, 1);
+    cluster_settle(&c);
+    cr_assert(c.nodes[1].membership.joint);
+    cluster_propose_change(&c, 1, true, 5);
+    cluster_settle(&c);
+    cr_assert_eq(c.nodes[1].membership.n_members, 4);
+    leave(1);
+    cluster_settle(&c);
+    cr_assert(!c.nodes[1].membership.joint);
+    cluster_deinit(&c);
+}
+
+/* What the core writes for leaving is what the codec reads. */
+Test(raft_joint, the_leaving_entry_is_a_configuration_change)
+{
+    struct nh_config_change leaving = {.type = NH_CONFIG_LEAVE_JOINT};
+    uint8_t bytes[16];
+
+    cr_assert_eq(config_change_encode(&leaving, bytes, sizeof bytes), 2);
+    cr_assert_eq(bytes[0], 2 << 3);
+    cr_assert_eq(bytes[1], NH_CONFIG_LEAVE_JOINT);
+}
+
+/* Statement 50: a demoted voter votes in the outgoing half, and is fed afterwards. */
+Test(raft_joint, a_demoted_voter_stays_a_voter_until_the_end)
+{
+    struct nh_member_change changes[] = {cluster_change(NH_CONFIG_ADD_MEMBER, NH_MEMBER_NON_VOTING, 3),
+                                         cluster_change(NH_CONFIG_ADD_MEMBER, NH_MEMBER_VOTER, 4)};
+
+    start(3);
+    join(4);
+    change(1, NH_TRANSITION_EXPLICIT, changes, 2);
+    cluster_settle(&c);
+    cluster_tick(&c, 2);
+    cr_assert(cluster_peer(&c, 1, 3).outgoing);
+    cr_assert_neq(raft_next_deadline(c.nodes[3].core), RAFT_NEVER, "it may stand");
+    leave(1);
+    cluster_settle(&c);
+    cluster_tick(&c, 2);
+    cr_assert_eq(raft_next_deadline(c.nodes[3].core), RAFT_NEVER);
+    cr_assert_eq(cluster_peer(&c, 1, 3).kind, NH_MEMBER_NON_VOTING);
+    cluster_propose(&c, 1, 2, 2);
+    cluster_settle(&c);
+    cr_assert(cluster_agrees(&c));
+    cluster_deinit(&c);
+}
+
+/* Statement 51, when configured so. */
+Test(raft_joint, a_removed_leader_may_be_told_to_lead_on)
+{
+    struct raft_options o = cluster_options();
+
+    o.lead_when_removed = true;
+    cluster_init(&c, 3, &o);
+    cluster_elect(&c, 1);
+    cluster_propose_change(&c, 1, false, 1);
+    cluster_settle(&c);
+    cluster_tick(&c, 5);
+    cr_assert_eq(cluster_status(&c, 1).role, RAFT_LEADER);
+    cluster_propose(&c, 1, 1, 1);
+    cr_assert_eq(c.nodes[1].dropped.n, 1);
+    cluster_deinit(&c);
+}
+
+/* Statement 45, when nobody orders changes for the caller. */
+Test(raft_joint, unchecked_changes_are_not_held_back)
+{
+    struct raft_options o = cluster_options();
+
+    o.unchecked_config = true;
+    cluster_init(&c, 3, &o);
+    cluster_elect(&c, 1);
+    c.nodes[1].hold_applies = true;
+    cluster_propose_change(&c, 1, true, 4);
+    cluster_propose_change(&c, 1, true, 5);
+    cr_assert_eq(c.nodes[1].dropped.n, 0);
+    cluster_deinit(&c);
+}
+
+/* ---- who was removed ---- */
+
+/* A replica that was cut off while it was removed hears of it from whom it asks for a vote. */
+Test(raft_joint, a_removed_replica_is_told)
+{
+    start(3);
+    cluster_isolate(&c, 3, true);
+    cluster_propose_change(&c, 1, false, 3);
+    cluster_settle(&c);
+    cluster_tick(&c, 3);
+    cluster_heal(&c);
+    cr_assert(!c.nodes[3].removed);
+    cluster_tick(&c, 40);
+    cr_assert(c.nodes[3].removed);
+    cr_assert_eq(cluster_leader(&c), 1);
+    cr_assert_eq(cluster_status(&c, 1).term, 2, "it disturbed nobody");
+    cluster_deinit(&c);
+}
+
+/* A leader that was taken out is not told before a majority knows; statement 55 rests on it. */
+Test(raft_joint, two_voters_survive_the_removal_of_their_leader)
+{
+    start(2);
+    cluster_propose_change(&c, 1, false, 1);
+    cluster_settle(&c);
+    cluster_tick(&c, 60);
+    cr_assert(c.nodes[1].removed);
+    cr_assert_eq(cluster_leader(&c), 2);
+    cluster_deinit(&c);
+}
+
+/* Statement 55, with a crash: the survivor heard that the removal is committed, but a restart would not know. The leader stays
+ * until the survivor's disk knows. */
+Test(raft_joint, a_removed_leader_waits_until_the_survivor_would_remember)
+{
+    start(2);
+    cluster_propose_change(&c, 1, false, 1);
+    c.nodes[2].hold_saves = true;
+    cluster_settle(&c);
+    c.nodes[2].hold_saves = false;
+    cluster_save(&c, 2); /* the entry */
+    c.nodes[2].hold_saves = true;
+    cluster_settle(&c);
+    cluster_tick(&c, 3);
+    cr_assert_geq(cluster_status(&c, 2).commit_index, 3, "it has heard");
+    cr_assert_eq(cluster_status(&c, 1).role, RAFT_LEADER);
+    cr_assert(!c.nodes[1].removed);
+    cluster_crash(&c, 2);
+    c.nodes[2].hold_saves = false;
+    cluster_restart(&c, 2);
+    cluster_tick(&c, 60);
+    cr_assert(c.nodes[1].removed);
+    cr_assert_eq(cluster_leader(&c), 2);
+    cluster_crash(&c, 1);
+    cluster_crash(&c, 2);
+    cluster_restart(&c, 2);
+    cluster_tick(&c, 40);
+    cr_assert_eq(cluster_leader(&c), 2, "alone, and it knows");
+    cluster_deinit(&c);
+}
+
+/* ---- witnesses ---- */
+
+static void with_witness(void)
+{
+    cluster_init(&c, 3, NULL);
+    for (uint64_t id = 1; id <= 3; id++) {
+        cluster_crash(&c, id);
+        cluster_set_members(&c, id, "vvw");
+        cluster_restart(&c, id);
+    }
+    cluster_elect(&c, 1);
+}
+
+Test(raft_joint, a_witness_acknowledges_what_it_does_not_store)
+{
+    with_witness();
+    cluster_crash(&c, 2);
+    cluster_propose(&c, 1, 3, 1000);
+    cluster_propose_change(&c, 1, true, 4);
+    cluster_settle(&c);
+    cluster_tick(&c, 2);
+    cr_assert_eq(c.nodes[3].machine, cluster_status(&c, 1).commit_index, "voter and witness are a majority");
+    for (size_t i = 1; i < c.nodes[3].disk.n; i++) {
+        const struct stored_entry *e = &c.nodes[3].disk.items[i];
+        const uint8_t *record = e->block->data + e->block->offsets[e->at];
+        struct nh_entry_view view;
+
+        nh_record_view(record, &view);
+        cr_assert(view.type == NH_ENTRY_CONFIG_CHANGE || (view.type == NH_ENTRY_METADATA && view.payload_bytes == 0));
+    }
+    cr_assert_eq(c.nodes[3].membership.n_members, 4, "but configuration changes whole");
+    cluster_deinit(&c);
+}
+
+/* Fetched entries are stripped as well. */
+Test(raft_joint, a_witness_that_lags_gets_stripped_entries_from_the_store)
+{
+    with_witness();
+    cluster_isolate(&c, 3, true);
+    cluster_propose(&c, 1, 3, 2 << 20);
+    cluster_settle(&c);
+    cluster_tick(&c, 12);
+    cluster_isolate(&c, 3, false);
+    cluster_tick(&c, 5);
+    cr_assert_eq(c.nodes[3].disk.n, c.nodes[1].disk.n);
+    cr_assert_gt(c.nodes[1].n_fetches, 0);
+    cr_assert_eq(nh_record_type(c.nodes[3].disk.items[3].block->data), NH_ENTRY_METADATA);
+    cluster_deinit(&c);
+}
+
+/* It votes for who has all, never stands, takes no proposal and gives no read (statement 73). */
+Test(raft_joint, a_witness_votes_and_that_is_all)
+{
+    with_witness();
+    cluster_crash(&c, 1);
+    cluster_campaign(&c, 3);
+    cr_assert_eq(cluster_status(&c, 3).role, RAFT_FOLLOWER);
+    cluster_tick(&c, 40);
+    cr_assert_eq(cluster_leader(&c), 2);
+    cluster_propose(&c, 3, 1, 1);
+    cluster_read(&c, 3);
+    cr_assert_eq(c.nodes[3].dropped.n, 2);
+    cluster_transfer(&c, 2, 3);
+    cr_assert_eq(c.nodes[2].transfers.items[0].reason, RAFT_TRANSFER_NO_VOTER);
+    cluster_deinit(&c);
+}
+
+/* ---- overload ---- */
+
+/* Too much that is unapplied: no more entries come, commits go on without the slow one, and it catches up afterwards. */
+Test(raft_joint, an_overloaded_follower_gets_no_entries)
+{
+    start(3);
+    c.nodes[3].options.max_unapplied_bytes = 3000;
+    cluster_crash(&c, 3);
+    cluster_restart(&c, 3);
+    cluster_tick(&c, 2);
+    c.nodes[3].hold_applies = true;
+    for (int i = 0; i < 10; i++) {
+        cluster_propose(&c, 1, 1, 1000);
+        cluster_settle(&c);
+    }
+    cr_assert(cluster_status(&c, 3).overloaded);
+    cr_assert(cluster_peer(&c, 1, 3).overloaded);
+    cr_assert_lt(cluster_status(&c, 3).last_index, cluster_status(&c, 1).last_index);
+    cr_assert_eq(cluster_status(&c, 1).commit_index, cluster_status(&c, 1).last_index);
+    cluster_tick(&c, 15);
+    cr_assert(cluster_peer(&c, 1, 3).overloaded, "the word is repeated");
+    cr_assert_eq(cluster_leader(&c), 1, "it does not stand either: it hears heartbeats");
+    c.nodes[3].hold_applies = false;
+    cluster_tick(&c, 15);
+    cr_assert(!cluster_status(&c, 3).overloaded);
+    cr_assert(cluster_agrees(&c));
+    cluster_deinit(&c);
+}
