@@ -1,0 +1,701 @@
+/* The commands of a script: one function each, and the table at the end. A new one needs both, and a line in
+ * tests/sim/scenarios/README.md. */
+#include "tests/sim/scenario.h"
+
+#include <inttypes.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "engine/raft/describe.h"
+#include "engine/raft/raft_internal.h"
+#include "raftio/support/memory.h"
+
+#define WORDS_MAX 64u
+
+/* The words after a command's name: positional ones, flags (`pre_vote`) and named ones (`election=10`). Who reads a word marks it
+ * as used; what is left in the end is an error. */
+struct args {
+    struct scenario *s;
+    char *words[WORDS_MAX];
+    bool used[WORDS_MAX];
+    uint32_t n;
+};
+
+/* ---- arguments ---- */
+
+static uint64_t to_number(struct args *a, const char *text)
+{
+    char *end;
+    uint64_t v = strtoull(text, &end, 10);
+
+    if (*text < '0' || *text > '9' || *end)
+        scenario_fail(a->s, "'%s' is not a number", text);
+    return v;
+}
+
+/* The next positional word, NULL if there is none. */
+static const char *next_word(struct args *a)
+{
+    for (uint32_t i = 0; i < a->n; i++) {
+        if (a->used[i] || strchr(a->words[i], '='))
+            continue;
+        a->used[i] = true;
+        return a->words[i];
+    }
+    return NULL;
+}
+
+static const char *need_word(struct args *a, const char *what)
+{
+    const char *word = next_word(a);
+
+    if (!word)
+        scenario_fail(a->s, "%s is missing", what);
+    return word ? word : "";
+}
+
+static const char *named(struct args *a, const char *name)
+{
+    size_t n = strlen(name);
+
+    for (uint32_t i = 0; i < a->n; i++) {
+        if (strncmp(a->words[i], name, n) != 0 || a->words[i][n] != '=')
+            continue;
+        a->used[i] = true;
+        return a->words[i] + n + 1;
+    }
+    return NULL;
+}
+
+static uint64_t named_number(struct args *a, const char *name, uint64_t otherwise)
+{
+    const char *text = named(a, name);
+
+    return text ? to_number(a, text) : otherwise;
+}
+
+static bool flag(struct args *a, const char *name)
+{
+    for (uint32_t i = 0; i < a->n; i++) {
+        if (a->used[i] || strcmp(a->words[i], name) != 0)
+            continue;
+        a->used[i] = true;
+        return true;
+    }
+    return false;
+}
+
+/* Calls `take` with each number of a list "1,2,3". */
+static void each_number(struct args *a, const char *list, void (*take)(struct args *a, uint64_t v, void *ctx), void *ctx)
+{
+    char copy[512];
+    char *rest = copy, *item;
+
+    snprintf(copy, sizeof copy, "%s", list);
+    while (!a->s->error[0] && (item = strsep(&rest, ",")))
+        take(a, to_number(a, item), ctx);
+}
+
+static void add_id(struct args *a, uint64_t id, void *ctx)
+{
+    uint32_t *set = ctx;
+
+    if (id == 0 || id >= SCENARIO_NODES)
+        scenario_fail(a->s, "ids are 1 to %u", SCENARIO_NODES - 1);
+    else
+        *set |= 1u << id;
+}
+
+static void add_node(struct args *a, uint64_t id, void *ctx)
+{
+    if (id >= SCENARIO_NODES || !a->s->nodes[id].id)
+        scenario_fail(a->s, "there is no node %" PRIu64, id);
+    else
+        add_id(a, id, ctx);
+}
+
+/* A list of nodes, or `all`; without one, `otherwise`. */
+static uint32_t node_set(struct args *a, const char *otherwise)
+{
+    const char *list = next_word(a);
+    uint32_t set = 0;
+
+    if (!list)
+        list = otherwise;
+    if (!list)
+        scenario_fail(a->s, "nodes are missing");
+    else if (strcmp(list, "all") == 0)
+        for (uint64_t id = 1; id < SCENARIO_NODES; id++)
+            set |= a->s->nodes[id].id ? 1u << id : 0;
+    else
+        each_number(a, list, add_node, &set);
+    return set;
+}
+
+/* One node; never NULL, but node 0 does not exist and the error is set then. */
+static struct scenario_node *need_node(struct args *a)
+{
+    uint64_t id = to_number(a, need_word(a, "a node"));
+
+    if (id < SCENARIO_NODES && a->s->nodes[id].id)
+        return &a->s->nodes[id];
+    scenario_fail(a->s, "there is no node %" PRIu64, id);
+    return &a->s->nodes[0];
+}
+
+/* One node whose core runs, NULL otherwise. */
+static struct scenario_node *need_running(struct args *a)
+{
+    struct scenario_node *node = need_node(a);
+
+    if (!node->core)
+        scenario_fail(a->s, "node %" PRIu64 " is down", node->id);
+    return node->core ? node : NULL;
+}
+
+static struct scenario_filter filter(struct args *a)
+{
+    struct scenario_filter f = {.from = named_number(a, "from", 0),
+                                .to = named_number(a, "to", 0),
+                                .type = NH_MSG_TYPE_COUNT,
+                                .n = named_number(a, "n", UINT64_MAX),
+                                .nodes = UINT32_MAX};
+    const char *type = named(a, "type");
+
+    if (!type)
+        return f;
+    for (f.type = 0; f.type < NH_MSG_TYPE_COUNT; f.type++)
+        if (strcmp(type, nh_message_type_name(f.type)) == 0)
+            return f;
+    scenario_fail(a->s, "there is no message type '%s'", type);
+    return f;
+}
+
+/* ---- making a cluster ---- */
+
+static void make_nodes(struct args *a, const char *name, uint32_t kind, const struct raft_options *options)
+{
+    const char *list = named(a, name);
+    uint32_t set = 0;
+
+    if (list)
+        each_number(a, list, add_id, &set);
+    for (uint64_t id = 1; id < SCENARIO_NODES; id++) {
+        struct scenario_node *node = &a->s->nodes[id];
+
+        if (!(set >> id & 1u))
+            continue;
+        if (node->id)
+            scenario_fail(a->s, "node %" PRIu64 " is named twice", id);
+        *node = (struct scenario_node){.id = id, .kind = kind, .options = *options};
+        node->options.replica_id = id;
+        node->options.seed += id;
+    }
+}
+
+static void cluster(struct args *a)
+{
+    struct raft_options o = {.shard_id = SCENARIO_SHARD,
+                             .election_ticks = (uint32_t)named_number(a, "election", 10),
+                             .heartbeat_ticks = (uint32_t)named_number(a, "heartbeat", 1),
+                             .pre_vote = flag(a, "pre_vote"),
+                             .check_quorum = flag(a, "check_quorum"),
+                             .quiesce = flag(a, "quiesce"),
+                             .quiesce_ticks = (uint32_t)named_number(a, "quiesce_ticks", 0),
+                             .max_inflight_messages = (uint32_t)named_number(a, "max_inflight", 0),
+                             .max_message_bytes = named_number(a, "max_message_bytes", 0),
+                             .max_uncommitted_bytes = named_number(a, "max_uncommitted_bytes", 0),
+                             .max_cached_bytes = UINT64_MAX,
+                             .seed = named_number(a, "seed", 0)};
+
+    scenario_reset(a->s);
+    make_nodes(a, "voters", NH_MEMBER_VOTER, &o);
+    make_nodes(a, "non_voting", NH_MEMBER_NON_VOTING, &o);
+    make_nodes(a, "witness", NH_MEMBER_WITNESS, &o);
+    for (uint64_t id = 1; id < SCENARIO_NODES; id++)
+        if (a->s->nodes[id].id && !a->s->error[0])
+            scenario_start(a->s, &a->s->nodes[id]);
+}
+
+static void append_term(struct args *a, uint64_t term, void *ctx)
+{
+    struct scenario_node *node = ctx;
+
+    if (term == 0 || (node->log.n > 0 && term < node->log.items[node->log.n - 1].block->term))
+        scenario_fail(a->s, "terms are above 0 and never fall");
+    else
+        scenario_append_log(node, term);
+    if (term > node->state.term)
+        node->state = (struct nh_state){.term = term};
+}
+
+static void set_log(struct args *a)
+{
+    struct scenario_node *node = need_node(a);
+    const char *terms = next_word(a);
+
+    if (a->s->error[0])
+        return;
+    scenario_crash(node);
+    scenario_clear_log(node);
+    node->state.commit = 0;
+    if (terms)
+        each_number(a, terms, append_term, node);
+    if (!a->s->error[0])
+        scenario_start(a->s, node);
+}
+
+static void set_state(struct args *a)
+{
+    struct scenario_node *node = need_node(a);
+
+    if (a->s->error[0])
+        return;
+    node->state.term = named_number(a, "term", node->state.term);
+    node->state.vote = named_number(a, "vote", node->state.vote);
+    node->state.commit = named_number(a, "commit", node->state.commit);
+    scenario_crash(node);
+    scenario_start(a->s, node);
+}
+
+/* ---- time and life ---- */
+
+static void tick_set(struct scenario *s, uint32_t set)
+{
+    for (uint64_t id = 1; id < SCENARIO_NODES && !s->error[0]; id++)
+        if (set >> id & 1u)
+            scenario_tick(s, &s->nodes[id]);
+}
+
+static void tick(struct args *a)
+{
+    uint32_t set = node_set(a, NULL);
+    const char *n = next_word(a);
+
+    for (uint64_t left = n ? to_number(a, n) : 1; left > 0 && !a->s->error[0]; left--)
+        tick_set(a->s, set);
+}
+
+static void deliver_until_quiet(struct scenario *s, uint32_t set)
+{
+    struct scenario_filter f = {.type = NH_MSG_TYPE_COUNT, .n = UINT64_MAX, .nodes = set};
+
+    for (uint32_t rounds = 0; !s->error[0] && scenario_deliver(s, &f) > 0; rounds++)
+        if (rounds == 1000)
+            scenario_fail(s, "it never comes to rest");
+}
+
+static void run(struct args *a)
+{
+    const char *n = next_word(a);
+
+    for (uint64_t left = n ? to_number(a, n) : 1; left > 0 && !a->s->error[0]; left--) {
+        tick_set(a->s, UINT32_MAX & ~1u);
+        deliver_until_quiet(a->s, UINT32_MAX);
+    }
+}
+
+static void set_timeout(struct args *a)
+{
+    struct scenario_node *node = need_running(a);
+    uint64_t ticks = to_number(a, need_word(a, "the number of ticks"));
+
+    if (node && ticks >= 2 * (uint64_t)node->options.election_ticks)
+        scenario_fail(a->s, "a timeout is below twice the election ticks");
+    else if (node)
+        node->core->election_deadline = node->now + ticks;
+}
+
+static void crash(struct args *a)
+{
+    struct scenario_node *node = need_running(a);
+
+    if (node)
+        scenario_crash(node);
+}
+
+static void restart(struct args *a)
+{
+    struct scenario_node *node = need_node(a);
+
+    if (node->core)
+        scenario_fail(a->s, "node %" PRIu64 " runs", node->id);
+    else if (!a->s->error[0])
+        scenario_start(a->s, node);
+}
+
+/* ---- events ---- */
+
+static void event_of_type(struct args *a, enum raft_event_type type)
+{
+    struct scenario_node *node = need_running(a);
+    struct raft_event ev = {.type = type};
+
+    if (node)
+        scenario_step(a->s, node, &ev);
+}
+
+static void campaign(struct args *a)
+{
+    event_of_type(a, RAFT_EV_CAMPAIGN);
+}
+
+static void wake(struct args *a)
+{
+    event_of_type(a, RAFT_EV_WAKE);
+}
+
+static void unreachable(struct args *a)
+{
+    struct scenario_node *node = need_running(a);
+    struct raft_event ev = {.type = RAFT_EV_UNREACHABLE, .peer = need_node(a)->id};
+
+    if (node && !a->s->error[0])
+        scenario_step(a->s, node, &ev);
+}
+
+static void propose(struct args *a)
+{
+    struct scenario_node *node = need_running(a);
+    struct block_builder b = {0};
+    struct raft_event ev = {.type = RAFT_EV_PROPOSE, .propose = {.records = &b, .first_key = a->s->next_key}};
+
+    for (const char *payload = node ? need_word(a, "a payload") : NULL; payload; payload = next_word(a)) {
+        struct block_record rec = {.origin = (uint32_t)node->id,
+                                   .key = a->s->next_key++,
+                                   .payload = payload,
+                                   .payload_bytes = (uint32_t)strlen(payload)};
+
+        if (block_builder_add(&b, &rec) < 0)
+            scenario_fail(a->s, "the payload is too large");
+    }
+    ev.propose.n_keys = b.n;
+    if (!a->s->error[0])
+        scenario_step(a->s, node, &ev);
+    block_builder_deinit(&b);
+}
+
+static void read_index(struct args *a)
+{
+    struct scenario_node *node = need_running(a);
+    struct raft_event ev = {.type = RAFT_EV_READ};
+
+    if (!node)
+        return;
+    ev.read.low = a->s->next_read++;
+    ev.read.high = node->id;
+    *RAFT_PUSH(&a->s->asked) = (struct raft_read){ev.read.low, ev.read.high, a->s->committed.n};
+    scenario_step(a->s, node, &ev);
+}
+
+/* ---- saves ---- */
+
+static void need_saves(struct args *a)
+{
+    if (strcmp(need_word(a, "'saves'"), "saves") != 0)
+        scenario_fail(a->s, "only saves can be held");
+}
+
+static void hold(struct args *a)
+{
+    uint32_t set;
+
+    need_saves(a);
+    set = node_set(a, NULL);
+    for (uint64_t id = 1; id < SCENARIO_NODES; id++)
+        a->s->nodes[id].hold_saves |= set >> id & 1u;
+}
+
+/* With n= the others stay held. */
+static void release(struct args *a)
+{
+    uint64_t n = named_number(a, "n", UINT64_MAX);
+    uint32_t set;
+
+    need_saves(a);
+    set = node_set(a, NULL);
+    for (uint64_t id = 1; id < SCENARIO_NODES && !a->s->error[0]; id++) {
+        if (!(set >> id & 1u))
+            continue;
+        scenario_release_saves(a->s, &a->s->nodes[id], n);
+        a->s->nodes[id].hold_saves = n != UINT64_MAX;
+    }
+}
+
+/* ---- messages ---- */
+
+static void stabilize(struct args *a)
+{
+    uint32_t set = node_set(a, "all");
+
+    if (!a->s->error[0])
+        deliver_until_quiet(a->s, set);
+}
+
+/* A script that means a message which is not there shows something else than it says. */
+static void need_match(struct args *a, uint64_t (*action)(struct scenario *s, const struct scenario_filter *f))
+{
+    struct scenario_filter f = filter(a);
+
+    if (!a->s->error[0] && action(a->s, &f) == 0)
+        scenario_fail(a->s, "no such message");
+}
+
+static void deliver(struct args *a)
+{
+    need_match(a, scenario_deliver);
+}
+
+static void drop(struct args *a)
+{
+    need_match(a, scenario_drop);
+}
+
+static void duplicate(struct args *a)
+{
+    need_match(a, scenario_duplicate);
+}
+
+static void delay(struct args *a)
+{
+    need_match(a, scenario_delay);
+}
+
+static void resume(struct args *a)
+{
+    scenario_resume(a->s);
+}
+
+static void add_entry(struct args *a, uint64_t term, void *ctx)
+{
+    struct nh_message *m = ctx;
+    uint64_t index = m->n_runs ? nh_run_last(&m->runs[m->n_runs - 1]) + 1 : m->log_index + 1;
+
+    (void)a;
+    m->runs = xrealloc(m->runs, (m->n_runs + 1) * sizeof *m->runs);
+    m->runs[m->n_runs++] = (struct nh_run){scenario_block(term, index), 0, 1};
+}
+
+/* Index and term, as "4/2". */
+static void named_position(struct args *a, const char *name, uint64_t *ret_index, uint64_t *ret_term)
+{
+    const char *text = named(a, name);
+    char index[32];
+    size_t n = text ? strcspn(text, "/") : 0;
+
+    if (!text)
+        return;
+    snprintf(index, sizeof index, "%.*s", (int)n, text);
+    *ret_index = to_number(a, index);
+    *ret_term = to_number(a, text[n] ? text + n + 1 : "");
+}
+
+/* A message that nobody sent, or that was sent in a time before the script. */
+static void inject(struct args *a)
+{
+    struct scenario_filter f = filter(a);
+    const char *entries = named(a, "entries");
+    struct nh_message m = {.type = f.type,
+                           .shard_id = SCENARIO_SHARD,
+                           .from = f.from,
+                           .to = f.to,
+                           .reject = flag(a, "reject"),
+                           .term = named_number(a, "term", 0),
+                           .commit = named_number(a, "commit", 0),
+                           .hint = named_number(a, "hint", 0),
+                           .hint_high = named_number(a, "hint_high", 0)};
+
+    named_position(a, "log", &m.log_index, &m.log_term);
+    if (m.type == NH_MSG_TYPE_COUNT || m.from >= SCENARIO_NODES || m.to >= SCENARIO_NODES || !a->s->nodes[m.from].id ||
+        !a->s->nodes[m.to].id)
+        scenario_fail(a->s, "a message needs a type and the nodes from= and to=");
+    if (entries && !a->s->error[0])
+        each_number(a, entries, add_entry, &m);
+    if (a->s->error[0]) {
+        nh_message_deinit(&m);
+        return;
+    }
+    scenario_print_message(a->s, "  inject ", &m);
+    *RAFT_PUSH(&a->s->bag) = m;
+}
+
+static void bag(struct args *a)
+{
+    for (size_t i = 0; i < a->s->bag.n; i++)
+        scenario_print_message(a->s, "", &a->s->bag.items[i]);
+}
+
+static void set_links(struct args *a, bool cut)
+{
+    uint32_t left = node_set(a, NULL), right = node_set(a, NULL);
+
+    for (uint64_t x = 1; x < SCENARIO_NODES; x++)
+        for (uint64_t y = 1; y < SCENARIO_NODES; y++)
+            if ((left >> x & 1u) && (right >> y & 1u) && x != y)
+                a->s->cut[x][y] = a->s->cut[y][x] = cut;
+}
+
+static void cut(struct args *a)
+{
+    set_links(a, true);
+}
+
+static void heal(struct args *a)
+{
+    if (a->n > 0)
+        set_links(a, false);
+    else
+        memset(a->s->cut, 0, sizeof a->s->cut);
+}
+
+/* ---- looking ---- */
+
+static void print_status(struct scenario *s, const struct scenario_node *node)
+{
+    struct raft_peer_status peers[SCENARIO_NODES];
+    struct raft_status st;
+    char text[512];
+    size_t n;
+
+    if (!node->core) {
+        scenario_print(s, "%" PRIu64 ": down\n", node->id);
+        return;
+    }
+    raft_get_status(node->core, &st);
+    raft_describe_status(&st, text, sizeof text);
+    scenario_print(s, "%" PRIu64 ": %s\n", node->id, text);
+    n = raft_get_peers(node->core, peers, SCENARIO_NODES);
+    for (size_t i = 0; i < n; i++) {
+        raft_describe_peer(&peers[i], text, sizeof text);
+        scenario_print(s, "   %s\n", text);
+    }
+}
+
+static void status(struct args *a)
+{
+    uint32_t set = node_set(a, "all");
+
+    for (uint64_t id = 1; id < SCENARIO_NODES; id++)
+        if (set >> id & 1u)
+            print_status(a->s, &a->s->nodes[id]);
+}
+
+static void log_of(struct args *a)
+{
+    uint32_t set = node_set(a, "all");
+
+    for (uint64_t id = 1; id < SCENARIO_NODES; id++) {
+        struct scenario_entry e;
+
+        if (!(set >> id & 1u))
+            continue;
+        scenario_print(a->s, "%" PRIu64 ":", id);
+        for (uint64_t i = 1; scenario_entry(&a->s->nodes[id], i, &e); i++) {
+            struct nh_entry_view view;
+            char text[128];
+
+            nh_record_view(e.block->data + e.block->offsets[e.at], &view);
+            raft_describe_entry(&view, text, sizeof text);
+            scenario_print(a->s, " %s", text);
+        }
+        scenario_print(a->s, "\n");
+    }
+}
+
+static void trace(struct args *a)
+{
+    const char *word = need_word(a, "on or off");
+
+    if (strcmp(word, "on") != 0 && strcmp(word, "off") != 0)
+        scenario_fail(a->s, "a trace is on or off");
+    a->s->trace = strcmp(word, "on") == 0;
+}
+
+/* ---- the table ---- */
+
+static const struct {
+    const char *name;
+    void (*run)(struct args *a);
+    const char *usage;
+} commands[] = {
+    {"bag", bag, ""},
+    {"campaign", campaign, "NODE"},
+    {"cluster", cluster,
+     "voters=IDS [non_voting=IDS] [witness=IDS] [election=N] [heartbeat=N] [pre_vote] [check_quorum] [quiesce] [quiesce_ticks=N] "
+     "[max_inflight=N] [max_message_bytes=N] [max_uncommitted_bytes=N] [seed=N]"},
+    {"crash", crash, "NODE"},
+    {"cut", cut, "NODES NODES"},
+    {"delay", delay, "[from=ID] [to=ID] [type=TYPE] [n=N]"},
+    {"deliver", deliver, "[from=ID] [to=ID] [type=TYPE] [n=N]"},
+    {"drop", drop, "[from=ID] [to=ID] [type=TYPE] [n=N]"},
+    {"duplicate", duplicate, "[from=ID] [to=ID] [type=TYPE] [n=N]"},
+    {"heal", heal, "[NODES NODES]"},
+    {"hold", hold, "saves NODES"},
+    {"inject", inject,
+     "from=ID to=ID type=TYPE term=N [log=INDEX/TERM] [entries=TERMS] [commit=N] [hint=N] [hint_high=N] [reject]"},
+    {"log", set_log, "NODE [TERMS]"},
+    {"log-of", log_of, "[NODES]"},
+    {"propose", propose, "NODE PAYLOAD..."},
+    {"read", read_index, "NODE"},
+    {"release", release, "saves NODES [n=N]"},
+    {"restart", restart, "NODE"},
+    {"resume", resume, ""},
+    {"run", run, "[TICKS]"},
+    {"stabilize", stabilize, "[NODES]"},
+    {"state", set_state, "NODE [term=N] [vote=ID] [commit=N]"},
+    {"status", status, "[NODES]"},
+    {"tick", tick, "NODES [TICKS]"},
+    {"timeout", set_timeout, "NODE TICKS"},
+    {"trace", trace, "on|off"},
+    {"unreachable", unreachable, "NODE PEER"},
+    {"wake", wake, "NODE"},
+};
+
+static void split(struct args *a, char *text)
+{
+    char *word;
+
+    while ((word = strsep(&text, " \t"))) {
+        if (!*word)
+            continue;
+        if (a->n == WORDS_MAX) {
+            scenario_fail(a->s, "a command has at most %u words", WORDS_MAX);
+            return;
+        }
+        a->words[a->n++] = word;
+    }
+}
+
+static void explain(struct scenario *s, const char *name, const char *usage)
+{
+    char why[sizeof s->error];
+
+    snprintf(why, sizeof why, "%s", s->error);
+    snprintf(s->error, sizeof s->error, "%s: %.200s (usage: %s %s)", name, why, name, usage);
+}
+
+void scenario_command(struct scenario *s, const char *line)
+{
+    char copy[1024];
+    char *rest = copy, *name;
+    struct args a = {.s = s};
+
+    snprintf(copy, sizeof copy, "%s", line);
+    name = strsep(&rest, " \t");
+    if (rest)
+        split(&a, rest);
+    for (size_t i = 0; i < sizeof commands / sizeof *commands; i++) {
+        if (strcmp(commands[i].name, name) != 0)
+            continue;
+        if (!s->error[0])
+            commands[i].run(&a);
+        for (uint32_t k = 0; k < a.n; k++)
+            if (!a.used[k])
+                scenario_fail(s, "'%s' means nothing here", a.words[k]);
+        if (s->error[0])
+            explain(s, name, commands[i].usage);
+        return;
+    }
+    scenario_fail(s, "there is no command '%s'", name);
+}
