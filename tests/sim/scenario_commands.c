@@ -20,7 +20,10 @@ struct args {
     char *words[WORDS_MAX];
     bool used[WORDS_MAX];
     uint32_t n;
+    bool misused; /* the error is about the arguments */
 };
+
+#define MISUSED(a, ...) ((a)->misused = true, scenario_fail((a)->s, __VA_ARGS__))
 
 /* ---- arguments ---- */
 
@@ -30,7 +33,7 @@ static uint64_t to_number(struct args *a, const char *text)
     uint64_t v = strtoull(text, &end, 10);
 
     if (*text < '0' || *text > '9' || *end)
-        scenario_fail(a->s, "'%s' is not a number", text);
+        MISUSED(a, "'%s' is not a number", text);
     return v;
 }
 
@@ -51,7 +54,7 @@ static const char *need_word(struct args *a, const char *what)
     const char *word = next_word(a);
 
     if (!word)
-        scenario_fail(a->s, "%s is missing", what);
+        MISUSED(a, "%s is missing", what);
     return word ? word : "";
 }
 
@@ -102,7 +105,7 @@ static void add_id(struct args *a, uint64_t id, void *ctx)
     uint32_t *set = ctx;
 
     if (id == 0 || id >= SCENARIO_NODES)
-        scenario_fail(a->s, "ids are 1 to %u", SCENARIO_NODES - 1);
+        MISUSED(a, "ids are 1 to %u", SCENARIO_NODES - 1);
     else
         *set |= 1u << id;
 }
@@ -110,7 +113,7 @@ static void add_id(struct args *a, uint64_t id, void *ctx)
 static void add_node(struct args *a, uint64_t id, void *ctx)
 {
     if (id >= SCENARIO_NODES || !a->s->nodes[id].id)
-        scenario_fail(a->s, "there is no node %" PRIu64, id);
+        MISUSED(a, "there is no node %" PRIu64, id);
     else
         add_id(a, id, ctx);
 }
@@ -124,7 +127,7 @@ static uint32_t node_set(struct args *a, const char *otherwise)
     if (!list)
         list = otherwise;
     if (!list)
-        scenario_fail(a->s, "nodes are missing");
+        MISUSED(a, "nodes are missing");
     else if (strcmp(list, "all") == 0)
         for (uint64_t id = 1; id < SCENARIO_NODES; id++)
             set |= a->s->nodes[id].id ? 1u << id : 0;
@@ -140,7 +143,7 @@ static struct scenario_node *need_node(struct args *a)
 
     if (id < SCENARIO_NODES && a->s->nodes[id].id)
         return &a->s->nodes[id];
-    scenario_fail(a->s, "there is no node %" PRIu64, id);
+    MISUSED(a, "there is no node %" PRIu64, id);
     return &a->s->nodes[0];
 }
 
@@ -150,7 +153,7 @@ static struct scenario_node *need_running(struct args *a)
     struct scenario_node *node = need_node(a);
 
     if (!node->core)
-        scenario_fail(a->s, "node %" PRIu64 " is down", node->id);
+        MISUSED(a, "node %" PRIu64 " is down", node->id);
     return node->core ? node : NULL;
 }
 
@@ -168,7 +171,7 @@ static struct scenario_filter filter(struct args *a)
     for (f.type = 0; f.type < NH_MSG_TYPE_COUNT; f.type++)
         if (strcmp(type, nh_message_type_name(f.type)) == 0)
             return f;
-    scenario_fail(a->s, "there is no message type '%s'", type);
+    MISUSED(a, "there is no message type '%s'", type);
     return f;
 }
 
@@ -187,7 +190,7 @@ static void make_nodes(struct args *a, const char *name, uint32_t kind, const st
         if (!(set >> id & 1u))
             continue;
         if (node->id)
-            scenario_fail(a->s, "node %" PRIu64 " is named twice", id);
+            MISUSED(a, "node %" PRIu64 " is named twice", id);
         *node = (struct scenario_node){.id = id, .kind = kind, .options = *options};
         node->options.replica_id = id;
         node->options.seed += id;
@@ -223,7 +226,7 @@ static void append_term(struct args *a, uint64_t term, void *ctx)
     struct scenario_node *node = ctx;
 
     if (term == 0 || (node->log.n > 0 && term < node->log.items[node->log.n - 1].block->term))
-        scenario_fail(a->s, "terms are above 0 and never fall");
+        MISUSED(a, "terms are above 0 and never fall");
     else
         scenario_append_log(node, term);
     if (term > node->state.term)
@@ -246,14 +249,17 @@ static void set_log(struct args *a)
         scenario_start(a->s, node);
 }
 
+/* A vote is of its term: another term without a vote has none. */
 static void set_state(struct args *a)
 {
     struct scenario_node *node = need_node(a);
+    uint64_t term;
 
     if (a->s->error[0])
         return;
-    node->state.term = named_number(a, "term", node->state.term);
-    node->state.vote = named_number(a, "vote", node->state.vote);
+    term = named_number(a, "term", node->state.term);
+    node->state.vote = named_number(a, "vote", term == node->state.term ? node->state.vote : NH_NO_REPLICA);
+    node->state.term = term;
     node->state.commit = named_number(a, "commit", node->state.commit);
     scenario_crash(node);
     scenario_start(a->s, node);
@@ -302,7 +308,7 @@ static void set_timeout(struct args *a)
     uint64_t ticks = to_number(a, need_word(a, "the number of ticks"));
 
     if (node && ticks >= 2 * (uint64_t)node->options.election_ticks)
-        scenario_fail(a->s, "a timeout is below twice the election ticks");
+        MISUSED(a, "a timeout is below twice the election ticks");
     else if (node)
         node->core->election_deadline = node->now + ticks;
 }
@@ -320,7 +326,7 @@ static void restart(struct args *a)
     struct scenario_node *node = need_node(a);
 
     if (node->core)
-        scenario_fail(a->s, "node %" PRIu64 " runs", node->id);
+        MISUSED(a, "node %" PRIu64 " runs", node->id);
     else if (!a->s->error[0])
         scenario_start(a->s, node);
 }
@@ -368,7 +374,7 @@ static void propose(struct args *a)
                                    .payload_bytes = (uint32_t)strlen(payload)};
 
         if (block_builder_add(&b, &rec) < 0)
-            scenario_fail(a->s, "the payload is too large");
+            MISUSED(a, "the payload is too large");
     }
     ev.propose.n_keys = b.n;
     if (!a->s->error[0])
@@ -394,7 +400,7 @@ static void read_index(struct args *a)
 static void need_saves(struct args *a)
 {
     if (strcmp(need_word(a, "'saves'"), "saves") != 0)
-        scenario_fail(a->s, "only saves can be held");
+        MISUSED(a, "only saves can be held");
 }
 
 static void hold(struct args *a)
@@ -509,7 +515,7 @@ static void inject(struct args *a)
     named_position(a, "log", &m.log_index, &m.log_term);
     if (m.type == NH_MSG_TYPE_COUNT || m.from >= SCENARIO_NODES || m.to >= SCENARIO_NODES || !a->s->nodes[m.from].id ||
         !a->s->nodes[m.to].id)
-        scenario_fail(a->s, "a message needs a type and the nodes from= and to=");
+        MISUSED(a, "a message needs a type and the nodes from= and to=");
     if (entries && !a->s->error[0])
         each_number(a, entries, add_entry, &m);
     if (a->s->error[0]) {
@@ -608,7 +614,7 @@ static void trace(struct args *a)
     const char *word = need_word(a, "on or off");
 
     if (strcmp(word, "on") != 0 && strcmp(word, "off") != 0)
-        scenario_fail(a->s, "a trace is on or off");
+        MISUSED(a, "a trace is on or off");
     a->s->trace = strcmp(word, "on") == 0;
 }
 
@@ -660,7 +666,7 @@ static void split(struct args *a, char *text)
         if (!*word)
             continue;
         if (a->n == WORDS_MAX) {
-            scenario_fail(a->s, "a command has at most %u words", WORDS_MAX);
+            MISUSED(a, "a command has at most %u words", WORDS_MAX);
             return;
         }
         a->words[a->n++] = word;
@@ -690,10 +696,10 @@ void scenario_command(struct scenario *s, const char *line)
             continue;
         if (!s->error[0])
             commands[i].run(&a);
-        for (uint32_t k = 0; k < a.n; k++)
+        for (uint32_t k = 0; k < a.n && !s->error[0]; k++)
             if (!a.used[k])
-                scenario_fail(s, "'%s' means nothing here", a.words[k]);
-        if (s->error[0])
+                MISUSED(&a, "'%s' means nothing here", a.words[k]);
+        if (a.misused)
             explain(s, name, commands[i].usage);
         return;
     }
