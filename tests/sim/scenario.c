@@ -286,6 +286,7 @@ int main(int argc, char **argv)
         fprintf(stderr, "usage: scenario [--rewrite] FILE|FOLDER...\n");
         return 2;
     }
+    setvbuf(stdout, NULL, _IOLBF, 0); /* an assert of the core then leaves the names of the scripts before it */
     for (int i = 1 + rewrite; i < argc; i++)
         ok = run_path(argv[i], rewrite) && ok;
     return ok ? 0 : 1;

@@ -1,8 +1,8 @@
 /* tests/sim/scenario.h - cores of engine/raft driven by a script, one event at a time, with a trace of what they do.
  *
  * Files: scenario.c (reads scripts, compares or rewrites their golden output), scenario_commands.c (the table of commands),
- * scenario_cluster.c (cores, their stores, messages), scenario_check.c (what Raft promises). The language is described in
- * tests/sim/scenarios/README.md.
+ * scenario_args.c (their words), scenario_cluster.c (cores, their stores, messages), scenario_check.c (what Raft promises). The
+ * language is described in tests/sim/scenarios/README.md.
  *
  * Each node has a core, a store in memory that survives a crash, a machine that does not, and a clock of its own. Saves and
  * applications are done at once unless they are held; a message lies in the bag until the script delivers it.

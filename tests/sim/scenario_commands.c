@@ -10,180 +10,17 @@
 #include "engine/raft/describe.h"
 #include "engine/raft/raft_internal.h"
 #include "raftio/support/memory.h"
-
-#define WORDS_MAX 64u
-
-/* The words after a command's name: positional ones, flags (`pre_vote`) and named ones (`election=10`). Who reads a word marks it
- * as used; what is left in the end is an error. */
-struct args {
-    struct scenario *s;
-    char *words[WORDS_MAX];
-    bool used[WORDS_MAX];
-    uint32_t n;
-    bool misused; /* the error is about the arguments */
-};
-
-#define MISUSED(a, ...) ((a)->misused = true, scenario_fail((a)->s, __VA_ARGS__))
-
-/* ---- arguments ---- */
-
-static uint64_t to_number(struct args *a, const char *text)
-{
-    char *end;
-    uint64_t v = strtoull(text, &end, 10);
-
-    if (*text < '0' || *text > '9' || *end)
-        MISUSED(a, "'%s' is not a number", text);
-    return v;
-}
-
-/* The next positional word, NULL if there is none. */
-static const char *next_word(struct args *a)
-{
-    for (uint32_t i = 0; i < a->n; i++) {
-        if (a->used[i] || strchr(a->words[i], '='))
-            continue;
-        a->used[i] = true;
-        return a->words[i];
-    }
-    return NULL;
-}
-
-static const char *need_word(struct args *a, const char *what)
-{
-    const char *word = next_word(a);
-
-    if (!word)
-        MISUSED(a, "%s is missing", what);
-    return word ? word : "";
-}
-
-static const char *named(struct args *a, const char *name)
-{
-    size_t n = strlen(name);
-
-    for (uint32_t i = 0; i < a->n; i++) {
-        if (strncmp(a->words[i], name, n) != 0 || a->words[i][n] != '=')
-            continue;
-        a->used[i] = true;
-        return a->words[i] + n + 1;
-    }
-    return NULL;
-}
-
-static uint64_t named_number(struct args *a, const char *name, uint64_t otherwise)
-{
-    const char *text = named(a, name);
-
-    return text ? to_number(a, text) : otherwise;
-}
-
-static bool flag(struct args *a, const char *name)
-{
-    for (uint32_t i = 0; i < a->n; i++) {
-        if (a->used[i] || strcmp(a->words[i], name) != 0)
-            continue;
-        a->used[i] = true;
-        return true;
-    }
-    return false;
-}
-
-/* Calls `take` with each number of a list "1,2,3". */
-static void each_number(struct args *a, const char *list, void (*take)(struct args *a, uint64_t v, void *ctx), void *ctx)
-{
-    char copy[512];
-    char *rest = copy, *item;
-
-    snprintf(copy, sizeof copy, "%s", list);
-    while (!a->s->error[0] && (item = strsep(&rest, ",")))
-        take(a, to_number(a, item), ctx);
-}
-
-static void add_id(struct args *a, uint64_t id, void *ctx)
-{
-    uint32_t *set = ctx;
-
-    if (id == 0 || id >= SCENARIO_NODES)
-        MISUSED(a, "ids are 1 to %u", SCENARIO_NODES - 1);
-    else
-        *set |= 1u << id;
-}
-
-static void add_node(struct args *a, uint64_t id, void *ctx)
-{
-    if (id >= SCENARIO_NODES || !a->s->nodes[id].id)
-        MISUSED(a, "there is no node %" PRIu64, id);
-    else
-        add_id(a, id, ctx);
-}
-
-/* A list of nodes, or `all`; without one, `otherwise`. */
-static uint32_t node_set(struct args *a, const char *otherwise)
-{
-    const char *list = next_word(a);
-    uint32_t set = 0;
-
-    if (!list)
-        list = otherwise;
-    if (!list)
-        MISUSED(a, "nodes are missing");
-    else if (strcmp(list, "all") == 0)
-        for (uint64_t id = 1; id < SCENARIO_NODES; id++)
-            set |= a->s->nodes[id].id ? 1u << id : 0;
-    else
-        each_number(a, list, add_node, &set);
-    return set;
-}
-
-/* One node; never NULL, but node 0 does not exist and the error is set then. */
-static struct scenario_node *need_node(struct args *a)
-{
-    uint64_t id = to_number(a, need_word(a, "a node"));
-
-    if (id < SCENARIO_NODES && a->s->nodes[id].id)
-        return &a->s->nodes[id];
-    MISUSED(a, "there is no node %" PRIu64, id);
-    return &a->s->nodes[0];
-}
-
-/* One node whose core runs, NULL otherwise. */
-static struct scenario_node *need_running(struct args *a)
-{
-    struct scenario_node *node = need_node(a);
-
-    if (!node->core)
-        MISUSED(a, "node %" PRIu64 " is down", node->id);
-    return node->core ? node : NULL;
-}
-
-static struct scenario_filter filter(struct args *a)
-{
-    struct scenario_filter f = {.from = named_number(a, "from", 0),
-                                .to = named_number(a, "to", 0),
-                                .type = NH_MSG_TYPE_COUNT,
-                                .n = named_number(a, "n", UINT64_MAX),
-                                .nodes = UINT32_MAX};
-    const char *type = named(a, "type");
-
-    if (!type)
-        return f;
-    for (f.type = 0; f.type < NH_MSG_TYPE_COUNT; f.type++)
-        if (strcmp(type, nh_message_type_name(f.type)) == 0)
-            return f;
-    MISUSED(a, "there is no message type '%s'", type);
-    return f;
-}
+#include "tests/sim/scenario_args.h"
 
 /* ---- making a cluster ---- */
 
 static void make_nodes(struct args *a, const char *name, uint32_t kind, const struct raft_options *options)
 {
-    const char *list = named(a, name);
+    const char *list = args_named(a, name);
     uint32_t set = 0;
 
     if (list)
-        each_number(a, list, add_id, &set);
+        args_each_number(a, list, args_add_id, &set);
     for (uint64_t id = 1; id < SCENARIO_NODES; id++) {
         struct scenario_node *node = &a->s->nodes[id];
 
@@ -200,17 +37,17 @@ static void make_nodes(struct args *a, const char *name, uint32_t kind, const st
 static void cluster(struct args *a)
 {
     struct raft_options o = {.shard_id = SCENARIO_SHARD,
-                             .election_ticks = (uint32_t)named_number(a, "election", 10),
-                             .heartbeat_ticks = (uint32_t)named_number(a, "heartbeat", 1),
-                             .pre_vote = flag(a, "pre_vote"),
-                             .check_quorum = flag(a, "check_quorum"),
-                             .quiesce = flag(a, "quiesce"),
-                             .quiesce_ticks = (uint32_t)named_number(a, "quiesce_ticks", 0),
-                             .max_inflight_messages = (uint32_t)named_number(a, "max_inflight", 0),
-                             .max_message_bytes = named_number(a, "max_message_bytes", 0),
-                             .max_uncommitted_bytes = named_number(a, "max_uncommitted_bytes", 0),
+                             .election_ticks = (uint32_t)args_number(a, "election", 10),
+                             .heartbeat_ticks = (uint32_t)args_number(a, "heartbeat", 1),
+                             .pre_vote = args_flag(a, "pre_vote"),
+                             .check_quorum = args_flag(a, "check_quorum"),
+                             .quiesce = args_flag(a, "quiesce"),
+                             .quiesce_ticks = (uint32_t)args_number(a, "quiesce_ticks", 0),
+                             .max_inflight_messages = (uint32_t)args_number(a, "max_inflight", 0),
+                             .max_message_bytes = args_number(a, "max_message_bytes", 0),
+                             .max_uncommitted_bytes = args_number(a, "max_uncommitted_bytes", 0),
                              .max_cached_bytes = UINT64_MAX,
-                             .seed = named_number(a, "seed", 0)};
+                             .seed = args_number(a, "seed", 0)};
 
     scenario_reset(a->s);
     make_nodes(a, "voters", NH_MEMBER_VOTER, &o);
@@ -235,8 +72,8 @@ static void append_term(struct args *a, uint64_t term, void *ctx)
 
 static void set_log(struct args *a)
 {
-    struct scenario_node *node = need_node(a);
-    const char *terms = next_word(a);
+    struct scenario_node *node = args_node(a);
+    const char *terms = args_next(a);
 
     if (a->s->error[0])
         return;
@@ -244,7 +81,7 @@ static void set_log(struct args *a)
     scenario_clear_log(node);
     node->state.commit = 0;
     if (terms)
-        each_number(a, terms, append_term, node);
+        args_each_number(a, terms, append_term, node);
     if (!a->s->error[0])
         scenario_start(a->s, node);
 }
@@ -252,15 +89,15 @@ static void set_log(struct args *a)
 /* A vote is of its term: another term without a vote has none. */
 static void set_state(struct args *a)
 {
-    struct scenario_node *node = need_node(a);
+    struct scenario_node *node = args_node(a);
     uint64_t term;
 
     if (a->s->error[0])
         return;
-    term = named_number(a, "term", node->state.term);
-    node->state.vote = named_number(a, "vote", term == node->state.term ? node->state.vote : NH_NO_REPLICA);
+    term = args_number(a, "term", node->state.term);
+    node->state.vote = args_number(a, "vote", term == node->state.term ? node->state.vote : NH_NO_REPLICA);
     node->state.term = term;
-    node->state.commit = named_number(a, "commit", node->state.commit);
+    node->state.commit = args_number(a, "commit", node->state.commit);
     scenario_crash(node);
     scenario_start(a->s, node);
 }
@@ -276,10 +113,10 @@ static void tick_set(struct scenario *s, uint32_t set)
 
 static void tick(struct args *a)
 {
-    uint32_t set = node_set(a, NULL);
-    const char *n = next_word(a);
+    uint32_t set = args_nodes(a, NULL);
+    const char *n = args_next(a);
 
-    for (uint64_t left = n ? to_number(a, n) : 1; left > 0 && !a->s->error[0]; left--)
+    for (uint64_t left = n ? args_to_number(a, n) : 1; left > 0 && !a->s->error[0]; left--)
         tick_set(a->s, set);
 }
 
@@ -294,9 +131,9 @@ static void deliver_until_quiet(struct scenario *s, uint32_t set)
 
 static void run(struct args *a)
 {
-    const char *n = next_word(a);
+    const char *n = args_next(a);
 
-    for (uint64_t left = n ? to_number(a, n) : 1; left > 0 && !a->s->error[0]; left--) {
+    for (uint64_t left = n ? args_to_number(a, n) : 1; left > 0 && !a->s->error[0]; left--) {
         tick_set(a->s, UINT32_MAX & ~1u);
         deliver_until_quiet(a->s, UINT32_MAX);
     }
@@ -304,8 +141,8 @@ static void run(struct args *a)
 
 static void set_timeout(struct args *a)
 {
-    struct scenario_node *node = need_running(a);
-    uint64_t ticks = to_number(a, need_word(a, "the number of ticks"));
+    struct scenario_node *node = args_running(a);
+    uint64_t ticks = args_to_number(a, args_need(a, "the number of ticks"));
 
     if (node && ticks >= 2 * (uint64_t)node->options.election_ticks)
         MISUSED(a, "a timeout is below twice the election ticks");
@@ -315,7 +152,7 @@ static void set_timeout(struct args *a)
 
 static void crash(struct args *a)
 {
-    struct scenario_node *node = need_running(a);
+    struct scenario_node *node = args_running(a);
 
     if (node)
         scenario_crash(node);
@@ -323,7 +160,7 @@ static void crash(struct args *a)
 
 static void restart(struct args *a)
 {
-    struct scenario_node *node = need_node(a);
+    struct scenario_node *node = args_node(a);
 
     if (node->core)
         MISUSED(a, "node %" PRIu64 " runs", node->id);
@@ -335,7 +172,7 @@ static void restart(struct args *a)
 
 static void event_of_type(struct args *a, enum raft_event_type type)
 {
-    struct scenario_node *node = need_running(a);
+    struct scenario_node *node = args_running(a);
     struct raft_event ev = {.type = type};
 
     if (node)
@@ -354,8 +191,8 @@ static void wake(struct args *a)
 
 static void unreachable(struct args *a)
 {
-    struct scenario_node *node = need_running(a);
-    struct raft_event ev = {.type = RAFT_EV_UNREACHABLE, .peer = need_node(a)->id};
+    struct scenario_node *node = args_running(a);
+    struct raft_event ev = {.type = RAFT_EV_UNREACHABLE, .peer = args_node(a)->id};
 
     if (node && !a->s->error[0])
         scenario_step(a->s, node, &ev);
@@ -363,11 +200,11 @@ static void unreachable(struct args *a)
 
 static void propose(struct args *a)
 {
-    struct scenario_node *node = need_running(a);
+    struct scenario_node *node = args_running(a);
     struct block_builder b = {0};
     struct raft_event ev = {.type = RAFT_EV_PROPOSE, .propose = {.records = &b, .first_key = a->s->next_key}};
 
-    for (const char *payload = node ? need_word(a, "a payload") : NULL; payload; payload = next_word(a)) {
+    for (const char *payload = node ? args_need(a, "a payload") : NULL; payload; payload = args_next(a)) {
         struct block_record rec = {.origin = (uint32_t)node->id,
                                    .key = a->s->next_key++,
                                    .payload = payload,
@@ -384,7 +221,7 @@ static void propose(struct args *a)
 
 static void read_index(struct args *a)
 {
-    struct scenario_node *node = need_running(a);
+    struct scenario_node *node = args_running(a);
     struct raft_event ev = {.type = RAFT_EV_READ};
 
     if (!node)
@@ -399,7 +236,7 @@ static void read_index(struct args *a)
 
 static void need_saves(struct args *a)
 {
-    if (strcmp(need_word(a, "'saves'"), "saves") != 0)
+    if (strcmp(args_need(a, "'saves'"), "saves") != 0)
         MISUSED(a, "only saves can be held");
 }
 
@@ -408,7 +245,7 @@ static void hold(struct args *a)
     uint32_t set;
 
     need_saves(a);
-    set = node_set(a, NULL);
+    set = args_nodes(a, NULL);
     for (uint64_t id = 1; id < SCENARIO_NODES; id++)
         a->s->nodes[id].hold_saves |= set >> id & 1u;
 }
@@ -416,11 +253,11 @@ static void hold(struct args *a)
 /* With n= the others stay held. */
 static void release(struct args *a)
 {
-    uint64_t n = named_number(a, "n", UINT64_MAX);
+    uint64_t n = args_number(a, "n", UINT64_MAX);
     uint32_t set;
 
     need_saves(a);
-    set = node_set(a, NULL);
+    set = args_nodes(a, NULL);
     for (uint64_t id = 1; id < SCENARIO_NODES && !a->s->error[0]; id++) {
         if (!(set >> id & 1u))
             continue;
@@ -433,7 +270,7 @@ static void release(struct args *a)
 
 static void stabilize(struct args *a)
 {
-    uint32_t set = node_set(a, "all");
+    uint32_t set = args_nodes(a, "all");
 
     if (!a->s->error[0])
         deliver_until_quiet(a->s, set);
@@ -442,7 +279,7 @@ static void stabilize(struct args *a)
 /* A script that means a message which is not there shows something else than it says. */
 static void need_match(struct args *a, uint64_t (*action)(struct scenario *s, const struct scenario_filter *f))
 {
-    struct scenario_filter f = filter(a);
+    struct scenario_filter f = args_filter(a);
 
     if (!a->s->error[0] && action(a->s, &f) == 0)
         scenario_fail(a->s, "no such message");
@@ -483,41 +320,27 @@ static void add_entry(struct args *a, uint64_t term, void *ctx)
     m->runs[m->n_runs++] = (struct nh_run){scenario_block(term, index), 0, 1};
 }
 
-/* Index and term, as "4/2". */
-static void named_position(struct args *a, const char *name, uint64_t *ret_index, uint64_t *ret_term)
-{
-    const char *text = named(a, name);
-    char index[32];
-    size_t n = text ? strcspn(text, "/") : 0;
-
-    if (!text)
-        return;
-    snprintf(index, sizeof index, "%.*s", (int)n, text);
-    *ret_index = to_number(a, index);
-    *ret_term = to_number(a, text[n] ? text + n + 1 : "");
-}
-
 /* A message that nobody sent, or that was sent in a time before the script. */
 static void inject(struct args *a)
 {
-    struct scenario_filter f = filter(a);
-    const char *entries = named(a, "entries");
+    struct scenario_filter f = args_filter(a);
+    const char *entries = args_named(a, "entries");
     struct nh_message m = {.type = f.type,
                            .shard_id = SCENARIO_SHARD,
                            .from = f.from,
                            .to = f.to,
-                           .reject = flag(a, "reject"),
-                           .term = named_number(a, "term", 0),
-                           .commit = named_number(a, "commit", 0),
-                           .hint = named_number(a, "hint", 0),
-                           .hint_high = named_number(a, "hint_high", 0)};
+                           .reject = args_flag(a, "reject"),
+                           .term = args_number(a, "term", 0),
+                           .commit = args_number(a, "commit", 0),
+                           .hint = args_number(a, "hint", 0),
+                           .hint_high = args_number(a, "hint_high", 0)};
 
-    named_position(a, "log", &m.log_index, &m.log_term);
+    args_position(a, "log", &m.log_index, &m.log_term);
     if (m.type == NH_MSG_TYPE_COUNT || m.from >= SCENARIO_NODES || m.to >= SCENARIO_NODES || !a->s->nodes[m.from].id ||
         !a->s->nodes[m.to].id)
         MISUSED(a, "a message needs a type and the nodes from= and to=");
     if (entries && !a->s->error[0])
-        each_number(a, entries, add_entry, &m);
+        args_each_number(a, entries, add_entry, &m);
     if (a->s->error[0]) {
         nh_message_deinit(&m);
         return;
@@ -534,7 +357,7 @@ static void bag(struct args *a)
 
 static void set_links(struct args *a, bool cut)
 {
-    uint32_t left = node_set(a, NULL), right = node_set(a, NULL);
+    uint32_t left = args_nodes(a, NULL), right = args_nodes(a, NULL);
 
     for (uint64_t x = 1; x < SCENARIO_NODES; x++)
         for (uint64_t y = 1; y < SCENARIO_NODES; y++)
@@ -580,7 +403,7 @@ static void print_status(struct scenario *s, const struct scenario_node *node)
 
 static void status(struct args *a)
 {
-    uint32_t set = node_set(a, "all");
+    uint32_t set = args_nodes(a, "all");
 
     for (uint64_t id = 1; id < SCENARIO_NODES; id++)
         if (set >> id & 1u)
@@ -589,7 +412,7 @@ static void status(struct args *a)
 
 static void log_of(struct args *a)
 {
-    uint32_t set = node_set(a, "all");
+    uint32_t set = args_nodes(a, "all");
 
     for (uint64_t id = 1; id < SCENARIO_NODES; id++) {
         struct scenario_entry e;
@@ -611,7 +434,7 @@ static void log_of(struct args *a)
 
 static void trace(struct args *a)
 {
-    const char *word = need_word(a, "on or off");
+    const char *word = args_need(a, "on or off");
 
     if (strcmp(word, "on") != 0 && strcmp(word, "off") != 0)
         MISUSED(a, "a trace is on or off");
@@ -658,21 +481,6 @@ static const struct {
     {"wake", wake, "NODE"},
 };
 
-static void split(struct args *a, char *text)
-{
-    char *word;
-
-    while ((word = strsep(&text, " \t"))) {
-        if (!*word)
-            continue;
-        if (a->n == WORDS_MAX) {
-            MISUSED(a, "a command has at most %u words", WORDS_MAX);
-            return;
-        }
-        a->words[a->n++] = word;
-    }
-}
-
 static void explain(struct scenario *s, const char *name, const char *usage)
 {
     char why[sizeof s->error];
@@ -687,10 +495,14 @@ void scenario_command(struct scenario *s, const char *line)
     char *rest = copy, *name;
     struct args a = {.s = s};
 
-    snprintf(copy, sizeof copy, "%s", line);
+    if (strlen(line) >= sizeof copy) {
+        scenario_fail(s, "a command has less than %zu bytes", sizeof copy);
+        return;
+    }
+    strcpy(copy, line);
     name = strsep(&rest, " \t");
     if (rest)
-        split(&a, rest);
+        args_split(&a, rest);
     for (size_t i = 0; i < sizeof commands / sizeof *commands; i++) {
         if (strcmp(commands[i].name, name) != 0)
             continue;
