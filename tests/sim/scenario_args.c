@@ -72,8 +72,13 @@ void args_each_number(struct args *a, const char *list, void (*take)(struct args
     char *rest = copy, *item;
 
     snprintf(copy, sizeof copy, "%s", list);
-    while (!a->s->error[0] && (item = strsep(&rest, ",")))
-        take(a, args_to_number(a, item), ctx);
+    while ((item = strsep(&rest, ","))) {
+        uint64_t v = args_to_number(a, item);
+
+        if (a->s->error[0])
+            return;
+        take(a, v, ctx);
+    }
 }
 
 void args_add_id(struct args *a, uint64_t id, void *ctx)

@@ -50,6 +50,8 @@ static void cluster(struct args *a)
                              .seed = args_number(a, "seed", 0)};
 
     scenario_reset(a->s);
+    if (!args_named(a, "voters"))
+        MISUSED(a, "voters are missing");
     make_nodes(a, "voters", NH_MEMBER_VOTER, &o);
     make_nodes(a, "non_voting", NH_MEMBER_NON_VOTING, &o);
     make_nodes(a, "witness", NH_MEMBER_WITNESS, &o);
@@ -315,7 +317,10 @@ static void add_entry(struct args *a, uint64_t term, void *ctx)
     struct nh_message *m = ctx;
     uint64_t index = m->n_runs ? nh_run_last(&m->runs[m->n_runs - 1]) + 1 : m->log_index + 1;
 
-    (void)a;
+    if (term == 0 || index == 0) {
+        MISUSED(a, "terms and indexes of entries are above 0");
+        return;
+    }
     m->runs = xrealloc(m->runs, (m->n_runs + 1) * sizeof *m->runs);
     m->runs[m->n_runs++] = (struct nh_run){scenario_block(term, index), 0, 1};
 }
