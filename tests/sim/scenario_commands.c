@@ -148,8 +148,10 @@ static void set_timeout(struct args *a)
 
     if (node && ticks >= 2 * (uint64_t)node->options.election_ticks)
         MISUSED(a, "a timeout is below twice the election ticks");
-    else if (node)
-        node->core->election_deadline = node->now + ticks;
+    if (!node || a->s->error[0])
+        return;
+    node->core->election_since = node->core->now;
+    node->core->election_timeout = ticks;
 }
 
 static void crash(struct args *a)

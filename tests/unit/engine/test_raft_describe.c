@@ -226,7 +226,14 @@ Test(raft_describe, a_peer)
 
     raft_describe_peer(&p, text, sizeof text);
     cr_assert_str_eq(text, "peer 2 PROBE match 3 next 4");
-    p = (struct raft_peer_status){3, NH_MEMBER_NON_VOTING, RAFT_REPLICATE, 3, 6, 2, 90, true, true};
+    p = (struct raft_peer_status){.replica_id = 3,
+                                  .kind = NH_MEMBER_NON_VOTING,
+                                  .state = RAFT_REPLICATE,
+                                  .match = 3,
+                                  .next = 6,
+                                  .inflight_messages = 2,
+                                  .active = true,
+                                  .paused = true};
     raft_describe_peer(&p, text, sizeof text);
     cr_assert_str_eq(text, "peer 3 non-voting REPLICATE match 3 next 6 inflight 2 active paused");
 }
