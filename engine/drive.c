@@ -6,6 +6,7 @@
 #include <string.h>
 
 #include "engine/apply_worker.h"
+#include "engine/controls.h"
 #include "engine/engine_private.h"
 #include "engine/inbound.h"
 #include "engine/peers.h"
@@ -99,18 +100,33 @@ static void step_records(struct step_worker *w, struct replica *r, struct block_
     step(w, r, (struct raft_event){.type = RAFT_EV_PROPOSE, .propose = {records, first_key, records->n}});
 }
 
-/* Proposals [from, to) of the inbox in messages of bounded size. */
+static bool is_config_change(const struct block_builder *b, uint32_t i)
+{
+    return nh_record_type(b->data + b->offsets[i]) == NH_ENTRY_CONFIG_CHANGE;
+}
+
+/* The end of a part that begins at `from`: of bounded size, and a configuration change stands alone. */
+static uint32_t part_end(const struct block_builder *b, uint32_t from, uint32_t to)
+{
+    uint32_t end = from + 1;
+
+    if (is_config_change(b, from))
+        return end;
+    while (end < to && b->offsets[end + 1] - b->offsets[from] <= FORWARD_BYTES_MAX && !is_config_change(b, end))
+        end++;
+    return end;
+}
+
+/* Proposals [from, to) of the inbox in parts. */
 static void propose_range(struct step_worker *w, struct replica *r, const struct inbox *in, uint32_t from, uint32_t to)
 {
     const struct block_builder *b = &in->proposals;
 
     while (from < to) {
         struct block_builder part = {0};
-        uint32_t end = from + 1;
+        uint32_t end = part_end(b, from, to);
         int rc;
 
-        while (end < to && b->offsets[end + 1] - b->offsets[from] <= FORWARD_BYTES_MAX)
-            end++;
         rc = block_builder_add_encoded(&part, b->data + b->offsets[from], b->offsets[end] - b->offsets[from], NULL);
         assert(rc == NH_OK); /* they are our own records */
         (void)rc;
@@ -127,7 +143,7 @@ static void step_proposals(struct step_worker *w, struct replica *r, struct inbo
 
     if (in->proposals.n == 0)
         return;
-    if (whole && !in->has_expired) {
+    if (whole && !in->has_expired && !in->has_special) {
         step_records(w, r, &in->proposals, in->first_key);
     } else if (!in->has_expired) {
         propose_range(w, r, in, 0, in->proposals.n);
@@ -155,6 +171,7 @@ static void step_all(struct step_worker *w, struct replica *r, struct inbox *in)
         r->wake = false;
         step(w, r, (struct raft_event){.type = RAFT_EV_WAKE});
     }
+    controls_step(w, r);
     step_proposals(w, r, in);
     reads_send(w, r);
     if (raft_next_deadline(r->raft) <= w->now_tick)
@@ -222,7 +239,7 @@ static void obey_apply(struct step_worker *w, struct replica *r, struct raft_upd
 static void obey_leader(struct step_worker *w, struct replica *r, const struct raft_update *out)
 {
     const struct engine_events *events = &w->engine->config.events;
-    struct nh_leader_info info = {r->shard_id, r->replica_id, out->term, out->leader_id};
+    struct nh_leader_info info = {r->shard_id, r->replica_id, out->term, out->leader_id, (uint32_t)out->role};
 
     if (!out->leader_changed)
         return;
@@ -245,7 +262,9 @@ static void obey(struct step_worker *w, struct replica *r, struct raft_update *o
     obey_send_after_save(w, r, out);
     obey_apply(w, r, out);
     reads_hand_over(w, r);
+    controls_obey(r, out);
     obey_leader(w, r, out);
+    r->is_removed |= out->removed;
 }
 
 /* ---- entries that are only in the log store ---- */
@@ -339,11 +358,31 @@ static void arm_timer(struct step_worker *w, struct replica *r, uint64_t earlies
         wheel_set(&w->wheel, &r->timer, at_ms);
 }
 
+/* The engine's sum follows what this replica has uncommitted. */
+static void account(struct replica *r, uint64_t uncommitted_bytes)
+{
+    if (uncommitted_bytes == r->told_uncommitted)
+        return;
+    __atomic_add_fetch(&r->engine->uncommitted_bytes, uncommitted_bytes - r->told_uncommitted, __ATOMIC_RELAXED);
+    r->told_uncommitted = uncommitted_bytes;
+}
+
+static void tell_overload(struct replica *r, bool overloaded)
+{
+    const struct engine_events *events = &r->engine->config.events;
+
+    if (overloaded != r->told_overloaded)
+        events->overload_changed(events->ctx, info_of(r), overloaded);
+    r->told_overloaded = overloaded;
+}
+
 static void publish(struct replica *r, uint64_t *ret_earliest_ns)
 {
     struct raft_status s;
 
     raft_get_status(r->raft, &s);
+    account(r, s.uncommitted_bytes);
+    tell_overload(r, s.overloaded);
     pthread_mutex_lock(&r->lock);
     r->status.leader_id = s.leader_id;
     r->status.term = s.term;
@@ -351,6 +390,12 @@ static void publish(struct replica *r, uint64_t *ret_earliest_ns)
     r->status.last_index = s.last_index;
     r->status.commit_index = s.commit_index;
     r->status.quiesced = s.quiesced;
+    r->status.joint = s.joint;
+    r->status.pending_config = s.pending_config;
+    r->status.lease_held = s.lease_held;
+    r->status.overloaded = s.overloaded;
+    r->status.transferee = s.transferee;
+    r->status.uncommitted_bytes = s.uncommitted_bytes;
     *ret_earliest_ns = r->earliest_ns;
     pthread_mutex_unlock(&r->lock);
 }
@@ -366,6 +411,7 @@ static void discard_inbox(struct replica *r, struct inbox *in)
         free(c);
     }
     block_builder_deinit(&in->proposals);
+    controls_end(&in->wishes, NH_REQUEST_TERMINATED);
     if (in->reads)
         replica_end_reads(r, in->reads, UINT64_MAX, NH_REQUEST_TERMINATED, NH_DROP_NONE);
     read_batch_free(in->reads);
@@ -404,12 +450,23 @@ static void drive_starting(struct step_worker *w, struct replica *r)
     r->inbound = (struct queue){0};
     replica_take_inbox(r, false, &in);
     reads_take(r, in.reads);
+    queue_splice(&r->controls, &in.wishes);
     expire(w, r);
     earliest_ns = replica_earliest(r);
     if (r->reads_earliest_ns < earliest_ns)
         earliest_ns = r->reads_earliest_ns;
     if (earliest_ns != REQUESTS_NO_DEADLINE)
         wheel_set(&w->wheel, &r->timer, earliest_ns / NS_PER_MS + 1);
+}
+
+/* Nobody will write to it any more. Its data stays: deleting is the user's to decide. */
+static void leave_shard(struct step_worker *w, struct replica *r)
+{
+    const struct engine_events *events = &w->engine->config.events;
+
+    LOG_WARN("shard %" PRIu64 " replica %" PRIu64 " was removed from its shard, it stops", r->shard_id, r->replica_id);
+    events->replica_removed(events->ctx, info_of(r));
+    drive_stop(w, r);
 }
 
 void drive(struct step_worker *w, struct replica *r)
@@ -425,6 +482,7 @@ void drive(struct step_worker *w, struct replica *r)
     if (!may_go_on(w, r, &in))
         return;
     reads_take(r, in.reads);
+    queue_splice(&r->controls, &in.wishes);
     wake_if_stranded(w, r);
     step_all(w, r, &in);
     if (!settle(w, r))
@@ -432,6 +490,8 @@ void drive(struct step_worker *w, struct replica *r)
     expire(w, r);
     publish(r, &earliest_ns);
     arm_timer(w, r, earliest_ns);
+    if (r->is_removed)
+        leave_shard(w, r);
 }
 
 /* ---- start, stop, failure ---- */
@@ -468,7 +528,9 @@ static void leave(struct step_worker *w, struct replica *r, enum replica_state s
     r->inbound = (struct queue){0};
     r->n_unreachable = 0;
     replica_terminate(r, refusal);
+    controls_terminate(r);
     reads_terminate(r);
+    account(r, 0);
 }
 
 void drive_quarantine(struct step_worker *w, struct replica *r, const char *reason)

@@ -7,15 +7,17 @@
 
 #include "engine/apply_worker.h"
 #include "engine/bootstrap.h"
+#include "engine/controls.h"
 #include "engine/engine_private.h"
 #include "engine/inbound.h"
 #include "engine/step_worker.h"
 #include "raftio/support/memory.h"
 
-#define DEFAULT_MAX_PENDING     65536u
-#define DEFAULT_MAX_INBOX_BYTES (64u << 20)
-#define INCARNATION_MAX         ((uint64_t)1 << 24)
-#define KEY_SHIFT               40u
+#define DEFAULT_MAX_PENDING           65536u
+#define DEFAULT_MAX_INBOX_BYTES       (64u << 20)
+#define DEFAULT_MAX_UNCOMMITTED_BYTES ((uint64_t)1 << 30)
+#define INCARNATION_MAX               ((uint64_t)1 << 24)
+#define KEY_SHIFT                     40u
 
 /* ---- life of the engine ---- */
 
@@ -49,6 +51,8 @@ int engine_new(const struct engine_config *config, struct engine **ret, struct n
         e->config.max_pending_per_replica = DEFAULT_MAX_PENDING;
     if (e->config.max_inbox_bytes == 0)
         e->config.max_inbox_bytes = DEFAULT_MAX_INBOX_BYTES;
+    if (e->config.max_uncommitted_bytes == 0)
+        e->config.max_uncommitted_bytes = DEFAULT_MAX_UNCOMMITTED_BYTES;
     liveness_init(&e->liveness);
     pthread_rwlock_init(&e->routes_lock, NULL);
     for (uint32_t i = 0; i < e->config.n_apply_workers; i++)
@@ -256,12 +260,16 @@ static int reserve(struct engine *e, uint64_t shard_id, struct nh_error *err)
     return taken ? nh_error_set(err, NH_EEXIST, "it has a replica on this host that runs, starts or stops") : NH_OK;
 }
 
+/* `r` NULL: it did not start. Its START is posted under the lock: before any request can find it, and it cannot stop by itself
+ * (a removed replica does) and be forgotten before it is known. */
 static void unreserve(struct engine *e, uint64_t shard_id, struct replica *r)
 {
     pthread_rwlock_wrlock(&e->routes_lock);
     map_remove(&e->starting, shard_id);
-    if (r)
+    if (r) {
+        step_worker_post_replica(r->step, STEP_START, r);
         map_put(&e->routes, shard_id, r);
+    }
     pthread_rwlock_unlock(&e->routes_lock);
 }
 
@@ -328,6 +336,11 @@ static int make_raft(struct engine *e, const struct engine_replica_config *c, st
         .pre_vote = c->pre_vote,
         .check_quorum = c->check_quorum,
         .quiesce = c->quiesce,
+        .lease_reads = c->lease_reads,
+        .lease_drift_percent = c->lease_drift_percent,
+        .priority = c->priority,
+        .max_uncommitted_bytes = c->max_uncommitted_bytes,
+        .max_unapplied_bytes = c->max_unapplied_bytes,
         .seed = hash_u64(e->config.seed ^ hash_u64(c->shard_id) ^ c->replica_id),
     };
 
@@ -355,10 +368,8 @@ static int start_reserved(struct engine *e, const struct engine_replica_config *
         rc = register_members(e, c->shard_id, &boot.members, err);
     if (rc == NH_OK)
         rc = make_raft(e, c, &boot, &raft, err);
-    if (rc == NH_OK) {
+    if (rc == NH_OK)
         r = replica_new(e, c, &boot, raft);
-        step_worker_post_replica(r->step, STEP_START, r); /* before any request can find it */
-    }
     unreserve(e, c->shard_id, r);
     bootstrap_result_deinit(&boot);
     return rc;
@@ -460,6 +471,44 @@ int engine_lookup(struct engine *e, uint64_t shard_id, const void *query, size_t
         rc = rsm_lookup(r->rsm, query, size_bytes, out, ret_value, err);
     replica_unref(r);
     return rc;
+}
+
+/* ---- wishes ---- */
+
+static int add_control(struct engine *e, uint64_t shard_id, const struct control *control, struct nh_error *err)
+{
+    struct replica *r;
+    int rc = find(e, shard_id, &r, err);
+
+    if (rc < 0)
+        return rc;
+    rc = controls_add(r, control, err);
+    replica_unref(r);
+    return rc;
+}
+
+int engine_transfer(struct engine *e, uint64_t shard_id, uint64_t target, nh_completion_fn fn, void *ctx, struct nh_error *err)
+{
+    struct control c = {.type = CONTROL_TRANSFER, .target = target, .request = {fn, ctx, REQUESTS_NO_DEADLINE}};
+
+    return add_control(e, shard_id, &c, err);
+}
+
+int engine_campaign(struct engine *e, uint64_t shard_id, struct nh_error *err)
+{
+    return add_control(e, shard_id, &(struct control){.type = CONTROL_CAMPAIGN}, err);
+}
+
+int engine_forget_leader(struct engine *e, uint64_t shard_id, struct nh_error *err)
+{
+    return add_control(e, shard_id, &(struct control){.type = CONTROL_FORGET_LEADER}, err);
+}
+
+int engine_look_at_peers(struct engine *e, uint64_t shard_id, nh_completion_fn fn, void *ctx, struct nh_error *err)
+{
+    struct control c = {.type = CONTROL_LOOK_AT_PEERS, .request = {fn, ctx, REQUESTS_NO_DEADLINE}};
+
+    return add_control(e, shard_id, &c, err);
 }
 
 /* ---- what is known ---- */

@@ -35,6 +35,9 @@ struct engine_events {
     void (*replica_quarantined)(void *ctx, struct nh_replica_info info, const char *reason);
     void (*membership_changed)(void *ctx, struct nh_replica_info info);
     void (*logdb_fenced)(void *ctx, const char *reason);
+    /* It was removed from its shard, and stops (replica_unloaded follows). */
+    void (*replica_removed)(void *ctx, struct nh_replica_info info);
+    void (*overload_changed)(void *ctx, struct nh_replica_info info, bool overloaded);
 };
 
 #define ENGINE_WORKERS_MAX 64u
@@ -56,6 +59,7 @@ struct engine_config {
     struct engine_events events;
     uint32_t max_pending_per_replica; /* requests; 0: 65,536. One more is answered NH_EBUSY. */
     uint64_t max_inbox_bytes;         /* proposals of one replica that its worker has not taken; 0: 64 MiB */
+    uint64_t max_uncommitted_bytes;   /* payload that all leaders of this host have not committed; 0: 1 GiB. Above: NH_EBUSY. */
 };
 
 /* How to start one replica. Pointers are borrowed for the call. */
@@ -67,7 +71,9 @@ struct engine_replica_config {
     const struct nh_membership *initial;  /* members of a new shard; NULL or empty: restart, or join */
     bool join;
     uint32_t election_rtt, heartbeat_rtt;
-    bool pre_vote, check_quorum, quiesce;
+    bool pre_vote, check_quorum, quiesce, lease_reads;
+    uint32_t lease_drift_percent, priority;
+    uint64_t max_uncommitted_bytes, max_unapplied_bytes; /* 0: defaults of the core */
 };
 
 struct engine_replica_status {
@@ -78,6 +84,12 @@ struct engine_replica_status {
     bool quiesced;
     bool ready; /* its log is replayed up to the commit index known at start */
     bool quarantined;
+    bool joint;          /* configuration in force: joint */
+    bool pending_config; /* a change is in the log that is not applied here */
+    bool lease_held;     /* as of its worker's last look */
+    bool overloaded;
+    uint64_t transferee; /* a leader's: who is to lead next; 0: nobody */
+    uint64_t uncommitted_bytes;
     uint32_t pending_requests;
 };
 
@@ -108,12 +120,13 @@ int engine_start_replica(struct engine *e, const struct engine_replica_config *c
  * is closed. Thread: any. Errors: ENOTFOUND. */
 int engine_stop_replica(struct engine *e, uint64_t shard_id, struct nh_error *err);
 
-/* One proposal of a batch. */
+/* One proposal of a batch. A METADATA entry without bytes is a barrier: it completes when all before it is applied. */
 struct engine_proposal {
     const void *cmd; /* copied */
     size_t size_bytes;
     nh_completion_fn fn;
     void *ctx;
+    enum nh_entry_type type; /* APPLICATION, CONFIG_CHANGE (an encoded nh_config_change) or METADATA */
 };
 /* Submits `n` proposals to one shard under one lock; all or none are accepted. deadline_ns is on the runtime's clock.
  * Thread: any. Errors (nothing was accepted): ENOTFOUND, EBUSY, ETOOBIG, EQUARANTINED, EFENCED, ECLOSED. */
@@ -127,6 +140,16 @@ int engine_read(struct engine *e, uint64_t shard_id, const void *query, size_t s
  */
 int engine_lookup(struct engine *e, uint64_t shard_id, const void *query, size_t size_bytes, struct nh_writer *out,
                   uint64_t *ret_value, struct nh_error *err);
+
+/* Gives the leadership to a voter, by whichever replica leads. Ends as engine/controls.h says. Thread: any. Errors (not
+ * accepted): ENOTFOUND, EBUSY, EQUARANTINED, EFENCED, ECLOSED; also for the three below. */
+int engine_transfer(struct engine *e, uint64_t shard_id, uint64_t target, nh_completion_fn fn, void *ctx, struct nh_error *err);
+/* Our replica stands for election now, as far as it may. */
+int engine_campaign(struct engine *e, uint64_t shard_id, struct nh_error *err);
+/* Our replica, a follower, votes for others at once: its leader is known to be gone. */
+int engine_forget_leader(struct engine *e, uint64_t shard_id, struct nh_error *err);
+/* Progress of the others if our replica leads: outcome.data is an array of struct nh_peer_info. */
+int engine_look_at_peers(struct engine *e, uint64_t shard_id, nh_completion_fn fn, void *ctx, struct nh_error *err);
 
 /* Thread: any. Errors: ENOTFOUND. */
 int engine_get_status(struct engine *e, uint64_t shard_id, struct engine_replica_status *ret, struct nh_error *err);

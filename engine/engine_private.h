@@ -26,10 +26,11 @@ struct engine {
     struct liveness liveness;
     struct step_worker *step_workers[ENGINE_WORKERS_MAX];
     struct apply_worker *apply_workers[ENGINE_WORKERS_MAX];
-    bool fenced;      /* atomic */
-    bool logdb_busy;  /* atomic */
-    bool running;     /* atomic: between start and stop */
-    uint64_t ignored; /* atomic: messages that found no replica */
+    bool fenced;                /* atomic */
+    bool logdb_busy;            /* atomic */
+    bool running;               /* atomic: between start and stop */
+    uint64_t uncommitted_bytes; /* atomic: of all leaders */
+    uint64_t ignored;           /* atomic: messages that found no replica */
 
     pthread_rwlock_t routes_lock; /* taken before the lock of a replica, never after */
     struct map routes;            /* guarded by routes_lock: shard id -> struct replica, one reference each */

@@ -4,6 +4,7 @@
 #include <inttypes.h>
 #include <stdlib.h>
 
+#include "engine/controls.h"
 #include "engine/engine_private.h"
 #include "engine/step_worker.h"
 #include "raftio/support/memory.h"
@@ -93,6 +94,9 @@ static int admit(const struct replica *r, size_t n, size_t bytes, struct nh_erro
                             r->shard_id, pending, c->max_pending_per_replica);
     if (r->ring.next - r->ring.base + n > (uint64_t)c->max_pending_per_replica * REQUESTS_WINDOW_FACTOR)
         return nh_error_set(err, NH_EBUSY, "shard %" PRIu64 ": an old request is still pending", r->shard_id);
+    if (n > 0 && __atomic_load_n(&r->engine->uncommitted_bytes, __ATOMIC_RELAXED) > c->max_uncommitted_bytes && bytes > 0)
+        return nh_error_set(err, NH_EBUSY, "the leaders of this host have more than %" PRIu64 " bytes uncommitted",
+                            c->max_uncommitted_bytes);
     if (bytes > c->max_inbox_bytes || r->proposals.size_bytes > c->max_inbox_bytes - bytes)
         return nh_error_set(err, NH_EBUSY, "shard %" PRIu64 ": %zu bytes of proposals are waiting, the limit is %" PRIu64,
                             r->shard_id, r->proposals.size_bytes, c->max_inbox_bytes);
@@ -102,7 +106,7 @@ static int admit(const struct replica *r, size_t n, size_t bytes, struct nh_erro
 static void add_proposal(struct replica *r, const struct engine_proposal *p, uint64_t deadline_ns)
 {
     struct block_record rec = {
-        .type = NH_ENTRY_APPLICATION,
+        .type = (uint8_t)p->type,
         .origin = (uint32_t)r->replica_id,
         .key = r->ring.next,
         .payload = p->cmd,
@@ -112,6 +116,7 @@ static void add_proposal(struct replica *r, const struct engine_proposal *p, uin
 
     assert(rc == NH_OK); /* sizes were checked against smaller limits */
     (void)rc;
+    r->has_special |= p->type == NH_ENTRY_CONFIG_CHANGE;
     request_ring_add(&r->ring, &(struct request){p->fn, p->ctx, deadline_ns});
 }
 
@@ -169,6 +174,27 @@ int replica_read(struct replica *r, const void *query, size_t size_bytes, const 
     return rc;
 }
 
+int replica_add_control(struct replica *r, struct control *c, struct nh_error *err)
+{
+    bool notify = false;
+    int rc = NH_OK;
+
+    pthread_mutex_lock(&r->lock);
+    if (r->refusal != NH_OK)
+        rc = refuse(r, err);
+    else if (r->n_wishes >= CONTROLS_MAX)
+        rc = nh_error_set(err, NH_EBUSY, "shard %" PRIu64 ": %u wishes are waiting", r->shard_id, r->n_wishes);
+    if (rc == NH_OK) {
+        queue_push(&r->wishes, &c->node);
+        r->n_wishes++;
+        notify = must_notify(r);
+    }
+    pthread_mutex_unlock(&r->lock);
+    if (notify)
+        post_notification(r);
+    return rc;
+}
+
 void replica_get_status(struct replica *r, struct engine_replica_status *ret)
 {
     pthread_mutex_lock(&r->lock);
@@ -188,12 +214,15 @@ void replica_take_inbox(struct replica *r, bool with_proposals, struct inbox *re
     queue_splice(&ret->changes, &r->changes);
     ret->reads = r->reads;
     r->reads = NULL;
+    queue_splice(&ret->wishes, &r->wishes);
+    r->n_wishes = 0;
     if (with_proposals) {
         ret->proposals = r->proposals;
         ret->first_key = r->ring.next - r->proposals.n;
         ret->has_expired = r->has_expired;
+        ret->has_special = r->has_special;
         r->proposals = (struct block_builder){0};
-        r->has_expired = false;
+        r->has_expired = r->has_special = false;
     }
     pthread_mutex_unlock(&r->lock);
 }
@@ -332,18 +361,22 @@ uint64_t replica_earliest(struct replica *r)
 
 void replica_terminate(struct replica *r, int code)
 {
+    struct queue wishes = {0};
     struct read_batch *reads;
     uint64_t first, n;
 
     pthread_mutex_lock(&r->lock);
     r->refusal = code;
+    queue_splice(&wishes, &r->wishes);
+    r->n_wishes = 0;
     reads = r->reads;
     r->reads = NULL;
     first = r->ring.base;
     n = r->ring.next - first;
     block_builder_deinit(&r->proposals);
-    r->has_expired = false;
+    r->has_expired = r->has_special = false;
     pthread_mutex_unlock(&r->lock);
+    controls_end(&wishes, NH_REQUEST_TERMINATED);
     replica_end_proposals(r, first, n, NH_REQUEST_TERMINATED, NH_DROP_NONE);
     if (reads)
         replica_end_reads(r, reads, UINT64_MAX, NH_REQUEST_TERMINATED, NH_DROP_NONE);

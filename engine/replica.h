@@ -88,6 +88,7 @@ struct replica {
     int refusal;                    /* NH_OK, or the code that new requests get */
     struct block_builder proposals; /* the newest keys of `ring`: not yet given to the core */
     bool has_expired;               /* some of `proposals` have ended */
+    bool has_special;               /* some of `proposals` go to the core alone: configuration changes */
     struct request_ring ring;       /* pending proposals */
     struct read_batch *reads;       /* not yet taken by the step worker; NULL: none */
     uint64_t next_read;             /* context of the next batch of reads */
@@ -95,7 +96,9 @@ struct replica {
     uint64_t earliest_ns;           /* no pending proposal expires before */
     uint64_t applied;               /* as told by the apply worker */
     struct queue changes;           /* struct membership_change */
-    char *failure;                  /* of the machine or of stored entries; NULL: none. Owned. */
+    struct queue wishes;            /* struct control, not yet taken */
+    uint32_t n_wishes;
+    char *failure; /* of the machine or of stored entries; NULL: none. Owned. */
     struct engine_replica_status status;
 
     /* ---- step worker ---- */
@@ -123,6 +126,12 @@ struct replica {
     struct run_list boot_runs; /* STARTING: the first entry, to be saved */
     bool boot_save;            /* STARTING: there is a first save */
     struct nh_state boot_state;
+    struct queue controls;     /* struct control: taken, not yet given to the core */
+    struct queue transfers;    /* struct control: begun */
+    uint64_t next_transfer;    /* key of the last one */
+    uint64_t told_uncommitted; /* its part of the engine's uncommitted_bytes */
+    bool is_removed;           /* the core says so: to be stopped */
+    bool told_overloaded;
 };
 
 struct replica *replica_ref(struct replica *r);
@@ -139,6 +148,9 @@ int replica_propose(struct replica *r, const struct engine_proposal *proposals, 
                     struct nh_error *err);
 int replica_read(struct replica *r, const void *query, size_t size_bytes, const struct request *request, struct nh_error *err);
 void replica_get_status(struct replica *r, struct engine_replica_status *ret);
+struct control;
+/* Takes the control if it returns 0 (engine/controls.h). */
+int replica_add_control(struct replica *r, struct control *c, struct nh_error *err);
 
 /* ---- workers: requests out ---- */
 
@@ -148,8 +160,9 @@ struct inbox {
     struct queue changes;
     struct block_builder proposals;
     uint64_t first_key;
-    bool has_expired;
+    bool has_expired, has_special;
     struct read_batch *reads;
+    struct queue wishes;
     bool failed;
 };
 /* Takes the inbox; proposals only on demand: without a leader they wait there. Thread: step worker. */

@@ -54,6 +54,13 @@ struct nh_replica_config {
     bool check_quorum;
     bool pre_vote;
     bool quiesce;
+    /* Reads by lease: a leader answers without asking the others, as long as their clocks do not differ in speed by more than
+     * lease_drift_percent (0: 10). Needs check_quorum, and the same on all members. Off: ReadIndex, which needs no clock. */
+    bool lease_reads;
+    uint32_t lease_drift_percent;
+    uint32_t priority;              /* of candidates with equal logs the lower one yields; 0: lowest */
+    uint64_t max_uncommitted_bytes; /* payload that a leader has not committed; more is DROPPED (OVERLOADED); 0: 64 MiB */
+    uint64_t max_unapplied_bytes;   /* entries in memory that are not applied; above it asks its leader to wait; 0: 64 MiB */
 };
 #define NH_REPLICA_CONFIG_INIT                                                                                         \
     {                                                                                                                  \

@@ -128,6 +128,9 @@ static void deliver(const struct events *e, const struct event *ev)
         if (l->logdb_fenced)
             l->logdb_fenced(l->ctx, ev->text);
         break;
+    case EVENT_REPLICA_REMOVED: deliver_replica(l, l->replica_removed, ev); break;
+    case EVENT_REPLICA_OVERLOADED: deliver_replica(l, l->replica_overloaded, ev); break;
+    case EVENT_REPLICA_RELIEVED: deliver_replica(l, l->replica_relieved, ev); break;
     }
 }
 
@@ -198,6 +201,9 @@ static bool is_heard(const struct events *e, enum event_type type)
     case EVENT_CONNECTED: return l->connection_established;
     case EVENT_CONNECTION_FAILED: return l->connection_failed;
     case EVENT_FENCED: return l->logdb_fenced;
+    case EVENT_REPLICA_REMOVED: return l->replica_removed;
+    case EVENT_REPLICA_OVERLOADED: return l->replica_overloaded;
+    case EVENT_REPLICA_RELIEVED: return l->replica_relieved;
     }
     return false;
 }

@@ -35,6 +35,19 @@ struct nh_host {
     struct stop_waiter *waiters; /* guarded by lock */
 };
 
+/* The synchronous form of a request: `waiter_end` is its completion, `waiter_finish` waits for it if it was accepted. */
+struct waiter {
+    pthread_mutex_t lock;
+    pthread_cond_t ended;
+    bool has_ended;
+    struct nh_reply *reply;
+};
+void waiter_init(struct waiter *w, struct nh_reply *reply);
+void waiter_end(void *ctx, const struct nh_outcome *outcome);
+int waiter_finish(struct waiter *w, int submitted); /* returns `submitted` */
+
+/* The end of a timeout on the runtime's clock. Errors: EINVAL. */
+int host_deadline(struct nh_host *host, uint32_t timeout_ms, uint64_t *ret_ns, struct nh_error *err);
 /* NH_EDEADLOCK on a thread of the host itself. */
 int host_check_may_block(struct nh_error *err);
 

@@ -22,6 +22,12 @@ static void convert(const struct engine_replica_status *s, struct nh_shard_info 
         .quiesced = s->quiesced,
         .ready = s->ready,
         .quarantined = s->quarantined,
+        .joint = s->joint,
+        .pending_config = s->pending_config,
+        .lease_held = s->lease_held,
+        .overloaded = s->overloaded,
+        .transferee = s->transferee,
+        .uncommitted_bytes = s->uncommitted_bytes,
         .pending_requests = s->pending_requests,
     };
 }

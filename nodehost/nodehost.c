@@ -133,6 +133,16 @@ static void on_membership_changed(void *ctx, struct nh_replica_info info)
     events_post(((struct nh_host *)ctx)->events, EVENT_MEMBERSHIP_CHANGED, info, NULL);
 }
 
+static void on_removed(void *ctx, struct nh_replica_info info)
+{
+    events_post(((struct nh_host *)ctx)->events, EVENT_REPLICA_REMOVED, info, NULL);
+}
+
+static void on_overload_changed(void *ctx, struct nh_replica_info info, bool overloaded)
+{
+    events_post(((struct nh_host *)ctx)->events, overloaded ? EVENT_REPLICA_OVERLOADED : EVENT_REPLICA_RELIEVED, info, NULL);
+}
+
 static void on_fenced(void *ctx, const char *reason)
 {
     LOG_ERROR("the log store failed, this host writes nothing any more: %s; repair the disk and restart", reason);
@@ -210,7 +220,8 @@ static int make_engine(struct nh_host *host, const struct nh_host_config *c, str
         .logdb = host->logdb,
         .registry_ops = c->registry,
         .registry = host->registry,
-        .events = {host, on_leader_updated, on_ready, on_unloaded, on_quarantined, on_membership_changed, on_fenced},
+        .events = {host, on_leader_updated, on_ready, on_unloaded, on_quarantined, on_membership_changed, on_fenced, on_removed,
+                   on_overload_changed},
         .max_pending_per_replica = c->max_pending_per_replica,
     };
 

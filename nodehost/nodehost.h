@@ -107,6 +107,44 @@ NH_API int nh_query_sync(struct nh_host *host, uint64_t shard_id, const void *qu
 NH_API int nh_read_index_sync(struct nh_host *host, uint64_t shard_id, uint32_t timeout_ms, struct nh_reply *ret,
                               struct nh_error *err);
 
+/* ---- membership and leadership ---- */
+
+/* Changes the membership of a shard, by any of its replicas (thesis 4). COMPLETED: applied, outcome.index is the new
+ * config_change_id. REJECTED: committed, but it does not fit; nothing changed, outcome.data says why. DROPPED with
+ * CONFIG_PENDING: the change before it is not applied yet, or the leader is new: retry. One replica at a time is enough for most:
+ * add a non-voting member first, promote it when it has caught up (nh_get_peers). Several at once (CHANGE_MANY) go through a
+ * joint configuration. A new replica is started on its host with `join`; a removed one stops by itself (replica_removed). Errors:
+ * EINVAL (the change itself), and as for nh_propose. */
+NH_API int nh_change_membership(struct nh_host *host, uint64_t shard_id, const struct nh_config_change *change,
+                                uint32_t timeout_ms, nh_completion_fn fn, void *ctx, struct nh_error *err);
+NH_API int nh_change_membership_sync(struct nh_host *host, uint64_t shard_id, const struct nh_config_change *change,
+                                     uint32_t timeout_ms, struct nh_reply *ret, struct nh_error *err);
+/* Gives the leadership to a voter (thesis 3.10), by any replica. COMPLETED: it leads. REJECTED: refused, outcome.data says why.
+ * TIMEOUT after two election timeouts: it may still come about. Meanwhile proposals are DROPPED (TRANSFERRING).
+ * Errors: ENOTFOUND, EBUSY, EQUARANTINED, EFENCED, ECLOSED. */
+NH_API int nh_transfer_leader(struct nh_host *host, uint64_t shard_id, uint64_t target_replica_id, nh_completion_fn fn, void *ctx,
+                              struct nh_error *err);
+NH_API int nh_transfer_leader_sync(struct nh_host *host, uint64_t shard_id, uint64_t target_replica_id, struct nh_reply *ret,
+                                   struct nh_error *err);
+/* Completes when everything proposed before it, here or on the leader, is applied here. It is an entry of the log. */
+NH_API int nh_barrier(struct nh_host *host, uint64_t shard_id, uint32_t timeout_ms, nh_completion_fn fn, void *ctx,
+                      struct nh_error *err);
+NH_API int nh_barrier_sync(struct nh_host *host, uint64_t shard_id, uint32_t timeout_ms, struct nh_reply *ret,
+                           struct nh_error *err);
+/* COMPLETED: our replica led the shard at some moment after the call (outcome.index: its read index). REJECTED: it does not lead,
+ * or not any more. Costs a round of heartbeats, or nothing under a lease. Errors as for nh_query. */
+NH_API int nh_verify_leader(struct nh_host *host, uint64_t shard_id, uint32_t timeout_ms, nh_completion_fn fn, void *ctx,
+                            struct nh_error *err);
+NH_API int nh_verify_leader_sync(struct nh_host *host, uint64_t shard_id, uint32_t timeout_ms, struct nh_reply *ret,
+                                 struct nh_error *err);
+/* Our replica stands for election now, if it may (voter, nothing pending, no lease in its way). Errors as for a transfer. */
+NH_API int nh_campaign(struct nh_host *host, uint64_t shard_id, struct nh_error *err);
+/* Our replica votes for others at once: its leader is known to be gone. Ignored by a leader, and with lease reads. */
+NH_API int nh_forget_leader(struct nh_host *host, uint64_t shard_id, struct nh_error *err);
+/* How our replica, if it leads, sees the others: outcome.data is an array of struct nh_peer_info, empty if it does not lead. */
+NH_API int nh_get_peers(struct nh_host *host, uint64_t shard_id, nh_completion_fn fn, void *ctx, struct nh_error *err);
+NH_API int nh_get_peers_sync(struct nh_host *host, uint64_t shard_id, struct nh_reply *ret, struct nh_error *err);
+
 /* ---- what is known ---- */
 
 enum nh_role { NH_ROLE_FOLLOWER = 0, NH_ROLE_PRE_CANDIDATE = 1, NH_ROLE_CANDIDATE = 2, NH_ROLE_LEADER = 3 };
@@ -120,6 +158,12 @@ struct nh_shard_info {
     uint64_t last_index, commit_index, applied_index;
     bool quiesced, ready, quarantined;
     uint32_t pending_requests;
+    bool joint;          /* its configuration is joint */
+    bool pending_config; /* a configuration change is in its log and not applied: another one has to wait */
+    bool lease_held;     /* a leader that answers reads without asking, as of a moment ago */
+    bool overloaded;     /* it applies too slowly and asked for no more entries */
+    uint64_t transferee; /* a leader's: to whom it is giving the leadership; 0: nobody */
+    uint64_t uncommitted_bytes;
 };
 /* Errors: ENOTFOUND. */
 NH_API int nh_get_shard_info(struct nh_host *host, uint64_t shard_id, struct nh_shard_info *ret, struct nh_error *err);

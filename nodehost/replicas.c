@@ -77,6 +77,11 @@ static int start(struct nh_host *host, const struct nh_replica_config *c, struct
         .pre_vote = c->pre_vote,
         .check_quorum = c->check_quorum,
         .quiesce = c->quiesce,
+        .lease_reads = c->lease_reads,
+        .lease_drift_percent = c->lease_drift_percent,
+        .priority = c->priority,
+        .max_uncommitted_bytes = c->max_uncommitted_bytes,
+        .max_unapplied_bytes = c->max_unapplied_bytes,
     };
     int r;
 

@@ -10,7 +10,7 @@
 /* Proposals that are handed to the engine in one piece without allocation. */
 #define BATCH_ON_STACK 64u
 
-static int deadline(struct nh_host *host, uint32_t timeout_ms, uint64_t *ret_ns, struct nh_error *err)
+int host_deadline(struct nh_host *host, uint32_t timeout_ms, uint64_t *ret_ns, struct nh_error *err)
 {
     if (timeout_ms == 0 || timeout_ms > NH_TIMEOUT_MS_MAX)
         return nh_error_set(err, NH_EINVAL, "a timeout of %" PRIu32 " ms, want 1 .. %u", timeout_ms, NH_TIMEOUT_MS_MAX);
@@ -23,7 +23,7 @@ int nh_propose_batch(struct nh_host *host, uint64_t shard_id, const struct nh_pr
 {
     struct engine_proposal few[BATCH_ON_STACK], *list = few;
     uint64_t deadline_ns = 0;
-    int r = deadline(host, timeout_ms, &deadline_ns, err);
+    int r = host_deadline(host, timeout_ms, &deadline_ns, err);
 
     if (r < 0)
         return r;
@@ -32,7 +32,8 @@ int nh_propose_batch(struct nh_host *host, uint64_t shard_id, const struct nh_pr
     if (n > BATCH_ON_STACK)
         list = xcalloc(n, sizeof *list);
     for (size_t i = 0; i < n; i++)
-        list[i] = (struct engine_proposal){proposals[i].cmd, proposals[i].size_bytes, proposals[i].fn, proposals[i].ctx};
+        list[i] = (struct engine_proposal){proposals[i].cmd, proposals[i].size_bytes, proposals[i].fn, proposals[i].ctx,
+                                           NH_ENTRY_APPLICATION};
     r = engine_propose(host->engine, shard_id, list, n, deadline_ns, err);
     if (list != few)
         free(list);
@@ -51,7 +52,7 @@ static int read_async(struct nh_host *host, uint64_t shard_id, const void *query
                       nh_completion_fn fn, void *ctx, struct nh_error *err)
 {
     uint64_t deadline_ns = 0;
-    int r = deadline(host, timeout_ms, &deadline_ns, err);
+    int r = host_deadline(host, timeout_ms, &deadline_ns, err);
 
     return r < 0 ? r : engine_read(host->engine, shard_id, query, size_bytes, deadline_ns, fn, ctx, err);
 }
@@ -76,20 +77,13 @@ int nh_lookup(struct nh_host *host, uint64_t shard_id, const void *query, size_t
 
 /* ---- waiting ---- */
 
-struct waiter {
-    pthread_mutex_t lock;
-    pthread_cond_t ended;
-    bool has_ended;
-    struct nh_reply *reply;
-};
-
 void nh_reply_deinit(struct nh_reply *r)
 {
     free((void *)(uintptr_t)r->outcome.data);
     *r = (struct nh_reply){0};
 }
 
-static void on_end(void *ctx, const struct nh_outcome *outcome)
+void waiter_end(void *ctx, const struct nh_outcome *outcome)
 {
     struct waiter *w = ctx;
 
@@ -101,7 +95,7 @@ static void on_end(void *ctx, const struct nh_outcome *outcome)
     pthread_mutex_unlock(&w->lock);
 }
 
-static void waiter_init(struct waiter *w, struct nh_reply *reply)
+void waiter_init(struct waiter *w, struct nh_reply *reply)
 {
     pthread_mutex_init(&w->lock, NULL);
     pthread_cond_init(&w->ended, NULL);
@@ -110,7 +104,7 @@ static void waiter_init(struct waiter *w, struct nh_reply *reply)
 }
 
 /* Every accepted request ends, so this returns. */
-static int finish(struct waiter *w, int submitted)
+int waiter_finish(struct waiter *w, int submitted)
 {
     pthread_mutex_lock(&w->lock);
     while (submitted == NH_OK && !w->has_ended)
@@ -130,7 +124,7 @@ int nh_propose_sync(struct nh_host *host, uint64_t shard_id, const void *cmd, si
     if (r < 0)
         return r;
     waiter_init(&w, ret);
-    return finish(&w, nh_propose(host, shard_id, cmd, size_bytes, timeout_ms, on_end, &w, err));
+    return waiter_finish(&w, nh_propose(host, shard_id, cmd, size_bytes, timeout_ms, waiter_end, &w, err));
 }
 
 int nh_query_sync(struct nh_host *host, uint64_t shard_id, const void *query, size_t size_bytes, uint32_t timeout_ms,
@@ -142,7 +136,7 @@ int nh_query_sync(struct nh_host *host, uint64_t shard_id, const void *query, si
     if (r < 0)
         return r;
     waiter_init(&w, ret);
-    return finish(&w, nh_query(host, shard_id, query, size_bytes, timeout_ms, on_end, &w, err));
+    return waiter_finish(&w, nh_query(host, shard_id, query, size_bytes, timeout_ms, waiter_end, &w, err));
 }
 
 int nh_read_index_sync(struct nh_host *host, uint64_t shard_id, uint32_t timeout_ms, struct nh_reply *ret, struct nh_error *err)
@@ -153,5 +147,5 @@ int nh_read_index_sync(struct nh_host *host, uint64_t shard_id, uint32_t timeout
     if (r < 0)
         return r;
     waiter_init(&w, ret);
-    return finish(&w, nh_read_index(host, shard_id, timeout_ms, on_end, &w, err));
+    return waiter_finish(&w, nh_read_index(host, shard_id, timeout_ms, waiter_end, &w, err));
 }

@@ -43,7 +43,7 @@ enum nh_entry_type {
     NH_ENTRY_APPLICATION = 0,   /* bytes for the machine; an empty payload without key is a leader's no-op */
     NH_ENTRY_CONFIG_CHANGE = 1, /* payload: raftpb ConfigChange */
     NH_ENTRY_ENCODED = 2,       /* reserved: compressed payload */
-    NH_ENTRY_METADATA = 3,      /* index and term only: what a witness stores */
+    NH_ENTRY_METADATA = 3,      /* index and term only: what a witness stores; with a key: a barrier */
 };
 
 #define NH_RECORD_HEADER_BYTES  40u

@@ -20,6 +20,7 @@ struct nh_leader_info {
     uint64_t replica_id; /* our replica */
     uint64_t term;
     uint64_t leader_id; /* NH_NO_LEADER: none known */
+    uint32_t role;      /* of our replica: 0 follower, 1 pre-candidate, 2 candidate, 3 leader */
 };
 
 struct nh_connection_info {
@@ -49,7 +50,7 @@ struct nh_quarantine_info {
 struct nh_raft_event_listener {
     uint32_t struct_size;
     void *ctx;
-    /* The leader or the term of a shard changed, as seen by our replica. Only on a change. */
+    /* The leader, the term or our role in a shard changed, as seen by our replica. Only on a change. */
     void (*leader_updated)(void *ctx, const struct nh_leader_info *info);
 };
 
@@ -74,6 +75,11 @@ struct nh_system_event_listener {
     void (*log_compacted)(void *ctx, const struct nh_entry_info *info);
     void (*logdb_compacted)(void *ctx, const struct nh_entry_info *info);
     void (*logdb_fenced)(void *ctx, const char *reason); /* an I/O failure stopped every write of this host */
+    /* Our replica was removed from its shard, and stops. Its data stays until somebody deletes it. */
+    void (*replica_removed)(void *ctx, const struct nh_replica_info *info);
+    /* Our replica applies too slowly: it asked its leader for no more entries; or it has caught up. */
+    void (*replica_overloaded)(void *ctx, const struct nh_replica_info *info);
+    void (*replica_relieved)(void *ctx, const struct nh_replica_info *info);
 };
 
 NH_END_DECLS

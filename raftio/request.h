@@ -29,10 +29,13 @@ enum nh_request_code {
 /* Why a request was dropped; for error texts. */
 enum nh_drop_reason {
     NH_DROP_NONE = 0,
-    NH_DROP_NO_LEADER = 1,  /* no leader known until the deadline */
-    NH_DROP_REFUSED = 2,    /* the leader refused it: leadership moved, or a transfer is in progress */
-    NH_DROP_OVERLOADED = 3, /* the leader's uncommitted log is at its limit */
+    NH_DROP_NO_LEADER = 1,      /* no leader known until the deadline */
+    NH_DROP_REFUSED = 2,        /* the leader refused it: leadership moved */
+    NH_DROP_OVERLOADED = 3,     /* the leader's uncommitted log is at its limit */
+    NH_DROP_CONFIG_PENDING = 4, /* a configuration change: the one before it is not applied yet */
+    NH_DROP_TRANSFERRING = 5,   /* the leadership is being given away */
 };
+#define NH_DROP_REASON_MAX 5
 
 struct nh_outcome {
     int code;         /* enum nh_request_code */

@@ -180,7 +180,8 @@ enum nh_message_type {
     NH_MSG_REQUEST_PRE_VOTE = 26,
     NH_MSG_REQUEST_PRE_VOTE_RESP = 27, /* as above; term = the one asked for, or (reject) the own */
     NH_MSG_LOG_QUERY = 28,             /* L */
-    NH_MSG_PROPOSE_RESP = 29,          /* leader -> forwarder: reject = the batch of keys [hint, hint + hint_high) was dropped */
+    NH_MSG_PROPOSE_RESP = 29,          /* leader -> forwarder: reject = the batch of keys [hint, hint + hint_high) was dropped;
+                                          log_index = why */
     NH_MSG_REMOVED = 30,               /* "you were removed": answers a replica that does not know it yet */
 };
 #define NH_MSG_TYPE_COUNT 31u
@@ -240,6 +241,22 @@ struct nh_raft_state {
     struct nh_state state;
     uint64_t first_index; /* of the log; last + 1 when it is empty */
     uint64_t last_index;  /* 0: nothing was ever saved */
+};
+
+/* How a leader sees another member. */
+enum nh_peer_state { NH_PEER_PROBE = 0, NH_PEER_REPLICATE = 1, NH_PEER_SNAPSHOT = 2 };
+struct nh_peer_info {
+    uint64_t replica_id;
+    enum nh_member_kind kind;
+    enum nh_peer_state state; /* finding where the logs agree; streaming; waiting for a snapshot to arrive */
+    bool outgoing;            /* votes in the outgoing half of a joint configuration */
+    bool active;              /* heard from lately */
+    bool paused;              /* nothing is sent until it answers */
+    bool overloaded;          /* it asked for no entries */
+    uint64_t match_index;     /* durable there */
+    uint64_t next_index;      /* to be sent next */
+    uint32_t inflight_messages;
+    uint64_t inflight_bytes;
 };
 
 /* Deep copies and releases. A released or zeroed struct may be released again. */

@@ -31,6 +31,8 @@ const struct command commands[] = {
     {"mset", -3, W, 1, -1, 2, COMMAND_WRITE, cmd_mset, "Sets keys; not atomic across shards"},
     {"nh.propose", 3, W, 0, 0, 0, COMMAND_WRITE, cmd_nh_propose, "Proposes bytes to the machine of a shard"},
     {"nh.query", -3, FLAG_READONLY, 0, 0, 0, COMMAND_READ, cmd_nh_query, "Queries the machine of a shard"},
+    {"nh.shard", -3, FLAG_ADMIN, 0, 0, 0, COMMAND_WRITE, cmd_nh_shard,
+     "Members and leader of a shard: INFO ADD REMOVE PROMOTE TRANSFER"},
     {"ping", -1, CF, 0, 0, 0, COMMAND_NOW, cmd_ping, "Answers PONG"},
     {"quit", -1, CF, 0, 0, 0, COMMAND_NOW, cmd_quit, "Closes the connection"},
     {"readonly", 1, CF, 0, 0, 0, COMMAND_NOW, cmd_readonly, "Does nothing here: reads are linearizable"},

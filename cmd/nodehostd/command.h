@@ -62,5 +62,6 @@ void cmd_mget(struct call *call);
 
 void cmd_nh_propose(struct call *call);
 void cmd_nh_query(struct call *call);
+void cmd_nh_shard(struct call *call);
 
 #endif

@@ -62,6 +62,9 @@ static const cyaml_schema_field_t shards_fields[] = {
     SWITCH("check_quorum", check_quorum),
     SWITCH("pre_vote", pre_vote),
     SWITCH("quiesce", quiesce),
+    SWITCH("join", join),
+    SWITCH("lease_reads", lease_reads),
+    CYAML_FIELD_UINT("priority", OPTIONAL, struct config_shards, priority),
     CYAML_FIELD_END,
 };
 static const cyaml_schema_value_t shards_value = {CYAML_VALUE_MAPPING(CYAML_FLAG_DEFAULT, struct config_shards, shards_fields)};

@@ -22,6 +22,9 @@
  *     shards[].heartbeat_rtt      1         ticks
  *     shards[].check_quorum, .pre_vote      true
  *     shards[].quiesce            false
+ *     shards[].join               false     our replica joins a shard that exists (NH.SHARD ADD); not one of its first members
+ *     shards[].lease_reads        false     GET without asking the others; the same on all hosts
+ *     shards[].priority           0         of candidates with equal logs the lower one yields
  *
  * Threads: one. Errors: EINVAL (the text begins with "FILE:LINE: "), EIO (the file cannot be read).
  */
@@ -63,7 +66,8 @@ struct config_shards {
     uint64_t *replicas;
     unsigned replicas_count;
     uint32_t election_rtt, heartbeat_rtt;
-    enum config_switch check_quorum, pre_vote, quiesce;
+    enum config_switch check_quorum, pre_vote, quiesce, join, lease_reads;
+    uint32_t priority;
 };
 struct config {
     struct config_host host;

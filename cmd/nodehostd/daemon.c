@@ -91,12 +91,15 @@ static int start_shard(struct daemon *d, unsigned section, uint64_t shard_id, st
     c.replica_id = d->config->host.id;
     c.machine = d->machines[section].ops;
     c.members = members;
-    c.n_members = s->replicas_count;
+    c.join = config_is_on(s->join, false);
+    c.n_members = c.join ? 0 : s->replicas_count;
     c.election_rtt = s->election_rtt;
     c.heartbeat_rtt = s->heartbeat_rtt;
     c.check_quorum = config_is_on(s->check_quorum, true);
     c.pre_vote = config_is_on(s->pre_vote, true);
     c.quiesce = config_is_on(s->quiesce, false);
+    c.lease_reads = config_is_on(s->lease_reads, false);
+    c.priority = s->priority;
     return nh_host_start_replica(d->host, &c, err);
 }
 

@@ -173,6 +173,34 @@ void part_query(struct part *p)
         refuse_part(p, r, err.text);
 }
 
+void part_change_membership(struct part *p, const struct nh_config_change *change)
+{
+    struct server *s = p->call->server;
+    struct nh_error err = {0};
+    int r = nh_change_membership(s->host, p->shard_id, change, s->config->redis.timeout_ms, on_end, p, &err);
+
+    if (r < 0)
+        refuse_part(p, r, err.text);
+}
+
+void part_transfer(struct part *p, uint64_t target)
+{
+    struct nh_error err = {0};
+    int r = nh_transfer_leader(p->call->server->host, p->shard_id, target, on_end, p, &err);
+
+    if (r < 0)
+        refuse_part(p, r, err.text);
+}
+
+void part_look_at_peers(struct part *p)
+{
+    struct nh_error err = {0};
+    int r = nh_get_peers(p->call->server->host, p->shard_id, on_end, p, &err);
+
+    if (r < 0)
+        refuse_part(p, r, err.text);
+}
+
 /* ---- what a failure means to the client (README: "What an answer means") ---- */
 
 enum fate { FATE_DONE, FATE_NOT_APPLIED, FATE_UNKNOWN };
@@ -204,6 +232,15 @@ static void reply_submit_error(struct call *call, const struct part *p)
     reply_errorf(&call->reply, "%s %s; nothing was applied", prefix, p->data);
 }
 
+static const char *drop_text(int reason)
+{
+    switch (reason) {
+    case NH_DROP_OVERLOADED: return "is overloaded";
+    case NH_DROP_TRANSFERRING: return "is being given to another leader";
+    default: return "refused it, its leader moved";
+    }
+}
+
 static void reply_not_applied(struct call *call, const struct part *p)
 {
     if (p->submit_code < 0)
@@ -214,8 +251,7 @@ static void reply_not_applied(struct call *call, const struct part *p)
         reply_errorf(&call->reply, "CLUSTERDOWN shard %" PRIu64 " had no leader for %u ms; nothing was applied", p->shard_id,
                      call->server->config->redis.timeout_ms);
     else
-        reply_errorf(&call->reply, "TRYAGAIN shard %" PRIu64 " %s; nothing was applied", p->shard_id,
-                     p->drop_reason == NH_DROP_OVERLOADED ? "is overloaded" : "refused it, its leader moved");
+        reply_errorf(&call->reply, "TRYAGAIN shard %" PRIu64 " %s; nothing was applied", p->shard_id, drop_text(p->drop_reason));
 }
 
 static void reply_unknown_fate(struct call *call, const struct part *p)

@@ -161,6 +161,9 @@ void call_make_parts(struct call *call, uint32_t n);
 /* Sends a part on its way; it may end at once. */
 void part_propose(struct part *p);
 void part_query(struct part *p);
+void part_change_membership(struct part *p, const struct nh_config_change *change);
+void part_transfer(struct part *p, uint64_t target);
+void part_look_at_peers(struct part *p); /* its data are struct nh_peer_info */
 /* Proposes what was queued since the last call. */
 void requests_flush(struct server *s);
 /* Takes what has ended. Thread: the loop's. */

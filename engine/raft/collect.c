@@ -91,6 +91,11 @@ static void trim_cache(struct raft *r)
     raft_log_drop(&r->log, keep_from);
 }
 
+static bool leader_changed(const struct raft *r)
+{
+    return r->leader_id != r->told_leader || r->term != r->told_term || r->role != r->told_role;
+}
+
 /* A peer said so, or the change was applied here; a leader first sees to it that the others know. Once. */
 static bool removal_is_due(const struct raft *r)
 {
@@ -113,9 +118,11 @@ void raft_collect(struct raft *r, struct raft_update *out)
     trim_cache(r);
     out->leader_id = r->leader_id;
     out->term = r->term;
-    out->leader_changed = r->leader_id != r->told_leader || r->term != r->told_term;
+    out->role = r->role;
+    out->leader_changed = leader_changed(r);
     r->told_leader = r->leader_id;
     r->told_term = r->term;
+    r->told_role = r->role;
     out->removed = removal_is_due(r);
     r->told_removed |= out->removed;
     r->out = NULL;
@@ -126,7 +133,7 @@ bool raft_has_work(const struct raft *r)
 {
     if (save_is_due(r) || next_apply(r, NULL) != r->log.handed || removal_is_due(r) || raft_leave_joint_is_due(r))
         return true;
-    if (r->leader_id != r->told_leader || r->term != r->told_term)
+    if (leader_changed(r))
         return true;
     return raft_is_leader(r) && !r->quiesced && (r->lead->heartbeat_wanted || raft_replicate_pending(r));
 }
@@ -153,6 +160,7 @@ void raft_update_release(struct raft_update *out)
     out->send.n = out->send_after_save.n = out->reads.n = out->dropped.n = out->fetches.n = out->transfers.n = 0;
     out->save_id = out->apply_first = out->apply_last = out->leader_id = out->term = 0;
     out->has_state = out->must_sync = out->leader_changed = out->removed = false;
+    out->role = RAFT_FOLLOWER;
     out->snapshot = NULL;
     out->state = (struct nh_state){0};
 }

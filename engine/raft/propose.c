@@ -42,10 +42,12 @@ static bool is_over_quota(const struct raft *r, const struct block_builder *reco
 
 static int refusal(const struct raft *r, const struct block_builder *records)
 {
-    if (r->lead->removed_at || r->lead->transferee || records->n > RAFT_INDEX_MAX - r->log.last)
+    if (r->lead->removed_at || records->n > RAFT_INDEX_MAX - r->log.last)
         return NH_DROP_REFUSED;
+    if (r->lead->transferee)
+        return NH_DROP_TRANSFERRING;
     if (is_config_change(records) && config_is_barred(r))
-        return NH_DROP_REFUSED;
+        return NH_DROP_CONFIG_PENDING;
     return is_over_quota(r, records) ? NH_DROP_OVERLOADED : NH_DROP_NONE;
 }
 
@@ -144,26 +146,29 @@ static bool claim(struct raft *r, const struct nh_message *m)
     return true;
 }
 
-static void answer_dropped(struct raft *r, const struct nh_message *m)
+static void answer_dropped(struct raft *r, const struct nh_message *m, int reason)
 {
     struct nh_message *answer = raft_send_reply(r, NH_MSG_PROPOSE_RESP, m->from);
 
     answer->reject = true;
     answer->hint = m->hint;
     answer->hint_high = m->hint_high;
+    answer->log_index = (uint64_t)reason;
 }
 
 /* The batch is of `led_term`: if this replica leads, it is of the current term. */
 static void decide(struct raft *r, const struct nh_message *m, struct block_builder *records)
 {
+    int reason = raft_is_leader(r) ? refusal(r, records) : NH_DROP_REFUSED;
+
     if (!claim(r, m))
         return;
-    if (raft_is_leader(r) && refusal(r, records) == NH_DROP_NONE) {
-        r->active_at = r->now;
-        raft_append_records(r, records);
+    if (reason != NH_DROP_NONE) {
+        answer_dropped(r, m, reason);
         return;
     }
-    answer_dropped(r, m);
+    r->active_at = r->now;
+    raft_append_records(r, records);
 }
 
 /* The sender is a member (raft_on_message). */
@@ -178,15 +183,18 @@ void raft_on_propose(struct raft *r, const struct nh_message *m)
     else if (m->term == r->led_term)
         decide(r, m, &records);
     else if (m->term > maybe_led)
-        answer_dropped(r, m);
+        answer_dropped(r, m, NH_DROP_REFUSED);
     block_builder_deinit(&records);
 }
 
 void raft_on_propose_resp(struct raft *r, const struct nh_message *m)
 {
+    int reason;
+
     if (!m->reject || m->hint == 0 || m->hint_high == 0 || m->hint > UINT64_MAX - m->hint_high) {
         raft_ignore(r);
         return;
     }
-    raft_report_dropped(r, false, NH_DROP_REFUSED, m->hint, m->hint_high);
+    reason = m->log_index > NH_DROP_NONE && m->log_index <= NH_DROP_REASON_MAX ? (int)m->log_index : NH_DROP_REFUSED;
+    raft_report_dropped(r, false, reason, m->hint, m->hint_high);
 }

@@ -235,8 +235,9 @@ struct raft_update {
     RAFT_VEC(struct raft_transfer_end) transfers;
 
     bool removed;        /* this replica was removed from its shard: stop it */
-    bool leader_changed; /* leader or term differ from the last update */
+    bool leader_changed; /* leader, term or role differ from the last update */
     uint64_t leader_id, term;
+    enum raft_role role;
 };
 
 struct raft_status {

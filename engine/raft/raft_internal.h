@@ -248,6 +248,7 @@ struct raft {
     uint64_t active_at; /* last event that keeps awake */
 
     uint64_t told_leader, told_term; /* in the last update */
+    enum raft_role told_role;
     uint64_t ignored_messages;
 
     struct raft_member *members; /* ascending */

@@ -194,6 +194,7 @@ static int apply_config_change(struct rsm *s, const struct nh_entry_view *e, con
 static int apply_entry(struct rsm *s, const struct nh_entry_view *e, const struct rsm_sink *sink, struct nh_error *err)
 {
     bool no_op = e->type == NH_ENTRY_APPLICATION && e->payload_bytes == 0 && e->key == 0;
+    struct rsm_result result = {.index = e->index, .key = e->key, .origin = e->origin};
     int r;
 
     if (e->type == NH_ENTRY_APPLICATION && !no_op) {
@@ -208,6 +209,8 @@ static int apply_entry(struct rsm *s, const struct nh_entry_view *e, const struc
     if (!no_op && e->type != NH_ENTRY_METADATA)
         return nh_error_set(err, NH_ECORRUPT, "entry %" PRIu64 " has the unknown type %u", e->index, (unsigned)e->type);
     set_applied(s, e->index);
+    if (e->key)
+        sink->on_results(sink->ctx, &result, 1); /* a barrier: all before it is applied */
     return NH_OK;
 }
 
@@ -254,10 +257,19 @@ int rsm_apply(struct rsm *s, const struct nh_run *runs, uint32_t n_runs, const s
 
 /* ---- questions from any thread ---- */
 
+/* With the lock held. */
+static bool is_witness(const struct rsm *s)
+{
+    const struct nh_member *self = nh_membership_find(&s->membership, s->config.replica_id);
+
+    return self && self->kind == NH_MEMBER_WITNESS;
+}
+
 static int check_open(const struct rsm *s, struct nh_error *err)
 {
     switch (s->state) {
-    case RSM_OPEN: return NH_OK;
+    case RSM_OPEN:
+        return is_witness(s) ? nh_error_set(err, NH_EUNSUPPORTED, "this replica is a witness: it holds no data") : NH_OK;
     case RSM_NEW: return nh_error_set(err, NH_ENOTREADY, "the machine is not open yet");
     case RSM_FAILED: return nh_error_set(err, NH_EQUARANTINED, "the machine has failed");
     case RSM_CLOSED: return nh_error_set(err, NH_ECLOSED, "the machine is closed");

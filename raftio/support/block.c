@@ -242,13 +242,19 @@ static int check_sealed(const uint8_t *p, size_t left_bytes, size_t *ret_bytes, 
     return NH_OK;
 }
 
+/* Metadata are what a witness stores; proposed, without any bytes, they are a barrier. */
+static bool is_barrier(const uint8_t *p)
+{
+    return nh_record_type(p) == NH_ENTRY_METADATA && nh_load_u32(p + 4) == 0;
+}
+
 static int check_unsealed(const uint8_t *p, size_t left_bytes, size_t *ret_bytes, struct nh_error *err)
 {
     int r = check_shape(p, left_bytes, ret_bytes, err);
 
     if (r < 0)
         return r;
-    if (nh_record_type(p) != NH_ENTRY_APPLICATION && nh_record_type(p) != NH_ENTRY_CONFIG_CHANGE)
+    if (nh_record_type(p) != NH_ENTRY_APPLICATION && nh_record_type(p) != NH_ENTRY_CONFIG_CHANGE && !is_barrier(p))
         return nh_error_set(err, NH_ECORRUPT, "type %u cannot be proposed", nh_record_type(p));
     if (nh_load_u32(p) || nh_record_term(p) || nh_record_index(p))
         return nh_error_set(err, NH_ECORRUPT, "a proposal has a term, an index or a checksum");

@@ -1,4 +1,4 @@
-"""Starts three nodehostd processes for tests: configurations, ports, kill -9, restart. Needs python3-redis."""
+"""Starts nodehostd processes for tests, three and those that join: configurations, ports, kill -9, restart. Needs python3-redis."""
 import os
 import signal
 import socket
@@ -21,21 +21,24 @@ def free_ports(n):
 
 
 class Cluster:
-    def __init__(self, nodehostd, plugin_dir, directory, shards, timeout_ms=5000, max_clients=10000):
+    def __init__(self, nodehostd, plugin_dir, directory, shards, timeout_ms=5000, max_clients=10000, joining=(),
+                 shard_options="quiesce: true"):
         self.nodehostd, self.plugin_dir, self.dir, self.shards = nodehostd, plugin_dir, directory, shards
-        ports = free_ports(6)
-        self.raft = dict(zip(HOSTS, ports[:3]))
-        self.redis = dict(zip(HOSTS, ports[3:]))
+        hosts = HOSTS + tuple(joining)
+        ports = free_ports(2 * len(hosts))
+        self.raft = dict(zip(hosts, ports))
+        self.redis = dict(zip(hosts, ports[len(hosts):]))
         self.processes = {}
-        for h in HOSTS:
+        for h in hosts:
             with open(self.config(h), "w") as f:
                 f.write(f'host:   {{ id: {h}, data_dir: "{directory}/data-{h}" }}\n'
                         f'raft:   {{ listen: "127.0.0.1:{self.raft[h]}", rtt_ms: 100 }}\n'
                         f'redis:  {{ listen: "127.0.0.1:{self.redis[h]}", timeout_ms: {timeout_ms}, max_clients: {max_clients} }}\npeers:\n')
-                for p in HOSTS:
+                for p in hosts:
                     f.write(f'  - {{ id: {p}, raft: "127.0.0.1:{self.raft[p]}", redis: "127.0.0.1:{self.redis[p]}" }}\n')
-                f.write(f"shards:\n  - {{ first: 1, count: {shards}, machine: kv, replicas: [1, 2, 3], election_rtt: 10,\n"
-                        "      heartbeat_rtt: 1, check_quorum: true, pre_vote: true, quiesce: true }\n")
+                replicas, join = ([1, 2, 3], "") if h in HOSTS else ([h], ", join: true")
+                f.write(f"shards:\n  - {{ first: 1, count: {shards}, machine: kv, replicas: {replicas}, election_rtt: 10,\n"
+                        f"      heartbeat_rtt: 1, check_quorum: true, pre_vote: true, {shard_options}{join} }}\n")
 
     def config(self, h):
         return f"{self.dir}/host-{h}.yaml"

@@ -258,6 +258,100 @@ static void check_infos(void)
     CHECK(leader >= 1 && leader <= N_HOSTS && term > 0);
 }
 
+static uint64_t find_leader(uint64_t shard)
+{
+    uint64_t leader = NH_NO_LEADER, term;
+
+    while (leader == NH_NO_LEADER)
+        MUST(nh_get_leader(hosts[0], shard, &leader, &term, &err));
+    return leader;
+}
+
+static void expect_outcome(int code, struct nh_reply *reply, const char *words)
+{
+    CHECK(reply->outcome.code == code);
+    if (words)
+        CHECK(reply->outcome.size_bytes == strlen(words) && memcmp(reply->outcome.data, words, strlen(words)) == 0);
+    nh_reply_deinit(reply);
+}
+
+/* Retried while the leader is new or the change before is not applied. */
+static void change_membership(uint32_t host, const struct nh_config_change *change, int code, const char *words)
+{
+    struct nh_reply reply = {0};
+
+    MUST(nh_change_membership_sync(hosts[host], 1, change, TIMEOUT_MS, &reply, &err));
+    for (int i = 0; i < 100 && reply.outcome.code == NH_REQUEST_DROPPED; i++) {
+        nh_reply_deinit(&reply);
+        usleep(20000);
+        MUST(nh_change_membership_sync(hosts[host], 1, change, TIMEOUT_MS, &reply, &err));
+    }
+    expect_outcome(code, &reply, words);
+}
+
+/* Every function of "membership and leadership", over real sockets. */
+static void check_leadership(void)
+{
+    struct nh_reply reply = {0};
+    struct nh_shard_info info;
+    uint64_t leader;
+
+    for (uint64_t target = 1; target <= N_HOSTS; target++) {
+        MUST(nh_transfer_leader_sync(hosts[target % N_HOSTS], 1, target, &reply, &err));
+        expect_outcome(NH_REQUEST_COMPLETED, &reply, NULL);
+        MUST(nh_verify_leader_sync(hosts[target - 1], 1, TIMEOUT_MS, &reply, &err));
+        expect_outcome(NH_REQUEST_COMPLETED, &reply, NULL);
+    }
+    MUST(nh_transfer_leader_sync(hosts[0], 1, 77, &reply, &err));
+    expect_outcome(NH_REQUEST_REJECTED, &reply, "the target is not a voter of this shard that can lead");
+    leader = find_leader(1);
+    MUST(nh_verify_leader_sync(hosts[leader % N_HOSTS], 1, TIMEOUT_MS, &reply, &err));
+    expect_outcome(NH_REQUEST_REJECTED, &reply, "our replica does not lead");
+    MUST(nh_get_peers_sync(hosts[leader - 1], 1, &reply, &err));
+    CHECK(reply.outcome.size_bytes == (N_HOSTS - 1) * sizeof(struct nh_peer_info));
+    CHECK(((const struct nh_peer_info *)reply.outcome.data)->state == NH_PEER_REPLICATE);
+    nh_reply_deinit(&reply);
+    MUST(nh_get_peers_sync(hosts[leader % N_HOSTS], 1, &reply, &err));
+    CHECK(reply.outcome.size_bytes == 0);
+    nh_reply_deinit(&reply);
+    for (uint32_t i = 0; i < N_HOSTS; i++) {
+        MUST(nh_barrier_sync(hosts[i], 1, TIMEOUT_MS, &reply, &err));
+        CHECK(reply.outcome.index > 0);
+        expect_outcome(NH_REQUEST_COMPLETED, &reply, NULL);
+    }
+    MUST(nh_campaign(hosts[leader - 1], 1, &err));
+    MUST(nh_forget_leader(hosts[leader - 1], 1, &err));
+    MUST(nh_get_shard_info(hosts[leader - 1], 1, &info, &err));
+    CHECK(!info.joint && info.transferee == 0);
+}
+
+static void check_membership(void)
+{
+    struct nh_config_change c = {.type = NH_CONFIG_ADD_MEMBER};
+    struct nh_member_change two[2] = {{NH_CONFIG_ADD_MEMBER, {.replica_id = 8, .address = "127.0.0.1:8"}},
+                                      {NH_CONFIG_REMOVE_MEMBER, {.replica_id = 9}}};
+    struct nh_config_change many = {.type = NH_CONFIG_CHANGE_MANY, .n_changes = 2, .changes = two};
+    struct nh_reply reply = {0};
+    struct nh_membership m;
+
+    CHECK(nh_change_membership_sync(hosts[0], 1, &c, TIMEOUT_MS, &reply, &err) == NH_EINVAL);
+    c.member = (struct nh_member){.replica_id = 9, .kind = NH_MEMBER_NON_VOTING, .address = "127.0.0.1:9"};
+    change_membership(0, &c, NH_REQUEST_COMPLETED, NULL);
+    change_membership(1, &c, NH_REQUEST_REJECTED, "this replica is a member already");
+    two[0].member.kind = NH_MEMBER_NON_VOTING;
+    change_membership(2, &many, NH_REQUEST_COMPLETED, NULL);
+    do { /* joint, and left by itself */
+        MUST(nh_barrier_sync(hosts[0], 1, TIMEOUT_MS, &reply, &err));
+        nh_reply_deinit(&reply);
+        MUST(nh_get_membership(hosts[0], 1, &m, &err));
+        c.config_change_id = m.joint;
+        CHECK(m.n_members == N_HOSTS + 1 + m.joint);
+        nh_membership_deinit(&m);
+    } while (c.config_change_id);
+    c = (struct nh_config_change){.type = NH_CONFIG_REMOVE_MEMBER, .member = {.replica_id = 8}};
+    change_membership(0, &c, NH_REQUEST_COMPLETED, NULL);
+}
+
 /* All replicas end with the same state. */
 static void check_hashes(void)
 {
@@ -290,6 +384,8 @@ int main(int argc, char **argv)
     write_and_read(3);
     check_refusals();
     check_infos();
+    check_leadership();
+    check_membership();
 
     nh_host_close(hosts[2]);
     CHECK(listening[2].n_ready == N_SHARDS && listening[2].n_leader > 0 && listening[2].n_shut_down == 1);

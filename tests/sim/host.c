@@ -109,6 +109,19 @@ static void on_quarantined(void *ctx, struct nh_replica_info info, const char *r
     sim_fail("shard %" PRIu64 " replica %" PRIu64 " is in quarantine: %s", info.shard_id, info.replica_id, reason);
 }
 
+static void on_overload(void *ctx, struct nh_replica_info info, bool overloaded)
+{
+    (void)ctx;
+    (void)info;
+    (void)overloaded;
+}
+
+static void on_removed(void *ctx, struct nh_replica_info info)
+{
+    (void)ctx;
+    (void)info;
+}
+
 static void on_fenced(void *ctx, const char *reason)
 {
     struct sim_host *h = ctx;
@@ -158,7 +171,7 @@ static void make_engine(struct sim_host *h)
         .registry = h->registry,
         .max_pending_per_replica = sim.options.small_limits ? 12 : 0,
         .max_inbox_bytes = sim.options.small_limits ? 8192 : 0,
-        .events = {h, on_leader, on_replica, on_unloaded, on_quarantined, on_replica, on_fenced},
+        .events = {h, on_leader, on_replica, on_unloaded, on_quarantined, on_replica, on_fenced, on_removed, on_overload},
     };
     struct nh_error err;
 

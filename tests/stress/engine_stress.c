@@ -127,6 +127,19 @@ static void on_quarantined(void *ctx, struct nh_replica_info info, const char *r
     abort();
 }
 
+static void on_overload(void *ctx, struct nh_replica_info info, bool overloaded)
+{
+    (void)ctx;
+    (void)info;
+    (void)overloaded;
+}
+
+static void on_removed(void *ctx, struct nh_replica_info info)
+{
+    (void)ctx;
+    (void)info;
+}
+
 static void on_fenced(void *ctx, const char *reason)
 {
     (void)ctx;
@@ -173,7 +186,7 @@ static void start_host(struct host *h, struct loopback_hub *hub, uint32_t id)
         .seed = id,
         .logdb_ops = nh_logdb_memory(),
         .registry_ops = nh_registry_static(),
-        .events = {h, on_leader, on_replica, on_unloaded, on_quarantined, on_replica, on_fenced},
+        .events = {h, on_leader, on_replica, on_unloaded, on_quarantined, on_replica, on_fenced, on_removed, on_overload},
     };
     struct nh_transport_handlers handlers;
 

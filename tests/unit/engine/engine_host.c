@@ -221,6 +221,19 @@ static void on_membership(void *ctx, struct nh_replica_info info)
     (void)ctx;
     (void)info;
 }
+static void on_overload(void *ctx, struct nh_replica_info info, bool overloaded)
+{
+    (void)ctx;
+    (void)info;
+    (void)overloaded;
+}
+
+static void on_removed(void *ctx, struct nh_replica_info info)
+{
+    (void)ctx;
+    (void)info;
+}
+
 static void on_fenced(void *ctx, const char *reason)
 {
     (void)ctx;
@@ -245,7 +258,7 @@ void host_start(bool inline_saves, uint64_t incarnation)
         .seed = 1,
         .logdb_ops = nh_logdb_memory(),
         .registry_ops = nh_registry_static(),
-        .events = {NULL, on_leader, on_ready, on_unloaded, on_quarantined, on_membership, on_fenced},
+        .events = {NULL, on_leader, on_ready, on_unloaded, on_quarantined, on_membership, on_fenced, on_removed, on_overload},
         .max_pending_per_replica = host_max_pending,
         .max_inbox_bytes = host_max_inbox,
     };

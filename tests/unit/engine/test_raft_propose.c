@@ -134,7 +134,7 @@ Test(raft_propose, one_configuration_change_at_a_time)
     cluster_settle(&c);
     cluster_propose_change(&c, 1, true, 5);
     cr_assert_eq(c.nodes[1].dropped.n, 1);
-    cr_assert_eq(c.nodes[1].dropped.items[0].reason, NH_DROP_REFUSED);
+    cr_assert_eq(c.nodes[1].dropped.items[0].reason, NH_DROP_CONFIG_PENDING);
     cluster_propose(&c, 1, 1, 1);
     cr_assert_eq(c.nodes[1].dropped.n, 1, "ordinary proposals go on");
     c.nodes[1].hold_applies = false;

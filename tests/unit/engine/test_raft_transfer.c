@@ -91,7 +91,7 @@ Test(raft_transfer, proposals_are_dropped_until_it_is_given_up)
     cluster_propose(&c, 1, 1, 10);
     cluster_settle(&c);
     cr_assert_eq(c.nodes[1].dropped.n, 1);
-    cr_assert_eq(c.nodes[1].dropped.items[0].reason, NH_DROP_REFUSED);
+    cr_assert_eq(c.nodes[1].dropped.items[0].reason, NH_DROP_TRANSFERRING);
     cluster_tick(&c, 10);
     cr_assert_eq(cluster_status(&c, 1).transferee, 0);
     cluster_propose(&c, 1, 1, 10);

@@ -1,0 +1,152 @@
+#include "engine/controls.h"
+
+#include <inttypes.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "engine/step_worker.h"
+#include "raftio/support/memory.h"
+
+int controls_add(struct replica *r, const struct control *control, struct nh_error *err)
+{
+    struct control *c = xmemdup(control, sizeof *control);
+    int code = replica_add_control(r, c, err);
+
+    if (code < 0)
+        free(c);
+    return code;
+}
+
+static void end(struct control *c, const struct nh_outcome *outcome)
+{
+    if (c->request.fn)
+        c->request.fn(c->request.ctx, outcome);
+    free(c);
+}
+
+static void end_with_code(struct control *c, int code)
+{
+    struct nh_outcome outcome = {.code = code};
+
+    end(c, &outcome);
+}
+
+/* ---- to the core ---- */
+
+static void transfer(struct step_worker *w, struct replica *r, struct control *c)
+{
+    struct raft_event ev = {.type = RAFT_EV_TRANSFER, .now = w->now_tick, .transfer = {c->target, ++r->next_transfer}};
+
+    c->key = ev.transfer.key;
+    queue_push(&r->transfers, &c->node); /* before the step: the core may end it in there */
+    raft_step(r->raft, &ev, &w->update);
+}
+
+static void simple(struct step_worker *w, struct replica *r, struct control *c, enum raft_event_type type)
+{
+    struct raft_event ev = {.type = type, .now = w->now_tick};
+
+    raft_step(r->raft, &ev, &w->update);
+    end_with_code(c, NH_REQUEST_COMPLETED);
+}
+
+static void look_at_peers(struct replica *r, struct control *c)
+{
+    struct raft_peer_status peers[NH_MEMBERS_MAX];
+    struct nh_peer_info infos[NH_MEMBERS_MAX];
+    size_t n = raft_get_peers(r->raft, peers, NH_MEMBERS_MAX);
+    struct nh_outcome outcome = {.code = NH_REQUEST_COMPLETED, .data = infos, .size_bytes = n * sizeof *infos};
+
+    for (size_t i = 0; i < n; i++)
+        infos[i] = (struct nh_peer_info){
+            .replica_id = peers[i].replica_id,
+            .kind = peers[i].kind,
+            .state = (enum nh_peer_state)peers[i].state,
+            .outgoing = peers[i].outgoing,
+            .active = peers[i].active,
+            .paused = peers[i].paused,
+            .overloaded = peers[i].overloaded,
+            .match_index = peers[i].match,
+            .next_index = peers[i].next,
+            .inflight_messages = peers[i].inflight_messages,
+            .inflight_bytes = peers[i].inflight_bytes,
+        };
+    end(c, &outcome);
+}
+
+void controls_step(struct step_worker *w, struct replica *r)
+{
+    struct queue_node *node;
+
+    while ((node = queue_pop(&r->controls))) {
+        struct control *c = container_of(node, struct control, node);
+
+        switch (c->type) {
+        case CONTROL_TRANSFER: transfer(w, r, c); break;
+        case CONTROL_CAMPAIGN: simple(w, r, c, RAFT_EV_CAMPAIGN); break;
+        case CONTROL_FORGET_LEADER: simple(w, r, c, RAFT_EV_FORGET_LEADER); break;
+        case CONTROL_LOOK_AT_PEERS: look_at_peers(r, c); break;
+        }
+    }
+}
+
+/* ---- from the core ---- */
+
+static const char *refusal_text(enum raft_transfer_reason reason)
+{
+    switch (reason) {
+    case RAFT_TRANSFER_OK: break;
+    case RAFT_TRANSFER_NO_LEADER: return "no leader is known here";
+    case RAFT_TRANSFER_NO_VOTER: return "the target is not a voter of this shard that can lead";
+    case RAFT_TRANSFER_REPLACED: return "another transfer took its place";
+    case RAFT_TRANSFER_NOT_LEADER: return "who was asked for it leads no more";
+    case RAFT_TRANSFER_LOST_TARGET: return "another replica leads now";
+    }
+    return "refused";
+}
+
+static void end_transfer(struct control *c, const struct raft_transfer_end *how)
+{
+    struct nh_outcome outcome = {.code = NH_REQUEST_COMPLETED};
+
+    if (how->code == RAFT_TRANSFER_TIMED_OUT)
+        outcome.code = NH_REQUEST_TIMEOUT;
+    if (how->code == RAFT_TRANSFER_REFUSED) {
+        outcome.code = NH_REQUEST_REJECTED;
+        outcome.data = refusal_text(how->reason);
+        outcome.size_bytes = strlen(outcome.data);
+    }
+    end(c, &outcome);
+}
+
+void controls_obey(struct replica *r, const struct raft_update *out)
+{
+    for (size_t i = 0; i < out->transfers.n; i++) {
+        struct queue kept = {0};
+        struct queue_node *node;
+
+        while ((node = queue_pop(&r->transfers))) {
+            struct control *c = container_of(node, struct control, node);
+
+            if (c->key == out->transfers.items[i].key)
+                end_transfer(c, &out->transfers.items[i]);
+            else
+                queue_push(&kept, node);
+        }
+        r->transfers = kept;
+    }
+}
+
+void controls_end(struct queue *controls, int code)
+{
+    struct queue_node *node;
+
+    while ((node = queue_pop(controls)))
+        end_with_code(container_of(node, struct control, node), code);
+}
+
+void controls_terminate(struct replica *r)
+{
+    controls_end(&r->transfers, NH_REQUEST_TERMINATED);
+    controls_end(&r->controls, NH_REQUEST_TERMINATED);
+}

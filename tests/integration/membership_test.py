@@ -1,0 +1,171 @@
+#!/usr/bin/python3
+"""NH.SHARD against real processes: leaders are moved, a host joins, is promoted, takes over, another one is removed, under load.
+
+    membership_test.py DIRECTORY
+"""
+import argparse
+import threading
+import time
+
+import redis
+
+from cluster import HOSTS, Cluster, find_program
+
+SHARDS = 4
+
+
+def check(condition, text):
+    if not condition:
+        raise AssertionError(text)
+
+
+def as_dict(pairs):
+    return {pairs[i].decode(): pairs[i + 1] for i in range(0, len(pairs), 2)} if isinstance(pairs, list) else \
+        {k.decode(): v for k, v in pairs.items()}
+
+
+def info(c, h, shard):
+    answer = as_dict(c.client(h).execute_command("NH.SHARD", "INFO", shard))
+    answer["members"] = {as_dict(m)["id"]: as_dict(m) for m in answer["members"]}
+    answer["peers"] = {as_dict(p)["id"]: as_dict(p) for p in answer["peers"]}
+    return answer
+
+
+def retry(seconds, ask):
+    """Until it returns something true, or is over; what promises that nothing happened is tried again."""
+    end = time.monotonic() + seconds
+    while True:
+        try:
+            answer = ask()
+            if answer:
+                return answer
+        except redis.ResponseError as e:
+            if not str(e).startswith(("TRYAGAIN", "CLUSTERDOWN", "LOADING")) or time.monotonic() > end:
+                raise
+        except redis.ConnectionError:
+            pass  # it is being started
+        check(time.monotonic() < end, f"not within {seconds} s")
+        time.sleep(0.1)
+
+
+def refused(c, h, words, *args):
+    def ask():
+        try:
+            c.client(h).execute_command("NH.SHARD", *args)
+        except redis.ResponseError as e:
+            if str(e).startswith("TRYAGAIN"):
+                raise
+            check(words in str(e), f"{args}: {e}")
+            return True
+        raise AssertionError(f"{args} was accepted")
+    retry(20, ask)
+
+
+class Writer(threading.Thread):
+    """Counts on one key, and notes what was acknowledged."""
+
+    def __init__(self, c, hosts):
+        super().__init__(daemon=True)
+        self.c, self.hosts, self.stopping, self.acknowledged, self.unknown, self.failure = c, hosts, False, 0, 0, None
+
+    def run(self):
+        i = 0
+        while not self.stopping:
+            try:
+                self.c.client(self.hosts[i % len(self.hosts)]).incr("counter")
+                self.acknowledged += 1
+            except (redis.TimeoutError, redis.ConnectionError):
+                self.unknown += 1
+            except redis.ResponseError as e:
+                if str(e).startswith("TIMEOUT"):
+                    self.unknown += 1
+                elif not str(e).startswith(("TRYAGAIN", "CLUSTERDOWN")):
+                    self.failure = str(e)
+                    return
+            i += 1
+
+
+def test_info(c):
+    i = info(c, 1, 1)
+    check(set(i["members"]) == {1, 2, 3} and all(m["kind"] == b"voter" for m in i["members"].values()), f"INFO: {i}")
+    check(i["members"][2]["address"].decode() == f"127.0.0.1:{c.raft[2]}" and i["leader"] in (1, 2, 3), f"INFO: {i}")
+    check(set(info(c, i["leader"], 1)["peers"]) == {1, 2, 3} - {i["leader"]}, "a leader tells of its peers")
+    refused(c, 1, "no replica on this host", "INFO", 999)
+    refused(c, 1, "syntax error", "NONSENSE", 1)
+    refused(c, 1, "must be a number", "INFO", "x")
+
+
+def test_transfer(c):
+    for shard in range(1, SHARDS + 1):
+        for target in HOSTS:
+            for asked in HOSTS:
+                retry(20, lambda: c.client(asked).execute_command("NH.SHARD", "TRANSFER", shard, target) == b"OK")
+                check(info(c, asked, shard)["leader"] == target, f"shard {shard}: {target} leads, as host {asked} sees it")
+    refused(c, 1, "not a voter", "TRANSFER", 1, 9)
+
+
+def test_membership(c):
+    """Host 4 joins all shards under load, is promoted and leads; host 1 is removed and stops its replicas."""
+    writer = Writer(c, [2, 3])
+    c.client(1).set("counter", 0)
+    writer.start()
+    c.start(4)
+    for shard in range(1, SHARDS + 1):
+        added = retry(20, lambda: c.client(2).execute_command("NH.SHARD", "ADD", shard, 4, f"127.0.0.1:{c.raft[4]}", "NONVOTING"))
+        refused(c, 2, "membership has changed", "REMOVE", shard, 4, "IF", added - 1)
+        refused(c, 2, "member already", "ADD", shard, 4, f"127.0.0.1:{c.raft[4]}", "NONVOTING")
+        retry(20, lambda: info(c, 4, shard)["members"].get(4, {}).get("kind") == b"nonvoting")
+        retry(20, lambda: c.client(3).execute_command("NH.SHARD", "PROMOTE", shard, 4, "IF", added))
+        retry(20, lambda: c.client(3).execute_command("NH.SHARD", "TRANSFER", shard, 4) == b"OK")
+        retry(20, lambda: c.client(4).execute_command("NH.SHARD", "REMOVE", shard, 1))
+        refused(c, 4, "may not return", "ADD", shard, 1, f"127.0.0.1:{c.raft[1]}")
+    retry(30, lambda: int(c.client(1).info("everything")["shards"]) == 0)
+    writer.stopping = True
+    writer.join(30)
+    check(writer.failure is None, writer.failure)
+    check(writer.acknowledged > 0, "the load went on")
+    for h in (2, 3, 4):
+        value = int(retry(20, lambda h=h: c.client(h).get("counter")))
+        check(writer.acknowledged <= value <= writer.acknowledged + writer.unknown,
+              f"host {h}: {writer.acknowledged} acknowledged, {writer.unknown} unknown, {value} counted")
+    print(f"{writer.acknowledged} acknowledged writes while members came and went, {writer.unknown} unknown")
+
+
+def test_restart(c):
+    """All four again: who was removed learns it anew, the others go on; two of the three voters are enough."""
+    for h in (1, 2, 3, 4):
+        c.kill(h)
+    for h in (1, 2, 3, 4):
+        c.start(h)
+    c.await_leaders(30, (2, 3, 4))
+    retry(30, lambda: int(c.client(1).info("everything")["shards"]) == 0)
+    c.kill(2)
+    retry(20, lambda: c.client(4).set("after", "all"))
+    check(c.client(3).get("after") == b"all", "read by another one")
+    check(set(info(c, 4, 1)["members"]) == {2, 3, 4}, "the membership stays")
+    c.start(2)
+    c.await_leaders(30, (2, 3, 4))
+
+
+def main():
+    parser = argparse.ArgumentParser()
+    parser.add_argument("directory")
+    args = parser.parse_args()
+    nodehostd, plugins = find_program()
+    cluster = Cluster(nodehostd, plugins, args.directory, SHARDS, joining=(4,))
+    try:
+        for h in HOSTS:
+            cluster.start(h)
+        cluster.await_leaders(30)
+        for f in (test_info, test_transfer, test_membership, test_restart):
+            f(cluster)
+            print(f"{f.__name__}: ok", flush=True)
+        for h in (1, 2, 3, 4):
+            check(cluster.stop(h) == 0, f"host {h} does not end cleanly:\n{cluster.tail(h)}")
+    finally:
+        cluster.close()
+    print("ok: 4 tests")
+
+
+if __name__ == "__main__":
+    main()
