@@ -479,6 +479,8 @@ void drive(struct step_worker *w, struct replica *r)
         return;
     }
     replica_take_inbox(r, peers_leader_is_reachable(w, r), &in);
+    if (r->uses_leases) /* a lease must hold at a moment after the reads came, however long this thread has stood still since */
+        step_worker_read_clock(w);
     if (!may_go_on(w, r, &in))
         return;
     reads_take(r, in.reads);

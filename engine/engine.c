@@ -300,6 +300,7 @@ static struct replica *replica_new(struct engine *e, const struct engine_replica
     r->shard_id = c->shard_id;
     r->replica_id = c->replica_id;
     r->election_ticks = c->election_rtt;
+    r->uses_leases = c->lease_reads;
     r->boot_commit = boot->boot.state.commit;
     r->refs = 2; /* the routes and the apply worker; the START item brings the step worker's */
     pthread_mutex_init(&r->lock, NULL);

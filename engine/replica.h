@@ -78,6 +78,7 @@ struct replica {
     struct rsm *rsm;
     uint64_t shard_id, replica_id;
     uint32_t election_ticks;
+    bool uses_leases;
     uint64_t boot_commit; /* ready once this is applied */
     uint32_t refs;        /* atomic */
 

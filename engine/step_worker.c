@@ -398,14 +398,19 @@ static uint64_t next_poll(struct step_worker *w)
     return next_ms == WHEEL_NEVER ? TASK_POLL_NEVER : next_ms * NS_PER_MS;
 }
 
+void step_worker_read_clock(struct step_worker *w)
+{
+    w->now_ns = engine_now_ns(w->engine);
+    w->now_tick = w->now_ns / NS_PER_MS / w->engine->config.rtt_ms;
+}
+
 uint64_t step_worker_poll(void *arg)
 {
     struct step_worker *w = arg;
     struct engine *e = w->engine;
     struct nh_logdb_metrics metrics = {0};
 
-    w->now_ns = engine_now_ns(e);
-    w->now_tick = w->now_ns / NS_PER_MS / e->config.rtt_ms;
+    step_worker_read_clock(w);
     step_count(&w->passes, 1);
     take_saved(w);
     take_mailbox(w);

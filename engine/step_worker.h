@@ -87,6 +87,8 @@ void step_worker_wake(struct step_worker *w);
 
 /* Makes sure that the replica is driven in this pass, or (from within its own driving) the next. */
 void step_worker_activate(struct step_worker *w, struct replica *r);
+/* The time of the pass is that of now. */
+void step_worker_read_clock(struct step_worker *w);
 void step_worker_again(struct step_worker *w, struct replica *r);
 void step_worker_apply(struct step_worker *w, struct replica *r, struct apply_item *item); /* transferred */
 static inline void step_count(uint64_t *counter, uint64_t n)

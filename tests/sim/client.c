@@ -204,7 +204,8 @@ static uint32_t write_batch(struct sim_host *h, uint64_t shard, uint32_t n, uint
         c.key = ops[number].key;
         c.size_bytes = (uint32_t)(sizeof c + sim_below(sim_chance(5) ? SIM_COMMAND_BYTES_MAX - sizeof c + 1 : 40));
         oracle_encode(&c, bytes[i]);
-        proposals[i] = (struct engine_proposal){bytes[i], c.size_bytes, on_end, (void *)(uintptr_t)number};
+        proposals[i] =
+            (struct engine_proposal){.cmd = bytes[i], .size_bytes = c.size_bytes, .fn = on_end, .ctx = (void *)(uintptr_t)number};
     }
     submitting = true;
     r = engine_propose(h->engine, shard, proposals, n, ops[number].deadline_ns, NULL);
@@ -239,6 +240,8 @@ void client_act(void)
              timeout_ms = sim_chance(30) ? 1 + sim_below(100) : 200 + sim_below(2000);
 
     if (!h->up || host_is_paused(h))
+        return;
+    if (mode != CLIENT_FREE && !admin_is_served(h, shard))
         return;
     if (mode != CLIENT_FREE)
         timeout_ms = mode == CLIENT_READS ? 3000 : 1000;

@@ -36,10 +36,17 @@ struct shard_log {
     size_t cap_commits;
     uint64_t committed;
 };
+/* Who votes, by half. */
+struct config {
+    uint64_t ids[2][NH_MEMBERS_MAX];
+    uint32_t n[2];
+    bool joint;
+};
 struct member_view {
     uint64_t term, vote; /* on its disk */
     uint64_t led_term;   /* as a leader of this term its log was looked at */
-    bool quiet;
+    bool quiet, lease;
+    struct config config;   /* of its core at the last look */
     struct log_copy before; /* its log at the last look */
 };
 
@@ -65,6 +72,19 @@ void disks_deinit(void)
     }
     memset(shards, 0, sizeof shards);
     memset(views, 0, sizeof views);
+}
+
+void disks_forget(const struct sim_host *h, uint64_t shard)
+{
+    struct member_view *view = &views[h->id][shard];
+
+    free(view->before.entries);
+    *view = (struct member_view){0};
+}
+
+uint64_t disks_committed(uint64_t shard)
+{
+    return shards[shard].committed;
 }
 
 static uint32_t quorum(void)
@@ -98,7 +118,7 @@ uint32_t disks_count(uint64_t shard, uint64_t index, bool (*test)(const uint8_t 
         struct look l = {test, ctx, false};
         struct nh_entry_sink sink = {look_at, &l};
 
-        if (memory_disk_iterate(sim.hosts[i]->disk, shard, i + 1, index, index + 1, &sink, NULL) == NH_OK)
+        if (memory_disk_iterate(sim.hosts[i]->disk, shard, sim.hosts[i]->replica[shard], index, index + 1, &sink, NULL) == NH_OK)
             n += l.good;
     }
     return n;
@@ -115,7 +135,7 @@ static bool has_term(const uint8_t *record, const void *ctx)
 static bool is_free(enum nh_message_type type)
 {
     return type == NH_MSG_REQUEST_PRE_VOTE || type == NH_MSG_REQUEST_PRE_VOTE_RESP || type == NH_MSG_PROPOSE ||
-           type == NH_MSG_READ_INDEX;
+           type == NH_MSG_READ_INDEX || type == NH_MSG_LEADER_TRANSFER;
 }
 
 void disks_check_message(const struct sim_host *h, const struct nh_message *m)
@@ -147,7 +167,7 @@ static void check_hard_state(const struct sim_host *h, uint64_t shard)
     struct member_view *view = &views[h->id][shard];
     struct nh_raft_state now;
 
-    if (memory_disk_read_state(h->disk, shard, h->id + 1, &now, NULL) < 0)
+    if (memory_disk_read_state(h->disk, shard, h->replica[shard], &now, NULL) < 0)
         return; /* nothing yet */
     if (now.state.term < view->term)
         sim_fail("shard %" PRIu64 ": the disk of host %u goes from term %" PRIu64 " back to %" PRIu64, shard, h->id + 1,
@@ -162,6 +182,53 @@ static void check_hard_state(const struct sim_host *h, uint64_t shard)
     view->vote = now.state.vote;
 }
 
+static void config_of(const struct raft *core, struct config *ret)
+{
+    *ret = (struct config){.joint = core->joint};
+    for (uint32_t i = 0; i < core->n_members; i++) {
+        const struct raft_member *m = &core->members[i];
+
+        if (m->kind == NH_MEMBER_VOTER || m->kind == NH_MEMBER_WITNESS)
+            ret->ids[0][ret->n[0]++] = m->id;
+        if (m->outgoing)
+            ret->ids[1][ret->n[1]++] = m->id;
+    }
+}
+
+static bool disk_has(uint64_t shard, uint64_t replica_id, uint64_t index, uint64_t term)
+{
+    struct look l = {has_term, &term, false};
+    struct nh_entry_sink sink = {look_at, &l};
+
+    return memory_disk_iterate(sim.hosts[sim_host_of(replica_id)]->disk, shard, replica_id, index, index + 1, &sink, NULL) ==
+               NH_OK &&
+           l.good;
+}
+
+static bool majority_has(const struct config *c, uint64_t shard, uint64_t index, uint64_t term)
+{
+    for (int half = 0; half < (c->joint ? 2 : 1); half++) {
+        uint32_t n = 0;
+
+        for (uint32_t i = 0; i < c->n[half]; i++)
+            n += disk_has(shard, c->ids[half][i], index, term);
+        if (n < c->n[half] / 2 + 1)
+            return false;
+    }
+    return true;
+}
+
+/* By the configuration that the core has now, or had when its poll began: it may have changed after the commit. */
+static bool is_committed_by(const struct sim_host *h, uint64_t shard, const struct raft *core)
+{
+    uint64_t term = raft_log_term(&core->log, core->log.commit);
+    struct config now;
+
+    config_of(core, &now);
+    return majority_has(&now, shard, core->log.commit, term) ||
+           majority_has(&views[h->id][shard].config, shard, core->log.commit, term);
+}
+
 /* `term_at` is what the replica that says so has in its log. */
 static void committed(const struct sim_host *h, uint64_t shard, uint64_t index, uint64_t commit_term,
                       uint64_t (*term_at)(const void *log, uint64_t index), const void *log)
@@ -170,7 +237,7 @@ static void committed(const struct sim_host *h, uint64_t shard, uint64_t index, 
     uint64_t term = term_at(log, index);
     uint32_t n = disks_count(shard, index, has_term, &term);
 
-    if (n < quorum())
+    if (!sim.options.churn && n < quorum())
         sim_fail("shard %" PRIu64 ": host %u takes index %" PRIu64 " (term %" PRIu64 ") for committed, but it is synced on %u "
                  "disks of %u only",
                  shard, h->id + 1, index, term, n, sim.options.n_hosts);
@@ -204,16 +271,25 @@ static void check_core(const struct sim_host *h, uint64_t shard, const struct ra
 
     if (!raft_check(core, &clause))
         sim_fail("shard %" PRIu64 " host %u: the core breaks its invariant: %s", shard, h->id + 1, clause);
-    if (core->log.commit > shards[shard].committed)
+    if (core->log.commit > shards[shard].committed) {
+        if (core->role == RAFT_LEADER && !is_committed_by(h, shard, core))
+            sim_fail("shard %" PRIu64 ": host %u commits index %" PRIu64 " without a majority of its configuration", shard,
+                     h->id + 1, core->log.commit);
         committed(h, shard, core->log.commit, core->term, core_term_at, &core->log);
+    }
     if (core->role == RAFT_LEADER && view->led_term != core->term) {
         view->led_term = core->term;
-        oracle_leader(shard, core->term, h->id + 1);
+        oracle_leader(shard, core->term, core->options.replica_id);
         complete(h, shard, core->term, core_term_at, &core->log);
     }
     sim.coverage.quiet += core->quiesced && !view->quiet;
     sim.coverage.woken += !core->quiesced && view->quiet;
     view->quiet = core->quiesced;
+    sim.coverage.leases += raft_holds_lease(core) && !view->lease;
+    view->lease = raft_holds_lease(core);
+    sim.coverage.joint_entered += core->joint && !view->config.joint;
+    sim.coverage.joint_left += !core->joint && view->config.joint;
+    config_of(core, &view->config);
 }
 
 void disks_after_poll(const struct sim_host *h)
@@ -240,7 +316,8 @@ static int copy_records(void *ctx, const uint8_t *records, size_t size_bytes, st
         array_reserve((void **)&l->entries, &l->cap, l->n + 1, sizeof *l->entries);
         if (l->n == 0)
             l->first = nh_record_index(p);
-        l->entries[l->n++] = (struct log_entry){nh_record_term(p), nh_load_u32(p)};
+        /* A witness has the entry without its payload. */
+        l->entries[l->n++] = (struct log_entry){nh_record_term(p), nh_record_type(p) == NH_ENTRY_METADATA ? 0 : nh_load_u32(p)};
     }
     return NH_OK;
 }
@@ -251,9 +328,11 @@ static void copy_log(uint32_t host, uint64_t shard, struct log_copy *ret)
     struct nh_raft_state state;
 
     *ret = (struct log_copy){.first = 1};
-    if (memory_disk_read_state(sim.hosts[host]->disk, shard, host + 1, &state, NULL) < 0 || state.last_index < state.first_index)
+    if (memory_disk_read_state(sim.hosts[host]->disk, shard, sim.hosts[host]->replica[shard], &state, NULL) < 0 ||
+        state.last_index < state.first_index)
         return;
-    memory_disk_iterate(sim.hosts[host]->disk, shard, host + 1, state.first_index, state.last_index + 1, &sink, NULL);
+    memory_disk_iterate(sim.hosts[host]->disk, shard, sim.hosts[host]->replica[shard], state.first_index, state.last_index + 1,
+                        &sink, NULL);
 }
 
 static uint64_t term_of(const struct log_copy *l, uint64_t index)
@@ -269,7 +348,8 @@ static uint64_t find_mismatch(const struct log_copy *a, const struct log_copy *b
     while (n > 0 && a->entries[n - 1].term != b->entries[n - 1].term)
         n--;
     for (size_t i = 0; i < n; i++)
-        if (a->entries[i].term != b->entries[i].term || a->entries[i].crc != b->entries[i].crc)
+        if (a->entries[i].term != b->entries[i].term ||
+            (a->entries[i].crc != b->entries[i].crc && a->entries[i].crc && b->entries[i].crc))
             return a->first + i;
     return 0;
 }
@@ -291,6 +371,8 @@ static void check_kept(uint64_t shard, const struct log_copy *logs)
 {
     const struct shard_log *s = &shards[shard];
 
+    if (sim.options.churn) /* on a majority of those who were members then; leader completeness says what follows from it */
+        return;
     for (uint64_t index = 2; index <= s->committed; index++) {
         uint32_t n = 0;
 

@@ -152,7 +152,7 @@ static void fault_of_host(struct sim_host *h)
     switch (sim_below(6)) {
     case 0: change_disk(h); break;
     case 1:
-        clock_set_speed(h->runtime, 700 + (uint32_t)sim_below(600));
+        clock_set_speed(h->runtime, sim.options.leases ? 900 + (uint32_t)sim_below(225) : 700 + (uint32_t)sim_below(600));
         sim.coverage.clock_changes++;
         break;
     case 2:

@@ -23,7 +23,7 @@ static int machine_open(const struct nh_machine_args *args, struct nh_machine **
 {
     (void)err;
     *ret = xcalloc(1, sizeof **ret);
-    (*ret)->host = sim.hosts[args->replica_id - 1];
+    (*ret)->host = sim.hosts[sim_host_of(args->replica_id)];
     (*ret)->shard = args->shard_id;
     *ret_applied = 0;
     return NH_OK;
@@ -113,13 +113,16 @@ static void on_overload(void *ctx, struct nh_replica_info info, bool overloaded)
 {
     (void)ctx;
     (void)info;
-    (void)overloaded;
+    sim.coverage.overloads += overloaded;
 }
 
 static void on_removed(void *ctx, struct nh_replica_info info)
 {
-    (void)ctx;
-    (void)info;
+    struct sim_host *h = ctx;
+
+    sim_log("host %u: replica %" PRIu64 " of shard %" PRIu64 " is removed", h->id + 1, info.replica_id, info.shard_id);
+    h->wanted[info.shard_id] = false;
+    sim.coverage.removals++;
 }
 
 static void on_fenced(void *ctx, const char *reason)
@@ -141,6 +144,10 @@ void host_init(uint32_t id)
     snprintf(h->address, sizeof h->address, "host:%u", id + 1);
     snprintf(h->disk_name, sizeof h->disk_name, "disk-%u", id + 1);
     h->disk = memory_disk_get(h->disk_name);
+    for (uint32_t shard = 1; shard <= SIM_SHARDS_MAX; shard++) {
+        h->replica[shard] = id + 1;
+        h->wanted[shard] = id < sim.options.n_members;
+    }
     sim.hosts[id] = h;
 }
 
@@ -207,31 +214,37 @@ static void shrink_windows(struct sim_host *h, uint64_t shard)
     o->max_uncommitted_bytes = 4000 + sim_below(20000);
     o->max_apply_bytes = 1 + sim_below(2000);
     o->max_cached_bytes = 1 + sim_below(3000);
+    o->max_unapplied_bytes = 2000 + sim_below(10000);
     replica_unref(r);
 }
 
 static void start_replica(struct sim_host *h, uint64_t shard)
 {
     struct nh_member list[SIM_HOSTS_MAX] = {0};
-    struct nh_membership members = {.n_members = sim.options.n_hosts, .members = list};
+    struct nh_membership members = {.n_members = sim.options.n_members, .members = list};
+    bool is_first = h->id < sim.options.n_members && h->replica[shard] == h->id + 1;
     struct engine_replica_config c = {
         .shard_id = shard,
-        .replica_id = h->id + 1,
+        .replica_id = h->replica[shard],
+        .join = !h->has_shard[shard] && !is_first,
         .machine = &machine,
         .election_rtt = 10,
         .heartbeat_rtt = 2,
         .pre_vote = sim.options.pre_vote,
         .check_quorum = sim.options.check_quorum,
         .quiesce = sim.options.quiesce,
+        .lease_reads = sim.options.leases,
+        .lease_drift_percent = SIM_DRIFT_PERCENT,
+        .priority = sim.options.priorities ? h->id : 0,
     };
     struct nh_error err;
     int r;
 
-    for (uint32_t i = 0; i < sim.options.n_hosts; i++) {
+    for (uint32_t i = 0; i < sim.options.n_members; i++) {
         list[i].replica_id = i + 1;
         strcpy(list[i].address, sim.hosts[i]->address);
     }
-    if (!h->has_shard[shard])
+    if (!h->has_shard[shard] && is_first)
         c.initial = &members;
     r = engine_start_replica(h->engine, &c, &err);
     if (r == NH_EFENCED || r == NH_EIO) /* the disk fails just now */
@@ -246,8 +259,23 @@ static void start_replica(struct sim_host *h, uint64_t shard)
 void host_start_missing(struct sim_host *h)
 {
     for (uint64_t shard = 1; shard <= sim.options.n_shards && h->up && !h->fenced; shard++)
-        if (!h->running[shard])
+        if (h->wanted[shard] && !h->running[shard])
             start_replica(h, shard);
+}
+
+bool host_join(struct sim_host *h, uint64_t shard)
+{
+    if (h->wanted[shard] || h->running[shard])
+        return false;
+    if (h->has_shard[shard])
+        h->replica[shard] += SIM_REPLICA_STEP;
+    h->has_shard[shard] = false;
+    h->wanted[shard] = true;
+    disks_forget(h, shard);
+    sim_log("host %u: replica %" PRIu64 " of shard %" PRIu64 " joins", h->id + 1, h->replica[shard], shard);
+    sim.coverage.joins++;
+    host_start_missing(h);
+    return true;
 }
 
 void host_start(struct sim_host *h)

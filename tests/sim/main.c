@@ -14,6 +14,7 @@
 #include <time.h>
 #include <unistd.h>
 
+#include "engine/raft/describe.h"
 #include "raftio/support/log.h"
 #include "tests/sim/sim.h"
 
@@ -118,7 +119,14 @@ static void draw_options(void)
         .small_windows = sim_chance(30),
         .in_order = sim_chance(40),
         .faults_ms = 3000 + sim_below(5000),
+        .moves = sim_chance(40),
+        .priorities = sim_chance(15),
     };
+    sim.options.leases = sim.options.check_quorum && sim_chance(30);
+    sim.options.churn = sim_chance(35);
+    if (sim.options.churn)
+        sim.options.n_hosts = SIM_HOSTS_MAX;
+    sim.options.n_members = sim.options.churn ? 1 + (uint32_t)sim_below(SIM_HOSTS_MAX) : sim.options.n_hosts;
 }
 
 /* Lets things happen until `until_ns`. */
@@ -159,17 +167,49 @@ static void run_faults(void)
             if (sim_chance(50))
                 next_fault = idle_until;
         }
-        if (sim.now_ns >= idle_until)
-            client_act();
+        if (sim.now_ns < idle_until)
+            continue;
+        client_act();
+        if ((sim.options.churn || sim.options.moves) && sim_chance(10))
+            admin_act();
     }
 }
 
 /* ---- faults are over: everything must work again ---- */
 
+/* To stderr, before a failure of liveness: who believes what. */
+static void print_shard(uint64_t shard)
+{
+    for (uint32_t i = 0; i < sim.options.n_hosts; i++) {
+        const struct raft *core = host_core(sim.hosts[i], shard);
+        struct nh_membership m = {0};
+        struct raft_status status;
+        char text[1024];
+
+        if (!core) {
+            fprintf(stderr, "host %u: no replica of shard %" PRIu64 "\n", i + 1, shard);
+            continue;
+        }
+        raft_get_status(core, &status);
+        raft_describe_status(&status, text, sizeof text);
+        fprintf(stderr, "host %u: replica %" PRIu64 ": %s; members", i + 1, sim.hosts[i]->replica[shard], text);
+        engine_get_membership(sim.hosts[i]->engine, shard, &m, NULL);
+        for (uint32_t k = 0; k < m.n_members; k++)
+            fprintf(stderr, " %" PRIu64 "%s%s", m.members[k].replica_id, &"v\0n\0w\0l"[2 * m.members[k].kind],
+                    m.members[k].outgoing ? "o" : "");
+        fprintf(stderr, "%s of %" PRIu64 "\n", m.joint ? " joint" : "", m.config_change_id);
+        nh_membership_deinit(&m);
+    }
+}
+
 static void await(uint32_t (*submit)(struct sim_host *h, uint64_t shard), struct sim_host *h, uint64_t shard, uint64_t end_ns,
                   const char *what)
 {
-    for (uint32_t op = submit(h, shard); client_outcome(op) != NH_REQUEST_COMPLETED;) {
+    if (!admin_is_served(h, shard))
+        return;
+    for (uint32_t op = submit(h, shard); client_outcome(op) != NH_REQUEST_COMPLETED && admin_is_served(h, shard);) {
+        if (sim.now_ns > end_ns)
+            print_shard(shard);
         if (sim.now_ns > end_ns)
             sim_fail("liveness: no %s completes on host %u shard %" PRIu64 " after the faults are over", what, h->id + 1, shard);
         run_until(sim.now_ns + 10 * SIM_MS);
@@ -180,17 +220,45 @@ static void await(uint32_t (*submit)(struct sim_host *h, uint64_t shard), struct
     }
 }
 
+/* Of those that hold the data. */
 static bool all_equal(uint64_t shard)
 {
-    uint64_t hash[SIM_HOSTS_MAX], applied[SIM_HOSTS_MAX];
+    uint64_t hash, applied, first_hash = 0, first_applied = 0;
+    uint32_t first = UINT32_MAX;
 
     for (uint32_t i = 0; i < sim.options.n_hosts; i++) {
-        if (engine_get_hash(sim.hosts[i]->engine, shard, &hash[i], &applied[i], NULL) < 0 || applied[i] != applied[0])
+        if (!admin_is_served(sim.hosts[i], shard))
+            continue;
+        if (engine_get_hash(sim.hosts[i]->engine, shard, &hash, &applied, NULL) < 0)
             return false;
-        if (hash[i] != hash[0])
-            sim_fail("shard %" PRIu64 ": hosts 1 and %u have applied %" PRIu64 " entries and differ", shard, i + 1, applied[0]);
+        if (first == UINT32_MAX) {
+            first = i;
+            first_hash = hash;
+            first_applied = applied;
+        }
+        if (applied != first_applied)
+            return false;
+        if (hash != first_hash)
+            sim_fail("shard %" PRIu64 ": hosts %u and %u have applied %" PRIu64 " entries and differ", shard, first + 1, i + 1,
+                     applied);
     }
     return true;
+}
+
+/* One that was entered explicitly would stay. What is on its way meanwhile ends one way or the other. */
+static void leave_joint(uint64_t shard, uint64_t end_ns)
+{
+    struct nh_membership m = {0};
+
+    run_until(sim.now_ns + (sim.options.churn ? 3000 * SIM_MS : 0));
+    while (admin_membership(shard, &m) && m.joint) {
+        if (sim.now_ns > end_ns)
+            sim_fail("liveness: shard %" PRIu64 " stays joint", shard);
+        admin_leave_joint(shard);
+        run_until(sim.now_ns + 100 * SIM_MS);
+        nh_membership_deinit(&m);
+    }
+    nh_membership_deinit(&m);
 }
 
 static void run_recovery(void)
@@ -201,6 +269,7 @@ static void run_recovery(void)
     for (uint32_t i = 0; i < sim.options.n_hosts; i++)
         host_start_missing(sim.hosts[i]);
     for (uint64_t shard = 1; shard <= sim.options.n_shards; shard++) {
+        leave_joint(shard, end_ns);
         for (uint32_t i = 0; i < sim.options.n_hosts; i++) {
             await(client_write, sim.hosts[i], shard, end_ns, "write");
             await(client_read, sim.hosts[i], shard, end_ns, "read");
@@ -238,6 +307,8 @@ static void check_quiet(void)
         for (uint32_t i = 0; i < sim.options.n_hosts; i++) {
             struct engine_replica_status status;
 
+            if (!admin_is_served(sim.hosts[i], shard))
+                continue;
             if (engine_get_status(sim.hosts[i]->engine, shard, &status, NULL) < 0 || !status.quiesced)
                 sim_fail("calm: replica %u of shard %" PRIu64 " does not go quiet", i + 1, shard);
         }
@@ -281,7 +352,7 @@ static void run_silent_death(void)
 {
     struct sim_host *dead = sim.hosts[sim_below(sim.options.n_hosts)];
 
-    if (!sim.options.quiesce || sim.options.n_hosts < 3)
+    if (!sim.options.quiesce || sim.options.n_hosts < 3 || sim.options.churn)
         return;
     client_set_mode(CLIENT_FREE);
     run_until(sim.now_ns + QUIET_MS * SIM_MS);
@@ -299,10 +370,12 @@ static void run_silent_death(void)
 
 static void log_options(const struct sim_options *o)
 {
-    sim_log("%u hosts, %u shards, %u step and %u apply workers%s%s%s%s%s%s%s", o->n_hosts, o->n_shards, o->step_workers,
+    sim_log("%u hosts, %u shards, %u step and %u apply workers%s%s%s%s%s%s%s%s%s%s%s", o->n_hosts, o->n_shards, o->step_workers,
             o->apply_workers, o->inline_saves ? ", inline saves" : "", o->quiesce ? ", quiesce" : "",
             o->pre_vote ? "" : ", no pre-vote", o->check_quorum ? "" : ", no check-quorum",
-            o->small_limits ? ", small limits" : "", o->small_windows ? ", small windows" : "", o->in_order ? ", in order" : "");
+            o->small_limits ? ", small limits" : "", o->small_windows ? ", small windows" : "", o->in_order ? ", in order" : "",
+            o->churn ? ", churn" : "", o->moves ? ", moves" : "", o->leases ? ", leases" : "",
+            o->priorities ? ", priorities" : "");
 }
 
 static void begin_run(uint64_t seed)

@@ -110,7 +110,10 @@ static void first_applied(uint64_t shard, uint64_t index, uint64_t id)
                  index);
     if (index < truth[shard].max_applied)
         sim_fail("shard %" PRIu64 ": write %" PRIu64 " is applied at index %" PRIu64 ", which others left out", shard, id, index);
-    if (n < sim.options.n_hosts / 2 + 1)
+    if (sim.options.churn && (n == 0 || index > disks_committed(shard)))
+        sim_fail("shard %" PRIu64 ": write %" PRIu64 " at index %" PRIu64 " is applied, but not seen to be committed", shard, id,
+                 index);
+    if (!sim.options.churn && n < sim.options.n_hosts / 2 + 1)
         sim_fail("shard %" PRIu64 ": write %" PRIu64 " at index %" PRIu64 " is applied, but synced on %u disks of %u only", shard,
                  id, index, n, sim.options.n_hosts);
     *known = index;

@@ -10,6 +10,7 @@
  *     host.c       hosts and their machines; start, stop, crash, restart
  *     faults.c     what goes wrong, and how it is mended
  *     client.c     requests and how they ended
+ *     admin.c      members come and go, leaderships move
  *     oracle.c     what must hold of what is applied and who leads: see its head
  *     disks.c      what must hold of disks and cores: see its head
  *     linear.c     linearizability of what clients saw
@@ -32,6 +33,8 @@
 #define SIM_KEYS       4u /* registers of one machine */
 #define SIM_MS         1000000ull
 #define SIM_RTT_MS     10u
+/* With leases: the slowest clock runs at this much less than the speed of the fastest. */
+#define SIM_DRIFT_PERCENT 20u
 
 /* What a run is made of; drawn from the seed. */
 struct sim_options {
@@ -43,6 +46,11 @@ struct sim_options {
     bool small_limits;  /* few pending requests, short send queues */
     bool small_windows; /* small messages, windows and caches in the cores */
     bool in_order;      /* parcels do not overtake each other, as on connections that live */
+    bool churn;         /* members come and go: voters, non-voting ones, witnesses, one at a time or joint */
+    bool moves;         /* leaderships are given away, forgotten, stood for */
+    bool leases;        /* reads by lease, clocks differ by no more than is allowed */
+    bool priorities;    /* hosts differ in priority */
+    uint32_t n_members; /* of each shard at first: hosts 0 .. n_members - 1 */
     uint64_t faults_ms; /* how long faults go on */
 };
 
@@ -82,6 +90,21 @@ struct sim_options {
     X(timed_out)          \
     X(terminated)         \
     X(refused_busy)       \
+    X(joins)              \
+    X(removals)           \
+    X(config_changes)     \
+    X(config_rejected)    \
+    X(config_dropped)     \
+    X(joint_entered)      \
+    X(joint_left)         \
+    X(witnesses)          \
+    X(transfers_done)     \
+    X(transfers_refused)  \
+    X(transfers_late)     \
+    X(campaigns)          \
+    X(forgotten_leaders)  \
+    X(leases)             \
+    X(overloads)          \
     X(queries)            \
     X(index_reads)
 struct sim_coverage {
@@ -168,8 +191,15 @@ const struct nh_transport_ops *wire_ops(void);
 
 /* ---- host.c ---- */
 
+/* A host's replica of a shard is id + 1 at first; one that joins anew after a removal gets the next of its own numbers. */
+#define SIM_REPLICA_STEP 16u
+static inline uint32_t sim_host_of(uint64_t replica_id)
+{
+    return (uint32_t)((replica_id - 1) % SIM_REPLICA_STEP);
+}
+
 struct sim_host {
-    uint32_t id; /* 0 ..; replica ids are id + 1 */
+    uint32_t id; /* 0 .. */
     bool up, fenced;
     uint64_t incarnation;
     char address[32], disk_name[64];
@@ -181,7 +211,9 @@ struct sim_host {
     struct nh_transport *transport;
     bool has_shard[SIM_SHARDS_MAX + 1]; /* was started here once */
     bool running[SIM_SHARDS_MAX + 1];
-    uint32_t n_requests; /* accepted and not ended */
+    bool wanted[SIM_SHARDS_MAX + 1];      /* it is to run here */
+    uint64_t replica[SIM_SHARDS_MAX + 1]; /* its id */
+    uint32_t n_requests;                  /* accepted and not ended */
 };
 
 void host_init(uint32_t id);
@@ -196,6 +228,19 @@ const struct raft *host_core(const struct sim_host *h, uint64_t shard);
 /* Stops one replica in order; it is started again when its machine is closed. */
 void host_restart_replica(struct sim_host *h, uint64_t shard);
 void host_start_missing(struct sim_host *h);
+/* A replica that joins is to run here; false: there is one already. */
+bool host_join(struct sim_host *h, uint64_t shard);
+
+/* ---- admin.c ---- */
+
+/* One random change of members or leader. */
+void admin_act(void);
+/* The newest membership that any host has applied; false: nobody runs the shard. nh_membership_deinit. */
+bool admin_membership(uint64_t shard, struct nh_membership *ret);
+/* Is its replica a member of the newest membership that holds data? */
+bool admin_is_served(const struct sim_host *h, uint64_t shard);
+/* Leaves a joint configuration that would stay for ever. */
+void admin_leave_joint(uint64_t shard);
 
 /* ---- faults.c ---- */
 
@@ -268,6 +313,10 @@ void disks_check_message(const struct sim_host *h, const struct nh_message *m);
 /* After a poll of one of its tasks: what can be seen cheaply. */
 void disks_after_poll(const struct sim_host *h);
 void disks_check_all(void);
+/* The highest index that was seen to be committed. */
+uint64_t disks_committed(uint64_t shard);
+/* Its replica gets another id: nothing is known of it. */
+void disks_forget(const struct sim_host *h, uint64_t shard);
 void disks_self_test(void);
 
 /* ---- self_test.c ---- */
