@@ -38,7 +38,8 @@
  * (the only one that changes the role), members.c (configurations), log.c (log in memory, spans, in-flight saves), progress.c (a
  * leader's view of a peer), quorum.c, send.c, election.c, replicate.c (answers and commit), stream.c (what a peer is sent),
  * snapshot.c, heartbeat.c, read.c, propose.c, transfer.c, load.c, quiesce.c (one per message flow), check.c (every invariant; the
- * cheap ones are asserted before and after each step and stay on in release), describe.c (all of it as text).
+ * cheap ones are asserted before and after each step and stay on in release), describe.c and describe_config.c (all of it as
+ * text).
  *
  * Threads: a replica's core belongs to its step worker. Errors: none. A malformed or hostile message is ignored and
  * counted (raft_status.ignored_messages); it never reaches an assert.

@@ -2,8 +2,10 @@
 #include "engine/raft/describe.h"
 
 #include <criterion/criterion.h>
+#include <stdlib.h>
 #include <string.h>
 
+#include "raftio/codec.h"
 #include "raftio/request.h"
 
 static char text[1024];
@@ -15,7 +17,7 @@ static struct nh_entry_view entry(const char *payload, uint32_t bytes)
 
 static void expect_entry(struct nh_entry_view e, const char *expected)
 {
-    cr_assert_eq(raft_describe_entry(&e, text, sizeof text), strlen(expected));
+    cr_assert_eq(raft_describe_entry(&e, text, sizeof text), strlen(expected), "%s", text);
     cr_assert_str_eq(text, expected);
 }
 
@@ -60,11 +62,11 @@ Test(raft_describe, kinds_of_entries_are_named)
     struct nh_entry_view e = entry("x", 1);
 
     e.type = NH_ENTRY_CONFIG_CHANGE;
-    expect_entry(e, "4/2 config \"x\"");
+    expect_entry(e, "4/2 CONFIG \"x\"");
     e.type = NH_ENTRY_METADATA;
-    expect_entry(e, "4/2 metadata \"x\"");
+    expect_entry(e, "4/2 METADATA \"x\"");
     e.type = NH_ENTRY_ENCODED;
-    expect_entry(e, "4/2 encoded \"x\"");
+    expect_entry(e, "4/2 ENCODED \"x\"");
     e.type = 99;
     expect_entry(e, "4/2 type 99 \"x\"");
     e.type = NH_ENTRY_APPLICATION;
@@ -89,6 +91,8 @@ Test(raft_describe, replication_messages)
     expect_message((struct nh_message){.type = NH_MSG_HEARTBEAT, .commit = 4}, "1->2 HEARTBEAT term 3 commit 4");
     expect_message((struct nh_message){.type = NH_MSG_HEARTBEAT_RESP, .commit = 4, .hint = 2},
                    "1->2 HEARTBEAT_RESP term 3 commit 4 round 2");
+    expect_message((struct nh_message){.type = NH_MSG_HEARTBEAT, .commit = 4, .hint = 2, .hint_high = 77},
+                   "1->2 HEARTBEAT term 3 commit 4 round 2 lease 77");
     expect_message((struct nh_message){.type = NH_MSG_QUIESCE, .log_index = 5, .log_term = 2, .commit = 5},
                    "1->2 QUIESCE term 3 last 5/2 commit 5");
     nh_block_unref(run.block);
@@ -99,6 +103,11 @@ Test(raft_describe, election_messages)
     expect_message((struct nh_message){.type = NH_MSG_REQUEST_VOTE, .log_index = 5, .log_term = 2},
                    "1->2 REQUEST_VOTE term 3 last 5/2");
     expect_message((struct nh_message){.type = NH_MSG_REQUEST_VOTE, .hint = 1}, "1->2 REQUEST_VOTE term 3 last 0/0 transfer");
+    expect_message((struct nh_message){.type = NH_MSG_REQUEST_VOTE, .hint_high = 5},
+                   "1->2 REQUEST_VOTE term 3 last 0/0 priority 5");
+    expect_message((struct nh_message){.type = NH_MSG_REQUEST_PRE_VOTE, .hint_high = 5},
+                   "1->2 REQUEST_PRE_VOTE term 3 last 0/0 priority 5");
+    expect_message((struct nh_message){.type = NH_MSG_REMOVED}, "1->2 REMOVED term 3");
     expect_message((struct nh_message){.type = NH_MSG_REQUEST_VOTE_RESP}, "1->2 REQUEST_VOTE_RESP term 3 grants");
     expect_message((struct nh_message){.type = NH_MSG_REQUEST_PRE_VOTE, .log_index = 5, .log_term = 2},
                    "1->2 REQUEST_PRE_VOTE term 3 last 5/2");
@@ -124,14 +133,120 @@ Test(raft_describe, request_messages)
     nh_block_unref(run.block);
 }
 
+Test(raft_describe, snapshots_carry_their_members)
+{
+    struct nh_member members[] = {{.replica_id = 1, .kind = NH_MEMBER_LEAVING, .outgoing = true},
+                                  {.replica_id = 2, .outgoing = true},
+                                  {.replica_id = 3, .kind = NH_MEMBER_NON_VOTING, .outgoing = true},
+                                  {.replica_id = 4, .kind = NH_MEMBER_WITNESS, .outgoing = true},
+                                  {.replica_id = 5, .kind = NH_MEMBER_NON_VOTING}};
+    struct nh_snapshot snapshot = {.index = 9, .term = 2, .membership = {.members = members, .n_members = 5}};
+    struct nh_membership *m = &snapshot.membership;
+
+    m->joint = true;
+    expect_message((struct nh_message){.type = NH_MSG_INSTALL_SNAPSHOT, .snapshot = &snapshot, .commit = 11},
+                   "1->2 INSTALL_SNAPSHOT term 3 snapshot 9/2 members [2 n3 w4 n5] and [1 2 3 w4] commit 11");
+    m->auto_leave = true;
+    raft_describe_membership(m, text, sizeof text);
+    cr_assert_str_eq(text, "[2 n3 w4 n5] and [1 2 3 w4] auto");
+    *m = (struct nh_membership){.members = members + 1, .n_members = 1};
+    snapshot.witness = true;
+    expect_message((struct nh_message){.type = NH_MSG_INSTALL_SNAPSHOT, .snapshot = &snapshot},
+                   "1->2 INSTALL_SNAPSHOT term 3 snapshot 9/2 witness members [2] commit 0");
+}
+
+Test(raft_describe, transfer_and_load_messages)
+{
+    expect_message((struct nh_message){.type = NH_MSG_LEADER_TRANSFER, .hint = 4, .hint_high = 7},
+                   "1->2 LEADER_TRANSFER term 3 target 4 key 7");
+    expect_message((struct nh_message){.type = NH_MSG_LEADER_TRANSFER, .reject = true, .hint = 2, .hint_high = 7},
+                   "1->2 LEADER_TRANSFER term 3 refused NO_VOTER key 7");
+    expect_message((struct nh_message){.type = NH_MSG_LEADER_TRANSFER, .reject = true, .hint = 99, .hint_high = 7},
+                   "1->2 LEADER_TRANSFER term 3 refused UNKNOWN key 7");
+    expect_message((struct nh_message){.type = NH_MSG_TIMEOUT_NOW}, "1->2 TIMEOUT_NOW term 3");
+    expect_message((struct nh_message){.type = NH_MSG_RATE_LIMIT, .hint = 1}, "1->2 RATE_LIMIT term 3 stop");
+    expect_message((struct nh_message){.type = NH_MSG_RATE_LIMIT}, "1->2 RATE_LIMIT term 3 go on");
+}
+
+static uint8_t change_bytes[1024];
+
+static size_t encode(const struct nh_config_change *change)
+{
+    size_t n = config_change_encode(change, change_bytes, sizeof change_bytes);
+
+    cr_assert(n > 0 && n <= sizeof change_bytes);
+    return n;
+}
+
+static void expect_change(const struct nh_config_change *change, const char *expected)
+{
+    struct nh_entry_view e = entry((const char *)change_bytes, (uint32_t)encode(change));
+
+    e.type = NH_ENTRY_CONFIG_CHANGE;
+    expect_entry(e, expected);
+}
+
+Test(raft_describe, a_configuration_change_is_told_in_words)
+{
+    struct nh_member four = {.replica_id = 4, .kind = NH_MEMBER_WITNESS, .address = "h4:1"};
+    struct nh_member both[] = {{.replica_id = 1, .address = "h1:1"},
+                               {.replica_id = 300, .kind = NH_MEMBER_NON_VOTING, .address = "h2:1"}};
+    struct nh_member_change changes[] = {{.type = NH_CONFIG_ADD_MEMBER, .member = both[0]},
+                                         {.type = NH_CONFIG_REMOVE_MEMBER, .member = {.replica_id = 9}}};
+    struct nh_config_change c = {.type = NH_CONFIG_ADD_MEMBER, .member = four};
+
+    expect_change(&c, "4/2 CONFIG add witness 4");
+    c.member.kind = NH_MEMBER_NON_VOTING;
+    c.config_change_id = 12;
+    expect_change(&c, "4/2 CONFIG add non-voting 4 if change 12");
+    c = (struct nh_config_change){.type = NH_CONFIG_REMOVE_MEMBER, .member = {.replica_id = UINT64_MAX}};
+    expect_change(&c, "4/2 CONFIG remove 18446744073709551615");
+    c = (struct nh_config_change){.type = NH_CONFIG_UPDATE_ADDRESS, .member = four};
+    expect_change(&c, "4/2 CONFIG address 4 \"h4:1\"");
+    c = (struct nh_config_change){.type = NH_CONFIG_LEAVE_JOINT};
+    expect_change(&c, "4/2 CONFIG leave joint");
+    c = (struct nh_config_change){.type = NH_CONFIG_CHANGE_MANY, .n_changes = 2, .changes = changes};
+    expect_change(&c, "4/2 CONFIG many auto [add voter 1, remove 9]");
+    c.transition = NH_TRANSITION_EXPLICIT;
+    expect_change(&c, "4/2 CONFIG many explicit [add voter 1, remove 9]");
+    c = (struct nh_config_change){.type = NH_CONFIG_INITIALIZE, .initial = {.n_members = 2, .members = both}};
+    expect_change(&c, "4/2 CONFIG initial 1 n300");
+}
+
+/* Whatever the bytes are: no overrun, and bytes if they say nothing. */
+Test(raft_describe, a_change_that_cannot_be_read_is_shown_as_bytes)
+{
+    struct nh_config_change c = {.type = NH_CONFIG_UPDATE_ADDRESS, .member = {.replica_id = 4, .address = "h4:1"}};
+    size_t n = encode(&c);
+    struct nh_entry_view e;
+
+    for (size_t cut = 0; cut < n; cut++) {
+        uint8_t *exact = malloc(cut + 1); /* so that the sanitizer sees an overrun */
+
+        memcpy(exact + 1, change_bytes, cut);
+        e = entry((const char *)exact + 1, (uint32_t)cut);
+        e.type = NH_ENTRY_CONFIG_CHANGE;
+        raft_describe_entry(&e, text, sizeof text);
+        cr_assert_null(strstr(text, "address"), "%s", text);
+        free(exact);
+    }
+    for (size_t i = 0; i < n; i++)
+        for (uint32_t v = 0; v < 256; v++) {
+            encode(&c);
+            change_bytes[i] = (uint8_t)v;
+            e = entry((const char *)change_bytes, (uint32_t)n);
+            e.type = NH_ENTRY_CONFIG_CHANGE;
+            cr_assert_gt(raft_describe_entry(&e, text, sizeof text), strlen("4/2 CONFIG "));
+        }
+}
+
 Test(raft_describe, a_type_that_the_core_does_not_speak_shows_what_it_has)
 {
     struct nh_snapshot snapshot = {.index = 9, .term = 2};
 
-    expect_message((struct nh_message){.type = NH_MSG_INSTALL_SNAPSHOT, .snapshot = &snapshot},
-                   "1->2 INSTALL_SNAPSHOT term 3 snapshot 9/2");
-    expect_message((struct nh_message){.type = NH_MSG_LEADER_TRANSFER, .hint = 4, .log_index = 2, .commit = 1, .reject = true},
-                   "1->2 LEADER_TRANSFER term 3 reject log 2/0 commit 1 hint 4");
+    expect_message((struct nh_message){.type = NH_MSG_PING, .hint = 4, .log_index = 2, .commit = 1, .reject = true},
+                   "1->2 PING term 3 reject log 2/0 commit 1 hint 4");
+    expect_message((struct nh_message){.type = NH_MSG_PONG, .snapshot = &snapshot}, "1->2 PONG term 3 snapshot 9/2 members []");
     expect_message((struct nh_message){.type = NH_MSG_TYPE_COUNT, .hint_high = UINT64_MAX},
                    "1->2 UNKNOWN term 3 hint_high 18446744073709551615");
 }
@@ -164,6 +279,10 @@ Test(raft_describe, an_update_lists_what_it_asks_for)
     struct raft_dropped dropped[] = {{.is_read = true, .reason = NH_DROP_NO_LEADER, .first_key = 7, .n_keys = 1},
                                      {.reason = NH_DROP_OVERLOADED, .first_key = 8, .n_keys = 2}};
     struct raft_fetch fetch = {.peer = 2, .low = 3, .high = 9};
+    struct nh_snapshot snapshot = {.index = 9, .term = 2};
+    struct raft_transfer_end ends[] = {{1, RAFT_TRANSFER_DONE, RAFT_TRANSFER_OK},
+                                       {2, RAFT_TRANSFER_TIMED_OUT, RAFT_TRANSFER_OK},
+                                       {3, RAFT_TRANSFER_REFUSED, RAFT_TRANSFER_LOST_TARGET}};
     struct raft_update u = {.must_sync = true};
 
     expect_update(&u, "");
@@ -187,6 +306,12 @@ Test(raft_describe, an_update_lists_what_it_asks_for)
                       "send after save 1->3 REQUEST_VOTE_RESP term 3 grants | apply 2..4 | read 7:2 at 5 | "
                       "dropped read 7 NO_LEADER | dropped keys 8 n 2 OVERLOADED | fetch 3..8 for 2 | leader 2 in term 3");
     nh_block_unref(u.runs.runs[0].block);
+    u = (struct raft_update){.save_id = 1, .must_sync = true, .snapshot = &snapshot, .removed = true};
+    u.transfers.items = ends;
+    u.transfers.n = 3;
+    expect_update(&u,
+                  "save 1 snapshot 9/2 members [] | transfer 1 DONE | transfer 2 TIMED_OUT | transfer 3 REFUSED LOST_TARGET | "
+                  "removed");
     u = (struct raft_update){.save_id = 1, .leader_changed = true, .term = 4};
     expect_update(&u, "save 1 unsynced | no leader in term 4");
 }
@@ -210,14 +335,17 @@ Test(raft_describe, a_status_leaves_out_what_is_as_usual)
     s.role = RAFT_PRE_CANDIDATE;
     s.saved_index = 3;
     s.applied_index = 2;
-    s.quiesced = true;
+    s.quiesced = s.joint = s.pending_config = s.lease_held = s.overloaded = true;
+    s.transferee = 3;
+    s.snapshot_index = 2;
     s.uncommitted_bytes = 6;
     s.ignored_messages = 7;
     s.truncated_suffixes = 8;
     s.stale_saves = 9;
     raft_describe_status(&s, text, sizeof text);
     cr_assert_str_eq(text, "PRE_CANDIDATE term 2 vote 1 leader 1 log 1..5 commit 4 applied 2 saved 3 handed 4 "
-                           "uncommitted_bytes 6 quiesced ignored 7 truncated 8 stale_saves 9");
+                           "uncommitted_bytes 6 snapshot 2 joint config_pending transferee 3 lease overloaded quiesced ignored 7 "
+                           "truncated 8 stale_saves 9");
 }
 
 Test(raft_describe, a_peer)
@@ -236,6 +364,18 @@ Test(raft_describe, a_peer)
                                   .paused = true};
     raft_describe_peer(&p, text, sizeof text);
     cr_assert_str_eq(text, "peer 3 non-voting REPLICATE match 3 next 6 inflight 2 active paused");
+    p = (struct raft_peer_status){.replica_id = 3,
+                                  .kind = NH_MEMBER_LEAVING,
+                                  .outgoing = true,
+                                  .state = RAFT_SNAPSHOT,
+                                  .next = 1,
+                                  .pending_snapshot = 9,
+                                  .overloaded = true};
+    raft_describe_peer(&p, text, sizeof text);
+    cr_assert_str_eq(text, "peer 3 leaving outgoing SNAPSHOT match 0 next 1 pending 9 overloaded");
+    p = (struct raft_peer_status){.replica_id = 3, .kind = NH_MEMBER_WITNESS};
+    raft_describe_peer(&p, text, sizeof text);
+    cr_assert_str_eq(text, "peer 3 witness PROBE match 0 next 0");
 }
 
 Test(raft_describe, no_buffer_is_overrun_and_the_length_is_always_that_of_the_whole)
