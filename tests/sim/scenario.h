@@ -1,10 +1,12 @@
 /* tests/sim/scenario.h - cores of engine/raft driven by a script, one event at a time, with a trace of what they do.
  *
  * Files: scenario.c (reads scripts, compares or rewrites their golden output), scenario_commands.c (the table of commands),
- * scenario_args.c (their words), scenario_cluster.c (cores, their stores, messages), scenario_check.c (what Raft promises). The
- * language is described in tests/sim/scenarios/README.md.
+ * scenario_setup.c (those that make nodes), scenario_members.c (those about members, snapshots and leadership), scenario_args.c
+ * (their words), scenario_cluster.c (cores), scenario_store.c (stores and machines), scenario_bag.c (messages), scenario_check.c
+ * (what Raft promises). The language is described in tests/sim/scenarios/README.md.
  *
- * Each node has a core, a store in memory that survives a crash, a machine that does not, and a clock of its own. Saves and
+ * Each node has a core, a store in memory that survives a crash, a machine that does not (it begins with the node's snapshot, or
+ * with its first members), and a clock of its own. Saves and
  * applications are done at once unless they are held; a message lies in the bag until the script delivers it.
  */
 #ifndef NH_TESTS_SIM_SCENARIO_H
@@ -24,24 +26,37 @@ struct scenario_save {
     uint64_t id; /* 0: only messages that wait for the saves before them */
     bool has_state;
     struct nh_state state;
+    struct nh_snapshot snapshot; /* index 0: none */
     struct run_list runs;
     RAFT_VEC(struct nh_message) messages;
 };
 
+struct scenario_applied {
+    uint64_t first, last; /* first 0: the snapshot up to `last` */
+};
+
 struct scenario_node {
     uint64_t id; /* 0: there is no such node */
-    uint32_t kind;
     struct raft_options options;
     struct raft *core; /* NULL: crashed */
     uint64_t now;
-    bool hold_saves;
+    bool hold_saves, hold_applies;
 
     /* The store. */
     struct nh_state state;
-    RAFT_VEC(struct scenario_entry) log; /* index i at [i - 1] */
+    uint64_t base, base_term;            /* entries up to here are compacted */
+    RAFT_VEC(struct scenario_entry) log; /* index i at [i - base - 1] */
+    struct nh_snapshot snapshot;         /* index 0: none */
 
-    RAFT_VEC(struct scenario_save) saves; /* in flight */
-    enum raft_role told_role;             /* in the trace */
+    /* The machine. */
+    uint64_t machine;                /* it holds everything up to this index */
+    struct nh_membership initial;    /* before entry 1 */
+    struct nh_membership membership; /* as of `machine` */
+    bool applying;
+
+    RAFT_VEC(struct scenario_save) saves;      /* in flight */
+    RAFT_VEC(struct scenario_applied) applies; /* handed out */
+    enum raft_role told_role;                  /* in the trace */
     uint64_t told_term;
 };
 
@@ -51,7 +66,8 @@ struct scenario {
     RAFT_VEC(struct nh_message) delayed;
     bool cut[SCENARIO_NODES][SCENARIO_NODES];
     bool trace;
-    uint64_t next_key, next_read;
+    uint64_t next_key, next_read, next_transfer;
+    struct raft_options options; /* of the cluster: who joins gets them too */
 
     /* What Raft promised so far. */
     RAFT_VEC(struct scenario_entry) committed; /* index i at [i - 1] */
@@ -83,15 +99,31 @@ void scenario_reset(struct scenario *s);
 /* Starts the core of a node from its store; the trace shows what it does then. */
 void scenario_start(struct scenario *s, struct scenario_node *node);
 void scenario_crash(struct scenario_node *node); /* what is not saved is lost */
-void scenario_clear_log(struct scenario_node *node);
-void scenario_append_log(struct scenario_node *node, uint64_t term);
-/* A block of one entry without payload: what index and term name is the same wherever it is made. */
-struct nh_block *scenario_block(uint64_t term, uint64_t index);
 /* One event, and everything that follows from it in this node. */
 void scenario_step(struct scenario *s, struct scenario_node *node, struct raft_event *ev);
 void scenario_tick(struct scenario *s, struct scenario_node *node);
 /* The oldest n saves become durable. */
 void scenario_release_saves(struct scenario *s, struct scenario_node *node, uint64_t n);
+
+/* ---- scenario_store.c ---- */
+
+uint64_t scenario_log_last(const struct scenario_node *node);
+/* NULL: the store has no such entry. */
+const struct scenario_entry *scenario_stored(const struct scenario_node *node, uint64_t index);
+struct nh_member scenario_member(uint64_t id, uint32_t kind); /* with an address of its own */
+void scenario_clear_store(struct scenario_node *node);        /* all but its state */
+void scenario_append_log(struct scenario_node *node, uint64_t term);
+/* A block of one entry without payload: what index and term name is the same wherever it is made. */
+struct nh_block *scenario_block(uint64_t term, uint64_t index);
+void scenario_store(struct scenario *s, struct scenario_node *node, const struct scenario_save *save);
+void scenario_fetch(struct scenario *s, struct scenario_node *node, const struct raft_fetch *f);
+/* The oldest n ranges are applied. */
+void scenario_apply(struct scenario *s, struct scenario_node *node, uint64_t n);
+/* A snapshot of what is applied, and nothing up to `index` in the store any more. */
+void scenario_compact(struct scenario *s, struct scenario_node *node, uint64_t index);
+
+/* ---- scenario_bag.c ---- */
+
 /* Each does it to those messages of the bag that are in it now, and returns how many. */
 uint64_t scenario_deliver(struct scenario *s, const struct scenario_filter *f);
 uint64_t scenario_drop(struct scenario *s, const struct scenario_filter *f);
@@ -102,6 +134,7 @@ void scenario_print_message(struct scenario *s, const char *label, const struct 
 
 /* ---- scenario_check.c ---- */
 
+uint64_t scenario_first(const struct scenario_node *node); /* the first index of its log, which may be empty */
 /* The entry of a running or crashed node at an index; false if it has none. The view is valid until the next event. */
 bool scenario_entry(const struct scenario_node *node, uint64_t index, struct scenario_entry *ret);
 void scenario_check(struct scenario *s);

@@ -1,6 +1,6 @@
 /* The commands of a script: one function each, and the table at the end. A new one needs both, and a line in
  * tests/sim/scenarios/README.md. */
-#include "tests/sim/scenario.h"
+#include "tests/sim/scenario_commands.h"
 
 #include <inttypes.h>
 #include <stdio.h>
@@ -10,99 +10,6 @@
 #include "engine/raft/describe.h"
 #include "engine/raft/raft_internal.h"
 #include "raftio/support/memory.h"
-#include "tests/sim/scenario_args.h"
-
-/* ---- making a cluster ---- */
-
-static void make_nodes(struct args *a, const char *name, uint32_t kind, const struct raft_options *options)
-{
-    const char *list = args_named(a, name);
-    uint32_t set = 0;
-
-    if (list)
-        args_each_number(a, list, args_add_id, &set);
-    for (uint64_t id = 1; id < SCENARIO_NODES; id++) {
-        struct scenario_node *node = &a->s->nodes[id];
-
-        if (!(set >> id & 1u))
-            continue;
-        if (node->id)
-            MISUSED(a, "node %" PRIu64 " is named twice", id);
-        *node = (struct scenario_node){.id = id, .kind = kind, .options = *options};
-        node->options.replica_id = id;
-        node->options.seed += id;
-    }
-}
-
-static void cluster(struct args *a)
-{
-    struct raft_options o = {.shard_id = SCENARIO_SHARD,
-                             .election_ticks = (uint32_t)args_number(a, "election", 10),
-                             .heartbeat_ticks = (uint32_t)args_number(a, "heartbeat", 1),
-                             .pre_vote = args_flag(a, "pre_vote"),
-                             .check_quorum = args_flag(a, "check_quorum"),
-                             .quiesce = args_flag(a, "quiesce"),
-                             .quiesce_ticks = (uint32_t)args_number(a, "quiesce_ticks", 0),
-                             .max_inflight_messages = (uint32_t)args_number(a, "max_inflight", 0),
-                             .max_message_bytes = args_number(a, "max_message_bytes", 0),
-                             .max_uncommitted_bytes = args_number(a, "max_uncommitted_bytes", 0),
-                             .max_cached_bytes = UINT64_MAX,
-                             .seed = args_number(a, "seed", 0)};
-
-    scenario_reset(a->s);
-    if (!args_named(a, "voters"))
-        MISUSED(a, "voters are missing");
-    make_nodes(a, "voters", NH_MEMBER_VOTER, &o);
-    make_nodes(a, "non_voting", NH_MEMBER_NON_VOTING, &o);
-    make_nodes(a, "witness", NH_MEMBER_WITNESS, &o);
-    for (uint64_t id = 1; id < SCENARIO_NODES; id++)
-        if (a->s->nodes[id].id && !a->s->error[0])
-            scenario_start(a->s, &a->s->nodes[id]);
-}
-
-static void append_term(struct args *a, uint64_t term, void *ctx)
-{
-    struct scenario_node *node = ctx;
-
-    if (term == 0 || (node->log.n > 0 && term < node->log.items[node->log.n - 1].block->term))
-        MISUSED(a, "terms are above 0 and never fall");
-    else
-        scenario_append_log(node, term);
-    if (term > node->state.term)
-        node->state = (struct nh_state){.term = term};
-}
-
-static void set_log(struct args *a)
-{
-    struct scenario_node *node = args_node(a);
-    const char *terms = args_next(a);
-
-    if (a->s->error[0])
-        return;
-    scenario_crash(node);
-    scenario_clear_log(node);
-    node->state.commit = 0;
-    if (terms)
-        args_each_number(a, terms, append_term, node);
-    if (!a->s->error[0])
-        scenario_start(a->s, node);
-}
-
-/* A vote is of its term: another term without a vote has none. */
-static void set_state(struct args *a)
-{
-    struct scenario_node *node = args_node(a);
-    uint64_t term;
-
-    if (a->s->error[0])
-        return;
-    term = args_number(a, "term", node->state.term);
-    node->state.vote = args_number(a, "vote", term == node->state.term ? node->state.vote : NH_NO_REPLICA);
-    node->state.term = term;
-    node->state.commit = args_number(a, "commit", node->state.commit);
-    scenario_crash(node);
-    scenario_start(a->s, node);
-}
 
 /* ---- time and life ---- */
 
@@ -236,38 +143,53 @@ static void read_index(struct args *a)
     scenario_step(a->s, node, &ev);
 }
 
-/* ---- saves ---- */
+/* ---- saves and applications ---- */
 
-static void need_saves(struct args *a)
+static bool is_saves(struct args *a)
 {
-    if (strcmp(args_need(a, "'saves'"), "saves") != 0)
-        MISUSED(a, "only saves can be held");
+    const char *what = args_need(a, "'saves' or 'applies'");
+
+    if (strcmp(what, "saves") != 0 && strcmp(what, "applies") != 0)
+        MISUSED(a, "only saves and applies can be held");
+    return strcmp(what, "saves") == 0;
 }
 
 static void hold(struct args *a)
 {
-    uint32_t set;
+    bool saves = is_saves(a);
+    uint32_t set = args_nodes(a, NULL);
 
-    need_saves(a);
-    set = args_nodes(a, NULL);
-    for (uint64_t id = 1; id < SCENARIO_NODES; id++)
-        a->s->nodes[id].hold_saves |= set >> id & 1u;
+    for (uint64_t id = 1; id < SCENARIO_NODES; id++) {
+        if (!(set >> id & 1u))
+            continue;
+        if (saves)
+            a->s->nodes[id].hold_saves = true;
+        else
+            a->s->nodes[id].hold_applies = true;
+    }
+}
+
+static void release_node(struct scenario *s, struct scenario_node *node, bool saves, uint64_t n)
+{
+    if (saves) {
+        scenario_release_saves(s, node, n);
+        node->hold_saves = n != UINT64_MAX;
+    } else {
+        scenario_apply(s, node, n);
+        node->hold_applies = n != UINT64_MAX;
+    }
 }
 
 /* With n= the others stay held. */
 static void release(struct args *a)
 {
     uint64_t n = args_number(a, "n", UINT64_MAX);
-    uint32_t set;
+    bool saves = is_saves(a);
+    uint32_t set = args_nodes(a, NULL);
 
-    need_saves(a);
-    set = args_nodes(a, NULL);
-    for (uint64_t id = 1; id < SCENARIO_NODES && !a->s->error[0]; id++) {
-        if (!(set >> id & 1u))
-            continue;
-        scenario_release_saves(a->s, &a->s->nodes[id], n);
-        a->s->nodes[id].hold_saves = n != UINT64_MAX;
-    }
+    for (uint64_t id = 1; id < SCENARIO_NODES && !a->s->error[0]; id++)
+        if (set >> id & 1u)
+            release_node(a->s, &a->s->nodes[id], saves, n);
 }
 
 /* ---- messages ---- */
@@ -427,7 +349,9 @@ static void log_of(struct args *a)
         if (!(set >> id & 1u))
             continue;
         scenario_print(a->s, "%" PRIu64 ":", id);
-        for (uint64_t i = 1; scenario_entry(&a->s->nodes[id], i, &e); i++) {
+        if (scenario_first(&a->s->nodes[id]) > 1)
+            scenario_print(a->s, " (after %" PRIu64 ")", scenario_first(&a->s->nodes[id]) - 1);
+        for (uint64_t i = scenario_first(&a->s->nodes[id]); scenario_entry(&a->s->nodes[id], i, &e); i++) {
             struct nh_entry_view view;
             char text[128];
 
@@ -457,33 +381,39 @@ static const struct {
 } commands[] = {
     {"bag", bag, ""},
     {"campaign", campaign, "NODE"},
-    {"cluster", cluster,
-     "voters=IDS [non_voting=IDS] [witness=IDS] [election=N] [heartbeat=N] [pre_vote] [check_quorum] [quiesce] [quiesce_ticks=N] "
-     "[max_inflight=N] [max_message_bytes=N] [max_uncommitted_bytes=N] [seed=N]"},
+    {"change", command_change, "NODE add|remove|address|many ..."},
+    {"cluster", command_cluster, "voters=IDS [non_voting=IDS] [witness=IDS] [OPTION...]"},
+    {"compact", command_compact, "NODE [INDEX]"},
     {"crash", crash, "NODE"},
     {"cut", cut, "NODES NODES"},
     {"delay", delay, "[from=ID] [to=ID] [type=TYPE] [n=N]"},
     {"deliver", deliver, "[from=ID] [to=ID] [type=TYPE] [n=N]"},
     {"drop", drop, "[from=ID] [to=ID] [type=TYPE] [n=N]"},
     {"duplicate", duplicate, "[from=ID] [to=ID] [type=TYPE] [n=N]"},
+    {"forget", command_forget, "NODE"},
     {"heal", heal, "[NODES NODES]"},
-    {"hold", hold, "saves NODES"},
+    {"hold", hold, "saves|applies NODES"},
     {"inject", inject,
      "from=ID to=ID type=TYPE term=N [log=INDEX/TERM] [entries=TERMS] [commit=N] [hint=N] [hint_high=N] [reject]"},
-    {"log", set_log, "NODE [TERMS]"},
+    {"join", command_join, "ID"},
+    {"leave", command_leave, "NODE"},
+    {"log", command_log, "NODE [TERMS]"},
     {"log-of", log_of, "[NODES]"},
+    {"options", command_options, "NODE OPTION..."},
     {"propose", propose, "NODE PAYLOAD..."},
     {"read", read_index, "NODE"},
-    {"release", release, "saves NODES [n=N]"},
+    {"release", release, "saves|applies NODES [n=N]"},
     {"restart", restart, "NODE"},
     {"resume", resume, ""},
     {"run", run, "[TICKS]"},
+    {"snapshot-status", command_snapshot_status, "NODE PEER failed|arrived"},
     {"stabilize", stabilize, "[NODES]"},
-    {"state", set_state, "NODE [term=N] [vote=ID] [commit=N]"},
+    {"state", command_state, "NODE [term=N] [vote=ID] [commit=N]"},
     {"status", status, "[NODES]"},
     {"tick", tick, "NODES [TICKS]"},
     {"timeout", set_timeout, "NODE TICKS"},
     {"trace", trace, "on|off"},
+    {"transfer", command_transfer, "NODE TARGET"},
     {"unreachable", unreachable, "NODE PEER"},
     {"wake", wake, "NODE"},
 };
