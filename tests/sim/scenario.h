@@ -68,6 +68,7 @@ struct scenario {
     bool trace;
     uint64_t next_key, next_read, next_transfer;
     struct raft_options options; /* of the cluster: who joins gets them too */
+    struct nh_membership first_members;
 
     /* What Raft promised so far. */
     RAFT_VEC(struct scenario_entry) committed; /* index i at [i - 1] */

@@ -308,6 +308,7 @@ void scenario_reset(struct scenario *s)
         nh_membership_deinit(&s->nodes[id].membership);
         nh_membership_deinit(&s->nodes[id].initial);
     }
+    nh_membership_deinit(&s->first_members);
     clear_messages(s->bag.items, s->bag.n);
     clear_messages(s->delayed.items, s->delayed.n);
     for (size_t i = 0; i < s->committed.n; i++)

@@ -71,16 +71,15 @@ static void make_members(struct args *a, const char *name, uint32_t kind, struct
 /* All know all. */
 static void introduce(struct scenario *s, const struct nh_member *members)
 {
-    for (uint64_t id = 1; id < SCENARIO_NODES; id++) {
-        struct nh_membership *m = &s->nodes[id].initial;
+    struct nh_membership *m = &s->first_members;
 
-        if (!s->nodes[id].id)
-            continue;
-        m->members = xcalloc(SCENARIO_NODES, sizeof *m->members);
-        for (uint64_t other = 1; other < SCENARIO_NODES; other++)
-            if (members[other].replica_id)
-                m->members[m->n_members++] = members[other];
-    }
+    m->members = xcalloc(SCENARIO_NODES, sizeof *m->members);
+    for (uint64_t id = 1; id < SCENARIO_NODES; id++)
+        if (members[id].replica_id)
+            m->members[m->n_members++] = members[id];
+    for (uint64_t id = 1; id < SCENARIO_NODES; id++)
+        if (s->nodes[id].id)
+            nh_membership_copy(&s->nodes[id].initial, m);
 }
 
 void command_cluster(struct args *a)

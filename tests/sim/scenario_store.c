@@ -146,6 +146,17 @@ static void apply_change(struct scenario *s, struct scenario_node *node, uint64_
     scenario_step(s, node, &ev);
 }
 
+/* Entry 1 of a real shard brings its first members: so a replica that joins learns them. */
+static void apply_first_members(struct scenario *s, struct scenario_node *node)
+{
+    struct raft_event ev = {.type = RAFT_EV_MEMBERSHIP, .membership = {.index = 1, .membership = &node->membership}};
+
+    nh_membership_deinit(&node->membership);
+    nh_membership_copy(&node->membership, &s->first_members);
+    print_members(s, node);
+    scenario_step(s, node, &ev);
+}
+
 static void apply_range(struct scenario *s, struct scenario_node *node, const struct scenario_applied *range)
 {
     struct raft_event ev = {.type = RAFT_EV_APPLIED, .applied = range->last};
@@ -165,6 +176,8 @@ static void apply_range(struct scenario *s, struct scenario_node *node, const st
             return;
         }
         node->machine = i;
+        if (i == 1 && node->membership.n_members == 0)
+            apply_first_members(s, node);
         nh_record_view(e->block->data + e->block->offsets[e->at], &view);
         if (view.type == NH_ENTRY_CONFIG_CHANGE)
             apply_change(s, node, i, &view);
