@@ -28,10 +28,11 @@ bool raft_may_campaign(const struct raft *r)
 }
 
 /* A leader may be reading under a lease that this replica helped to renew: it must not help another one to lead, itself
- * included, whatever became of the term since. */
+ * (NH_NO_REPLICA) included, whatever became of the term since. After a restart it is not known which leader that is. */
 static bool is_bound_by_lease(const struct raft *r, uint64_t candidate)
 {
-    return r->options.lease_reads && r->now - r->heard_at < r->options.election_ticks && r->heard_from != candidate;
+    return r->options.lease_reads && r->now - r->heard_at < r->options.election_ticks &&
+           (candidate == NH_NO_REPLICA || r->heard_from != candidate);
 }
 
 enum election { ELECTION_PRE, ELECTION_REAL, ELECTION_TRANSFER };
