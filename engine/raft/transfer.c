@@ -26,6 +26,8 @@ void raft_transfer_watch(struct raft *r)
         end_asked(r, RAFT_TRANSFER_DONE, RAFT_TRANSFER_OK);
     else if (r->leader_id != NH_NO_LEADER && r->leader_id != r->asked.leader_id)
         end_asked(r, RAFT_TRANSFER_REFUSED, RAFT_TRANSFER_LOST_TARGET);
+    else if (raft_is_leader(r) && !raft_can_take_over(r, r->asked.target)) /* it was removed or demoted meanwhile */
+        end_asked(r, RAFT_TRANSFER_REFUSED, RAFT_TRANSFER_LOST_TARGET);
     else if (r->now >= r->asked.deadline)
         end_asked(r, RAFT_TRANSFER_TIMED_OUT, RAFT_TRANSFER_OK);
 }

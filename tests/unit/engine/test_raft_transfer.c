@@ -152,6 +152,9 @@ Test(raft_transfer, a_target_that_is_removed_ends_it)
     c.nodes[1].hold_applies = false;
     cluster_settle(&c);
     cr_assert_eq(cluster_status(&c, 1).transferee, 0);
+    cr_assert_eq(c.nodes[1].transfers.n, 1, "and who asked is told at once");
+    cr_assert_eq(c.nodes[1].transfers.items[0].code, RAFT_TRANSFER_REFUSED);
+    cr_assert_eq(c.nodes[1].transfers.items[0].reason, RAFT_TRANSFER_LOST_TARGET);
     cluster_deinit(&c);
 }
 
