@@ -443,6 +443,8 @@ bool raft_log_save_done(struct raft_log *log, uint64_t id, uint64_t *ret_term, u
 
 uint64_t raft_log_known_commit(const struct raft_log *log)
 {
+    if (log->unsaved_snapshot) /* it may hold any number of changes */
+        return log->saved_commit;
     return log->config_bound > log->saved_commit && log->commit >= log->config_bound ? log->config_bound - 1 : log->commit;
 }
 

@@ -3,6 +3,7 @@
 
 #include <criterion/criterion.h>
 
+#include "engine/raft/raft_internal.h"
 #include "raftio/support/memory.h"
 
 static struct cluster c;
@@ -49,6 +50,21 @@ Test(raft_snapshot, is_not_sent_to_the_silent)
     c.cut[1][3] = false;
     cluster_tick(&c, 25);
     cr_assert_eq(c.delivered[NH_MSG_INSTALL_SNAPSHOT], 0);
+    cluster_deinit(&c);
+}
+
+/* What a snapshot commits is known when a restart would know it: a leader that was taken out counts on that (statement 55). */
+Test(raft_snapshot, what_it_commits_is_known_when_it_is_saved)
+{
+    behind();
+    cluster_heal(&c);
+    c.nodes[3].hold_saves = true;
+    cluster_tick(&c, 12);
+    cr_assert_geq(cluster_status(&c, 3).commit_index, 22);
+    cr_assert_leq(raft_peer(c.nodes[1].core, 3)->known_commit, 2);
+    c.nodes[3].hold_saves = false;
+    cluster_tick(&c, 3);
+    cr_assert_geq(raft_peer(c.nodes[1].core, 3)->known_commit, 22);
     cluster_deinit(&c);
 }
 
