@@ -31,10 +31,10 @@ MUTANTS = [
     ("copies of a forwarded batch are taken", "engine/raft/propose.c", "if (m->hint <= mark->key)", "if (0)"),
     ("keys begin anew after a restart", "engine/engine.c", "e->config.incarnation << KEY_SHIFT | 1", "(uint64_t)1 << KEY_SHIFT | 1"),
     ("keys begin anew within a life", "engine/engine.c", "used ? used->next_proposal : first", "first"),
-    ("vote is not saved", "engine/raft/raft.c", ".vote = r->vote, .commit", ".vote = 0, .commit"),
+    ("vote is not saved", "engine/raft/collect.c", ".vote = r->vote, .commit", ".vote = 0, .commit"),
     ("a minority commits", "engine/raft/quorum.c", "return values[n - raft_quorum(n)];", "return values[n - (raft_quorum(n) > 1 ? raft_quorum(n) - 1 : 1)];"),
-    ("votes for shorter logs", "engine/raft/election.c", "if (!free_to_vote || !raft_log_is_behind_or_equal(&r->log, m->log_term, m->log_index)) {",
-     "if (!free_to_vote) {"),
+    ("votes for shorter logs", "engine/raft/election.c",
+     "if (!free_to_vote || !raft_log_is_behind_or_equal(&r->log, m->log_term, m->log_index) ||\n", "if (!free_to_vote ||\n"),
 ]
 
 
