@@ -438,3 +438,24 @@ Test(raft_core, a_removed_peers_answers_do_nothing)
     cr_assert_eq(raft_get_peers(c.nodes[1].core, NULL, 0), 1);
     cluster_deinit(&c);
 }
+
+/* The entry that opened the term may be gone from a leader's log. */
+Test(raft_core, a_leader_may_compact_its_own_term)
+{
+    struct raft_event ev = {.type = RAFT_EV_COMPACTED};
+    const char *clause = "";
+
+    cluster_init(&c, 3, NULL);
+    cluster_elect(&c, 1);
+    cluster_propose(&c, 1, 3, 8);
+    cluster_settle(&c);
+    ev.compacted = cluster_status(&c, 1).applied_index;
+    cluster_step(&c, 1, &ev);
+    cr_assert_eq(cluster_status(&c, 1).first_index, ev.compacted + 1);
+    cluster_propose(&c, 1, 1, 8);
+    cluster_settle(&c);
+    cr_assert_eq(cluster_status(&c, 1).role, RAFT_LEADER);
+    cr_assert_eq(cluster_status(&c, 3).applied_index, ev.compacted + 1);
+    cr_assert(raft_check(c.nodes[1].core, &clause), "%s", clause);
+    cluster_deinit(&c);
+}
