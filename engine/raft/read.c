@@ -67,11 +67,12 @@ static uint64_t lease_from_of(const struct raft_peer *p)
 bool raft_holds_lease(const struct raft *r)
 {
     const struct raft_options *o = &r->options;
-    uint64_t length = (uint64_t)o->election_ticks * (100 - o->lease_drift_percent) / 100;
+    uint64_t length = (uint64_t)o->election_ticks * (100 - o->lease_drift_percent) / 100, from;
 
     if (!o->lease_reads || !raft_is_leader(r) || r->lead->lease_given_up || length <= 2)
         return false;
-    return r->now < raft_majority(r, r->now, lease_from_of) + length - 2;
+    from = raft_majority(r, r->now, lease_from_of);
+    return from > 0 && r->now < from + length - 2; /* 0: who has not answered gives no lease, however young the clock is */
 }
 
 static void admit(struct raft *r, struct raft_pending_read read)

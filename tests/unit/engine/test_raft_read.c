@@ -345,3 +345,23 @@ Test(raft_read, a_majority_confirms)
     cr_assert_eq(confirmations_needed(4), 2);
     cr_assert_eq(confirmations_needed(5), 2);
 }
+
+/* A clock that has just begun is younger than a lease is long: that nobody has answered yet must not look like a lease. */
+Test(raft_read, a_young_clock_is_no_lease)
+{
+    struct raft_options o = cluster_options();
+    struct nh_message m;
+
+    o.lease_reads = true;
+    cluster_init_ghosts(&c, 1, 3, &o);
+    m = cluster_message(NH_MSG_TIMEOUT_NOW, 2, 1, 1);
+    cluster_inject(&c, m);
+    cluster_settle(&c);
+    m = cluster_message(NH_MSG_REQUEST_VOTE_RESP, 3, 1, 2);
+    cluster_inject(&c, m);
+    cluster_settle(&c);
+    cr_assert_eq(cluster_status(&c, 1).role, RAFT_LEADER);
+    cr_assert_eq(c.now, 0);
+    cr_assert_not(cluster_status(&c, 1).lease_held);
+    cluster_deinit(&c);
+}
