@@ -97,6 +97,7 @@ uint32_t smoke_changes(const char *text, rct_cc1 *ret);
 void smoke_conf_text(const rct_conf *c, char *buf, uint32_t cap);
 void smoke_conf_parse(const char *text, rct_conf *ret);
 
-void smoke_pure(void); /* smoke_pure.c: the pure functions */
+void smoke_pure(void);                        /* smoke_pure.c: the pure functions */
+void smoke_chaos(uint64_t first, uint64_t n); /* smoke_chaos.c: random walks from n seeds */
 
 #endif

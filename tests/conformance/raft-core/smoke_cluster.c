@@ -296,7 +296,6 @@ void smoke_snapshot(struct smoke *s, uint64_t id)
 
     EXPECT(api.set_snapshot(s->nodes[id].node, &snap) == RCT_OK);
     EXPECT(api.compact(s->nodes[id].node, snap.index) == RCT_OK);
-    smoke_settle(s);
 }
 
 void smoke_restart(struct smoke *s, uint64_t id)

@@ -524,6 +524,13 @@ static void test_stale_storage_answers(void)
     smoke_deinit(&s);
 }
 
+static void test_chaos(void)
+{
+    const char *seed = getenv("NH_SEED"), *n = getenv("NH_SEEDS");
+
+    smoke_chaos(seed ? strtoull(seed, NULL, 10) : 1, n ? strtoull(n, NULL, 10) : 20);
+}
+
 static const struct {
     const char *name;
     void (*run)(void);
@@ -550,6 +557,7 @@ static const struct {
     {"an asynchronous follower", test_async_follower},
     {"hostile messages", test_hostile},
     {"stale storage answers", test_stale_storage_answers},
+    {"random walks", test_chaos},
 };
 
 int main(int argc, char **argv)
