@@ -13,6 +13,7 @@
 #define NET_MAX    400u
 #define MEMBERS    5u
 #define HEAL_TICKS 200u
+#define SLACK      5u
 
 struct chaos {
     struct smoke s;
@@ -304,30 +305,39 @@ static uint64_t leader_of(struct chaos *c)
     return best;
 }
 
-/* Everything arrives now: there is a leader in the end, and its voters have what it has. */
-static bool heal(struct chaos *c)
+/* A leader has committed nearly all that it has, and its voters nearly as much. */
+static bool agrees(struct chaos *c)
 {
-    uint64_t id;
+    uint64_t id = leader_of(c);
     rct_status_t lead;
 
-    c->calm = true;
-    for (uint32_t t = 0; t < HEAL_TICKS; t++) {
-        for (id = 1; id <= MEMBERS; id++)
-            EXPECT(api.tick(c->s.nodes[id].node) == RCT_OK);
-        for (uint32_t i = 0; i < 60; i++)
-            move(c);
-        id = leader_of(c);
-        if (id && t % 32 == 0)
-            compact(c, id); /* an older snapshot may not know a new member, who ignores it */
-    }
-    id = leader_of(c);
     if (!id)
         return false;
     lead = smoke_status(&c->s, id);
     for (uint32_t i = 0; i < lead.conf.n_voters; i++)
-        if (smoke_status(&c->s, lead.conf.voters[i]).commit + 20 < lead.commit)
+        if (smoke_status(&c->s, lead.conf.voters[i]).commit + SLACK < lead.commit)
             return false;
-    return lead.commit + 20 > lead.last;
+    return lead.commit + SLACK > lead.last;
+}
+
+/* Everything arrives now, and sooner or later they agree. It need not last: without pre-vote a node that was removed and does not
+ * know it goes on to disturb the others. A new member ignores a snapshot that does not know it, so there must be newer ones. */
+static bool heal(struct chaos *c)
+{
+    c->calm = true;
+    for (uint32_t t = 0; t < HEAL_TICKS; t++) {
+        uint64_t id = leader_of(c);
+
+        for (uint64_t each = 1; each <= MEMBERS; each++)
+            EXPECT(api.tick(c->s.nodes[each].node) == RCT_OK);
+        for (uint32_t i = 0; i < 60; i++)
+            move(c);
+        if (id && t % 32 == 0)
+            compact(c, id);
+        if (t > HEAL_TICKS / 2 && agrees(c))
+            return true;
+    }
+    return false;
 }
 
 static void walk(uint64_t seed, uint32_t *ret_healed, uint64_t *ret_applied)
@@ -368,5 +378,5 @@ void smoke_chaos(uint64_t first, uint64_t n)
             (void)printf("seed %llu did not heal\n", (unsigned long long)seed);
     }
     (void)printf("%llu walks: %u healed, %llu entries applied\n", (unsigned long long)n, healed, (unsigned long long)applied);
-    EXPECT(healed * 10 >= n * 9);
+    EXPECT(healed == n);
 }
