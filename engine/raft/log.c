@@ -33,6 +33,8 @@ void raft_log_init(struct raft_log *log, const struct raft_boot *boot)
     /* The stored commit index may lag behind what was applied. */
     if (log->commit < boot->applied)
         log->commit = boot->applied;
+    if (boot->snapshot && log->commit < boot->snapshot->index)
+        log->commit = boot->snapshot->index;
     for (uint32_t i = 0; i < boot->n_spans; i++)
         *RAFT_PUSH(&log->spans) = boot->spans[i];
 }

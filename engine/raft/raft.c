@@ -76,7 +76,19 @@ static int check_members(const struct nh_membership *m, struct nh_error *err)
     return NH_OK;
 }
 
-static int check_boot(const struct raft_boot *b, struct nh_error *err)
+/* The snapshot before the first entry, and the one that can be sent. */
+static int check_snapshots(const struct raft_options *o, const struct raft_boot *b, struct nh_error *err)
+{
+    if (b->anchor_term > b->state.term && !(o->start_below_snapshot_term && b->n_spans == 0))
+        return nh_error_set(err, NH_ECORRUPT, "term %" PRIu64 " at index %" PRIu64 " is above the log's term (%" PRIu64 ")",
+                            b->anchor_term, b->first_index - 1, b->state.term);
+    if (b->snapshot && b->snapshot->index > b->last_index)
+        return nh_error_set(err, NH_ECORRUPT, "snapshot at %" PRIu64 " above the last entry %" PRIu64, b->snapshot->index,
+                            b->last_index);
+    return NH_OK;
+}
+
+static int check_boot(const struct raft_options *o, const struct raft_boot *b, struct nh_error *err)
 {
     int r;
 
@@ -91,6 +103,8 @@ static int check_boot(const struct raft_boot *b, struct nh_error *err)
     if (b->state.term > RAFT_TERM_MAX || (b->state.term == 0 && b->state.vote != NH_NO_REPLICA))
         return nh_error_set(err, NH_ECORRUPT, "term %" PRIu64 " with a vote for %" PRIu64, b->state.term, b->state.vote);
     r = check_spans(b, err);
+    if (r == NH_OK)
+        r = check_snapshots(o, b, err);
     return r < 0 ? r : check_members(b->membership, err);
 }
 
@@ -123,7 +137,7 @@ int raft_new(const struct raft_options *options, const struct raft_boot *boot, s
     int code = check_options(options, err);
 
     if (code == NH_OK)
-        code = check_boot(boot, err);
+        code = check_boot(options, boot, err);
     if (code < 0)
         return nh_error_wrap(err, code, "start replica %" PRIu64 " of shard %" PRIu64, options->replica_id, options->shard_id);
     r = xcalloc(1, sizeof *r);

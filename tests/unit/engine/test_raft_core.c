@@ -459,3 +459,39 @@ Test(raft_core, a_leader_may_compact_its_own_term)
     cr_assert(raft_check(c.nodes[1].core, &clause), "%s", clause);
     cluster_deinit(&c);
 }
+
+/* A snapshot is of what is committed, whatever the stored commit index says: that one may lag. */
+Test(raft_core, a_stored_snapshot_is_committed)
+{
+    struct raft_options o = options();
+    struct raft_term_span span = {1, 1};
+    struct nh_snapshot snapshot = {.index = 3, .term = 1};
+    struct raft_boot b = {.state = {.term = 1, .commit = 2}, .first_index = 1, .last_index = 4, .spans = &span, .n_spans = 1};
+    struct raft_status s;
+    struct raft *r;
+
+    b.snapshot = &snapshot;
+    cr_assert_eq(raft_new(&o, &b, &r, NULL), NH_OK);
+    raft_get_status(r, &s);
+    cr_assert_eq(s.commit_index, 3);
+    cr_assert_eq(s.snapshot_index, 3);
+    raft_free(r);
+    snapshot.index = 5;
+    cr_assert_eq(try_new(&o, &b), NH_ECORRUPT);
+}
+
+/* The term of the snapshot that the log begins with is not above the stored one, but in a log that is to begin so. */
+Test(raft_core, the_snapshot_before_the_log_has_an_older_term)
+{
+    struct raft_options o = options();
+    struct raft_term_span span = {4, 1};
+    struct raft_boot b = {.state = {.term = 1, .commit = 3}, .first_index = 4, .last_index = 3, .anchor_term = 2, .applied = 3};
+
+    cr_assert_eq(try_new(&o, &b), NH_ECORRUPT);
+    o.start_below_snapshot_term = true;
+    cr_assert_eq(try_new(&o, &b), NH_OK);
+    b.last_index = 4;
+    b.spans = &span;
+    b.n_spans = 1;
+    cr_assert_eq(try_new(&o, &b), NH_ECORRUPT);
+}
