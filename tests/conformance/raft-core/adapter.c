@@ -74,14 +74,10 @@ static struct raft_term_span *look_through(const rct_node *n, struct raft_boot *
     return spans;
 }
 
-/* A commit index above what was stored is an error of the store: the core says so. */
-static uint64_t boot_commit(const rct_node *n, uint64_t last)
+/* A snapshot that was stored is committed. What is above the log is an error of the store: the core says so. */
+static uint64_t boot_commit(const rct_node *n)
 {
-    uint64_t commit = n->hard.commit;
-
-    if (commit + 1 < n->stable.first)
-        commit = n->stable.first - 1;
-    return commit < n->snapshot.index && n->snapshot.index <= last ? n->snapshot.index : commit;
+    return n->hard.commit + 1 < n->stable.first ? n->stable.first - 1 : n->hard.commit;
 }
 
 static bool start_core(rct_node *n, uint64_t boot_now)
@@ -93,7 +89,7 @@ static bool start_core(rct_node *n, uint64_t boot_now)
     struct nh_snapshot *record = NULL;
     int code;
 
-    b.state = (struct nh_state){.term = n->hard.term, .vote = n->hard.vote, .commit = boot_commit(n, last)};
+    b.state = (struct nh_state){.term = n->hard.term, .vote = n->hard.vote, .commit = boot_commit(n)};
     b.applied = applied + 1 > n->stable.first ? applied : n->stable.first - 1;
     n->snapshot.membership.config_change_id = b.applied;
     b.membership = &n->snapshot.membership;
