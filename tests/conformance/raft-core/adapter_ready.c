@@ -197,6 +197,14 @@ static bool hard_changed(const rct_node *n)
     return h.term != n->told_hard.term || h.vote != n->told_hard.vote || h.commit != n->told_hard.commit;
 }
 
+/* What the suite means by it: entries, term or vote. A snapshot that comes alone has its own write. */
+static bool must_sync(const rct_node *n, const struct batch *b)
+{
+    rct_hard h = hard_of(n->core);
+
+    return b->must_sync && (b->ents.n > 0 || h.term != n->told_hard.term || h.vote != n->told_hard.vote);
+}
+
 static bool soft_changed(const rct_node *n)
 {
     return (uint32_t)n->core->role != n->told_role || n->core->leader_id != n->told_lead;
@@ -313,7 +321,7 @@ int rct_ready(rct_node *n, rct_ready_t *out)
                          .role = role_of(n->core->role),
                          .lead = n->core->leader_id,
                          .has_hard = hard_changed(n),
-                         .must_sync = b->must_sync,
+                         .must_sync = must_sync(n, b),
                          .hard = hard_of(n->core)};
     n->told_role = n->core->role;
     n->told_lead = n->core->leader_id;

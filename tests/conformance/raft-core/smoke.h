@@ -44,6 +44,7 @@ struct api {
     int (*conf_change)(const rct_conf *, const rct_cc *, uint32_t, rct_conf *);
 };
 extern struct api api;
+void smoke_load(const char *path);
 
 #define EXPECT(condition) ((condition) ? (void)0 : smoke_fail(__FILE__, __LINE__, #condition))
 _Noreturn void smoke_fail(const char *file, int line, const char *condition);

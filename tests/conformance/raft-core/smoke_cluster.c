@@ -1,6 +1,7 @@
 /* Nodes that are driven as a suite would drive them. */
 #include "tests/conformance/raft-core/smoke.h"
 
+#include <dlfcn.h>
 #include <inttypes.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -12,6 +13,34 @@ _Noreturn void smoke_fail(const char *file, int line, const char *condition)
 {
     (void)fprintf(stderr, "%s:%d: %s\n", file, line, condition);
     exit(1);
+}
+
+/* ---- loading ---- */
+
+static void load(void *library, const char *name, void *slot)
+{
+    void *symbol = dlsym(library, name);
+
+    EXPECT(symbol);
+    memcpy(slot, &symbol, sizeof symbol);
+}
+
+#define LOAD(name) load(library, "rct_" #name, &api.name)
+
+void smoke_load(const char *path)
+{
+    void *library = dlopen(path, RTLD_NOW | RTLD_LOCAL);
+
+    if (!library)
+        (void)fprintf(stderr, "%s\n", dlerror());
+    EXPECT(library);
+    LOAD(abi_version), LOAD(features), LOAD(new), LOAD(restart), LOAD(free), LOAD(set_election_timeout), LOAD(tick);
+    LOAD(campaign), LOAD(propose), LOAD(propose_conf), LOAD(step), LOAD(transfer), LOAD(forget_leader), LOAD(read_index);
+    LOAD(report_unreachable), LOAD(report_snapshot), LOAD(has_ready), LOAD(ready), LOAD(advance), LOAD(apply_conf);
+    LOAD(conf_text), LOAD(store), LOAD(set_snapshot), LOAD(compact), LOAD(status), LOAD(progress), LOAD(log);
+    LOAD(quorum_commit), LOAD(quorum_vote), LOAD(conf_change);
+    EXPECT(api.abi_version() == RCT_ABI_VERSION);
+    EXPECT(api.features() == 4095);
 }
 
 /* ---- copies of messages ---- */

@@ -1,38 +1,9 @@
 /* The adapter, loaded and driven: one walk through each thing that it offers. */
 #include "tests/conformance/raft-core/smoke.h"
 
-#include <dlfcn.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-
-/* ---- loading ---- */
-
-static void load(void *library, const char *name, void *slot)
-{
-    void *symbol = dlsym(library, name);
-
-    EXPECT(symbol);
-    memcpy(slot, &symbol, sizeof symbol);
-}
-
-#define LOAD(name) load(library, "rct_" #name, &api.name)
-
-static void load_all(const char *path)
-{
-    void *library = dlopen(path, RTLD_NOW | RTLD_LOCAL);
-
-    if (!library)
-        (void)fprintf(stderr, "%s\n", dlerror());
-    EXPECT(library);
-    LOAD(abi_version), LOAD(features), LOAD(new), LOAD(restart), LOAD(free), LOAD(set_election_timeout), LOAD(tick);
-    LOAD(campaign), LOAD(propose), LOAD(propose_conf), LOAD(step), LOAD(transfer), LOAD(forget_leader), LOAD(read_index);
-    LOAD(report_unreachable), LOAD(report_snapshot), LOAD(has_ready), LOAD(ready), LOAD(advance), LOAD(apply_conf);
-    LOAD(conf_text), LOAD(store), LOAD(set_snapshot), LOAD(compact), LOAD(status), LOAD(progress), LOAD(log);
-    LOAD(quorum_commit), LOAD(quorum_vote), LOAD(conf_change);
-    EXPECT(api.abi_version() == RCT_ABI_VERSION);
-    EXPECT(api.features() == 4095);
-}
 
 /* ---- elections and entries ---- */
 
@@ -100,6 +71,46 @@ static void test_proposals_are_refused(void)
     EXPECT(api.propose(s.nodes[1].node, (const uint8_t *)"x", 1) == RCT_E_DROPPED);
     smoke_settle(&s);
     EXPECT(s.nodes[2].n_normal == 1);
+    smoke_deinit(&s);
+}
+
+static void test_only_entries_and_votes_are_urgent(void)
+{
+    rct_entry e = {.term = 1, .index = 1, .len = 1, .data = (const uint8_t *)"x"};
+    rct_msg app = {.type = RCT_MSG_APP, .from = 2, .to = 1, .term = 1, .ents = &e, .n_ents = 1};
+    struct smoke s;
+    rct_ready_t r;
+
+    smoke_init(&s, 1, 3, NULL);
+    EXPECT(api.step(s.nodes[1].node, &app) == RCT_OK);
+    EXPECT(api.ready(s.nodes[1].node, &r) == RCT_OK && r.must_sync && r.has_hard && r.n_ents == 1 && r.n_committed == 0);
+    EXPECT(api.store(s.nodes[1].node, &r.hard, r.ents, r.n_ents, NULL) == RCT_OK && api.advance(s.nodes[1].node) == RCT_OK);
+    app.n_ents = 0;
+    app.index = app.log_term = app.commit = 1;
+    EXPECT(api.step(s.nodes[1].node, &app) == RCT_OK);
+    EXPECT(api.ready(s.nodes[1].node, &r) == RCT_OK && !r.must_sync && r.has_hard && r.hard.commit == 1 && r.n_committed == 1);
+    smoke_deinit(&s);
+}
+
+/* An empty node is fed a snapshot by a leader that has just compacted, as soon as it belongs to the configuration. */
+static void test_a_node_out_of_thin_air(void)
+{
+    struct smoke s;
+
+    smoke_init(&s, 1, 1, NULL);
+    s.nodes[2].config = s.config;
+    s.nodes[2].config.id = 2;
+    s.nodes[2].node = api.new(&s.nodes[2].config, NULL);
+    EXPECT(s.nodes[2].node);
+    smoke_elect(&s, 1);
+    smoke_put(&s, 1, 3);
+    EXPECT(api.propose_conf(s.nodes[1].node, &(rct_cc){.n = 1, .changes = &(rct_cc1){RCT_CC_ADD_VOTER, 2}}) == RCT_OK);
+    smoke_pump(&s, 1);
+    smoke_snapshot(&s, 1);
+    smoke_tick(&s, 3);
+    EXPECT(s.nodes[2].snapshot_index == 5 && smoke_status(&s, 2).applied == 5 && strcmp(s.nodes[2].conf, "1 2") == 0);
+    smoke_put(&s, 1, 1);
+    EXPECT(smoke_status(&s, 2).applied == 6 && smoke_status(&s, 1).commit == 6);
     smoke_deinit(&s);
 }
 
@@ -540,6 +551,8 @@ static const struct {
     {"a fixed timeout", test_timeout_can_be_fixed},
     {"a single voter", test_single_voter},
     {"refused proposals", test_proposals_are_refused},
+    {"urgent writes", test_only_entries_and_votes_are_urgent},
+    {"a node out of thin air", test_a_node_out_of_thin_air},
     {"configuration changes", test_changes},
     {"a pending change", test_pending_change_makes_an_empty_entry},
     {"a removed leader", test_removed_leader_leaves},
@@ -563,7 +576,7 @@ static const struct {
 int main(int argc, char **argv)
 {
     EXPECT(argc == 2 || argc == 3);
-    load_all(argv[1]);
+    smoke_load(argv[1]);
     for (size_t i = 0; i < sizeof tests / sizeof tests[0]; i++) {
         if (argc == 3 && strcmp(argv[2], tests[i].name) != 0)
             continue;
