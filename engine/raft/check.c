@@ -10,7 +10,8 @@
 static bool check_state(const struct raft *r, const char **ret_clause)
 {
     RAFT_CLAUSE(r->term <= RAFT_TERM_MAX, "the term is in range");
-    RAFT_CLAUSE(r->term >= raft_log_last_term(&r->log) || (r->options.start_below_snapshot_term && r->log.spans.n == 0),
+    RAFT_CLAUSE(r->term >= raft_log_last_term(&r->log) ||
+                    (r->options.start_below_snapshot_term && r->log.spans.n == 0 && r->term + 1 == r->log.anchor_term),
                 "the term is not below the last entry's");
     RAFT_CLAUSE(r->saved_term <= r->taken_term && r->taken_term <= r->term, "terms are saved in order");
     RAFT_CLAUSE(r->taken_term < r->term || r->taken_vote == NH_NO_REPLICA || r->taken_vote == r->vote,

@@ -79,7 +79,8 @@ static int check_members(const struct nh_membership *m, struct nh_error *err)
 /* The snapshot before the first entry, and the one that can be sent. */
 static int check_snapshots(const struct raft_options *o, const struct raft_boot *b, struct nh_error *err)
 {
-    if (b->anchor_term > b->state.term && !(o->start_below_snapshot_term && b->n_spans == 0))
+    if (b->anchor_term > b->state.term &&
+        !(o->start_below_snapshot_term && b->n_spans == 0 && b->state.term + 1 == b->anchor_term))
         return nh_error_set(err, NH_ECORRUPT, "term %" PRIu64 " at index %" PRIu64 " is above the log's term (%" PRIu64 ")",
                             b->anchor_term, b->first_index - 1, b->state.term);
     if (b->snapshot && b->snapshot->index > b->last_index)

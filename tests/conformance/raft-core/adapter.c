@@ -90,6 +90,8 @@ static bool start_core(rct_node *n, uint64_t boot_now)
     int code;
 
     b.state = (struct nh_state){.term = n->hard.term, .vote = n->hard.vote, .commit = boot_commit(n)};
+    if (b.n_spans == 0 && n->anchor_term > n->hard.term + 1) /* its first term may be the snapshot's, not an older one */
+        b.state = (struct nh_state){.term = n->anchor_term - 1, .commit = b.state.commit};
     b.applied = applied + 1 > n->stable.first ? applied : n->stable.first - 1;
     n->snapshot.membership.config_change_id = b.applied;
     b.membership = &n->snapshot.membership;

@@ -267,10 +267,10 @@ static void test_crash_loses_what_is_not_stored(void)
     smoke_deinit(&s);
 }
 
-static void test_boot_from_a_snapshot(void)
+static void boot_from_a_snapshot(uint64_t term)
 {
     static const uint64_t ids[] = {1, 2};
-    rct_snap boot = {.index = 10, .term = 1, .conf = {.voters = ids, .n_voters = 2}};
+    rct_snap boot = {.index = 10, .term = term, .conf = {.voters = ids, .n_voters = 2}};
     struct smoke s;
 
     memset(&s, 0, sizeof s);
@@ -280,12 +280,19 @@ static void test_boot_from_a_snapshot(void)
         s.nodes[id].applied = 10;
         s.nodes[id].node = api.new(&s.nodes[id].config, &boot);
         EXPECT(s.nodes[id].node);
-        EXPECT(smoke_status(&s, id).term == 0 && smoke_status(&s, id).first == 11 && smoke_status(&s, id).last_term == 1);
+        EXPECT(smoke_status(&s, id).term == term - 1 && smoke_status(&s, id).first == 11 &&
+               smoke_status(&s, id).last_term == term);
     }
     smoke_elect(&s, 1);
     smoke_put(&s, 1, 1);
-    EXPECT(smoke_status(&s, 2).applied == 12 && smoke_status(&s, 2).term == 1);
+    EXPECT(smoke_status(&s, 2).applied == 12 && smoke_status(&s, 2).term == term);
     smoke_deinit(&s);
+}
+
+static void test_boot_from_a_snapshot(void)
+{
+    boot_from_a_snapshot(1);
+    boot_from_a_snapshot(11);
 }
 
 /* ---- leaders ---- */

@@ -490,6 +490,9 @@ Test(raft_core, the_snapshot_before_the_log_has_an_older_term)
     cr_assert_eq(try_new(&o, &b), NH_ECORRUPT);
     o.start_below_snapshot_term = true;
     cr_assert_eq(try_new(&o, &b), NH_OK);
+    b.anchor_term = 3;
+    cr_assert_eq(try_new(&o, &b), NH_ECORRUPT);
+    b.anchor_term = 2;
     b.last_index = 4;
     b.spans = &span;
     b.n_spans = 1;
