@@ -89,8 +89,8 @@ struct raft_options {
     bool lead_when_removed;
     /* Configuration changes are not held back by one that is pending: the caller orders them. */
     bool unchecked_config;
-    /* The stored term may be one below that of the snapshot that an empty log begins with: nobody has led in the latter. For tests
-     * that begin with such a snapshot, as other cores' do. */
+    /* The stored term may be one below that of the snapshot that an empty log begins with: nobody has led in the latter. For
+     * tests that begin with such a snapshot, as other cores' do. */
     bool start_below_snapshot_term;
 };
 
