@@ -42,6 +42,24 @@ static int check_change(const struct nh_config_change *c, struct nh_error *err)
     return r;
 }
 
+/* Entries that no replica can decode would stop all of them: what is proposed is read back first. */
+static int encode_change(const struct nh_config_change *change, uint8_t **ret, size_t *ret_bytes, struct nh_error *err)
+{
+    struct nh_config_change again = {0};
+    int r;
+
+    *ret_bytes = config_change_encode(change, NULL, 0);
+    *ret = xmalloc(*ret_bytes);
+    config_change_encode(change, *ret, *ret_bytes);
+    r = config_change_decode(*ret, *ret_bytes, &again, err);
+    nh_config_change_deinit(&again);
+    if (r < 0) {
+        free(*ret);
+        return nh_error_wrap(err, NH_EINVAL, "this cannot be proposed");
+    }
+    return NH_OK;
+}
+
 int nh_change_membership(struct nh_host *host, uint64_t shard_id, const struct nh_config_change *change, uint32_t timeout_ms,
                          nh_completion_fn fn, void *ctx, struct nh_error *err)
 {
@@ -54,9 +72,10 @@ int nh_change_membership(struct nh_host *host, uint64_t shard_id, const struct n
         r = check_change(change, err);
     if (r < 0)
         return r;
-    p.size_bytes = config_change_encode(change, NULL, 0);
-    p.cmd = payload = xmalloc(p.size_bytes);
-    config_change_encode(change, payload, p.size_bytes);
+    r = encode_change(change, &payload, &p.size_bytes, err);
+    if (r < 0)
+        return r;
+    p.cmd = payload;
     r = engine_propose(host->engine, shard_id, &p, 1, deadline_ns, err);
     free(payload);
     return r;

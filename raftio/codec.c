@@ -337,7 +337,7 @@ static int changed_member_from_pb(uint32_t type, const Raftpb__Member *pb, struc
         return nh_error_set(err, NH_ECORRUPT, "type %u is not a change of a member", type);
     if (!pb)
         return nh_error_set(err, NH_ECORRUPT, "type %u without its member", type);
-    if (pb->outgoing || (uint32_t)pb->kind > NH_MEMBER_WITNESS)
+    if (type == NH_CONFIG_ADD_MEMBER && (pb->outgoing || (uint32_t)pb->kind > NH_MEMBER_WITNESS))
         return nh_error_set(err, NH_ECORRUPT, "member %" PRIu64 " cannot be made leaving", pb->replica_id);
     return member_from_pb(pb, ret, err);
 }

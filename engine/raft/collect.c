@@ -96,10 +96,10 @@ static bool leader_changed(const struct raft *r)
     return r->leader_id != r->told_leader || r->term != r->told_term || r->role != r->told_role;
 }
 
-/* A peer said so, or the change was applied here; a leader first sees to it that the others know. Once. */
+/* Once. */
 static bool removal_is_due(const struct raft *r)
 {
-    return !r->told_removed && !raft_is_leader(r) && (r->is_removed || raft_was_removed(r, r->options.replica_id));
+    return r->is_removed && !r->reported_removed;
 }
 
 void raft_collect(struct raft *r, struct raft_update *out)
@@ -124,7 +124,8 @@ void raft_collect(struct raft *r, struct raft_update *out)
     r->told_term = r->term;
     r->told_role = r->role;
     out->removed = removal_is_due(r);
-    r->told_removed |= out->removed;
+    r->reported_removed |= out->removed;
+    out->snapshot_wanted = raft_snapshot_is_wanted(r);
     r->out = NULL;
     raft_enforce(r);
 }
@@ -159,7 +160,7 @@ void raft_update_release(struct raft_update *out)
     release_runs(&out->apply_runs);
     out->send.n = out->send_after_save.n = out->reads.n = out->dropped.n = out->fetches.n = out->transfers.n = 0;
     out->save_id = out->apply_first = out->apply_last = out->leader_id = out->term = 0;
-    out->has_state = out->must_sync = out->leader_changed = out->removed = false;
+    out->has_state = out->must_sync = out->leader_changed = out->removed = out->snapshot_wanted = false;
     out->role = RAFT_FOLLOWER;
     out->snapshot = NULL;
     out->state = (struct nh_state){0};

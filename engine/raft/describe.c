@@ -29,6 +29,8 @@ static const char *reason_name(int reason)
     case NH_DROP_NO_LEADER: return "NO_LEADER";
     case NH_DROP_REFUSED: return "REFUSED";
     case NH_DROP_OVERLOADED: return "OVERLOADED";
+    case NH_DROP_CONFIG_PENDING: return "CONFIG_PENDING";
+    case NH_DROP_TRANSFERRING: return "TRANSFERRING";
     default: return "NONE";
     }
 }

@@ -164,7 +164,7 @@ static bool on_termless(struct raft *r, const struct nh_message *m)
     case NH_MSG_READ_INDEX: raft_on_read_index(r, m); return true;
     case NH_MSG_READ_INDEX_RESP: raft_on_read_index_resp(r, m); return true;
     case NH_MSG_LEADER_TRANSFER: raft_on_leader_transfer(r, m); return true;
-    case NH_MSG_REMOVED: r->is_removed = true; return true;
+    case NH_MSG_REMOVED: raft_on_removed(r, m); return true;
     default: return false;
     }
 }

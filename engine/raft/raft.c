@@ -186,7 +186,9 @@ static void on_tick(struct raft *r)
         return;
     if (raft_is_leader(r))
         raft_on_leader_tick(r);
-    else if (r->now >= raft_election_deadline(r))
+    else
+        raft_removed_tick(r);
+    if (!raft_is_leader(r) && r->now >= raft_election_deadline(r))
         raft_campaign(r);
 }
 
@@ -271,9 +273,10 @@ uint64_t raft_next_deadline(const struct raft *r)
         due = earlier(r->lead->heartbeat_deadline, r->lead->quorum_deadline);
         if (r->lead->transferee)
             due = earlier(due, r->lead->transfer_deadline);
-    } else if (raft_is_voter(r, r->options.replica_id)) {
+    } else if (raft_is_voter(r, r->options.replica_id) || raft_is_leaving(r)) {
         due = raft_election_deadline(r);
     }
+    due = earlier(due, raft_removal_deadline(r));
     return r->asked.key ? earlier(due, r->asked.deadline) : due;
 }
 

@@ -37,9 +37,9 @@
  * Files: raft.c (construction, events, inspection), collect.c (the update), message.c (checks and terms of what comes in), role.c
  * (the only one that changes the role), members.c (configurations), log.c (log in memory, spans, in-flight saves), progress.c (a
  * leader's view of a peer), quorum.c, send.c, election.c, replicate.c (answers and commit), stream.c (what a peer is sent),
- * snapshot.c, heartbeat.c, read.c, propose.c, transfer.c, load.c, quiesce.c (one per message flow), check.c (every invariant; the
- * cheap ones are asserted before and after each step and stay on in release), describe.c and describe_config.c (all of it as
- * text).
+ * snapshot.c, removed.c, heartbeat.c, read.c, propose.c, transfer.c, load.c, quiesce.c (one per message flow), check.c (every
+ * invariant; the cheap ones are asserted before and after each step and stay on in release), describe.c and describe_config.c
+ * (all of it as text).
  *
  * Threads: a replica's core belongs to its step worker. Errors: none. A malformed or hostile message is ignored and
  * counted (raft_status.ignored_messages); it never reaches an assert.
@@ -238,8 +238,9 @@ struct raft_update {
     RAFT_VEC(struct raft_fetch) fetches;
     RAFT_VEC(struct raft_transfer_end) transfers;
 
-    bool removed;        /* this replica was removed from its shard: stop it */
-    bool leader_changed; /* leader, term or role differ from the last update */
+    bool removed;         /* this replica was removed from its shard, and is needed no more: stop it */
+    bool snapshot_wanted; /* a peer needs a snapshot, and none that lists it can be sent: make one */
+    bool leader_changed;  /* leader, term or role differ from the last update */
     uint64_t leader_id, term;
     enum raft_role role;
 };

@@ -189,9 +189,10 @@ enum raft_ballot { RAFT_BALLOT_NONE = 0, RAFT_BALLOT_GRANTED = 1, RAFT_BALLOT_RE
 
 struct raft_member {
     uint64_t id;
-    uint8_t kind;   /* enum nh_member_kind */
-    bool outgoing;  /* votes in the outgoing half of a joint configuration */
-    uint8_t ballot; /* enum raft_ballot: in the election that this replica runs */
+    uint8_t kind;      /* enum nh_member_kind */
+    bool outgoing;     /* votes in the outgoing half of a joint configuration */
+    bool told_removed; /* it said that this replica was removed */
+    uint8_t ballot;    /* enum raft_ballot: in the election that this replica runs */
 };
 
 /* A read that a leader has not confirmed yet. */
@@ -256,8 +257,11 @@ struct raft {
     bool joint, auto_leave;
     uint64_t *removed; /* ids that were members once */
     uint32_t n_removed;
-    uint64_t members_index; /* of the change that made this configuration */
-    bool is_removed, told_removed;
+    uint64_t members_index;  /* of the change that made this configuration */
+    bool told_removed_first; /* one member said that this replica was removed */
+    uint64_t told_removed_at;
+    bool is_removed;       /* it is needed no more */
+    bool reported_removed; /* in an update */
 
     struct nh_snapshot *snapshot; /* newest that can be sent, or is to be saved; NULL: none */
     bool overloaded;              /* the leader was asked to send no entries */
@@ -349,6 +353,7 @@ void raft_on_unreachable(struct raft *r, uint64_t peer);
 
 /* snapshot.c */
 bool raft_snapshot_is_due(const struct raft *r, const struct raft_peer *p);
+bool raft_snapshot_is_wanted(const struct raft *r); /* a peer needs one, and there is none that fits */
 void raft_send_snapshot(struct raft *r, struct raft_peer *p);
 void raft_on_install_snapshot(struct raft *r, const struct nh_message *m);
 void raft_on_snapshot_made(struct raft *r, const struct nh_snapshot *snapshot);
@@ -364,6 +369,12 @@ void raft_transfer_go_on(struct raft *r, const struct raft_peer *p); /* somethin
 void raft_transfer_tick(struct raft *r);
 void raft_transfer_watch(struct raft *r); /* after each step: has what was asked for here ended? */
 bool raft_can_take_over(const struct raft *r, uint64_t id);
+
+/* removed.c */
+bool raft_is_leaving(const struct raft *r); /* it knows that it was removed, and stays until others know too */
+void raft_on_removed(struct raft *r, const struct nh_message *m);
+void raft_removed_tick(struct raft *r);
+uint64_t raft_removal_deadline(const struct raft *r);
 
 /* load.c */
 void raft_report_load(struct raft *r);

@@ -135,8 +135,10 @@ void raft_leave_if_removed(struct raft *r)
 {
     if (!r->lead->removed_at || r->options.lead_when_removed)
         return;
-    if (r->lead->n_peers == 0 || raft_majority(r, 0, known_commit_of) >= r->lead->removed_at)
-        raft_become_follower(r, r->term, NH_NO_LEADER);
+    if (r->lead->n_peers > 0 && raft_majority(r, 0, known_commit_of) < r->lead->removed_at)
+        return;
+    raft_become_follower(r, r->term, NH_NO_LEADER);
+    r->is_removed = raft_was_removed(r, r->options.replica_id); /* not if it was demoted */
 }
 
 void raft_on_replicate_resp(struct raft *r, const struct nh_message *m)

@@ -19,11 +19,34 @@ static void keep(struct raft *r, const struct nh_snapshot *snapshot)
 
 /* ---- leader ---- */
 
+static bool is_member_of(const struct nh_snapshot *s, uint64_t id)
+{
+    return nh_membership_find(&s->membership, id) != NULL;
+}
+
+/* One that does not list the peer, because it was made before the peer was added, would be ignored there (statement 64). */
+static bool fits(const struct raft *r, const struct raft_peer *p)
+{
+    return r->snapshot && !r->log.unsaved_snapshot && r->snapshot->index + 1 >= r->log.first && is_member_of(r->snapshot, p->id);
+}
+
 /* Not to a peer that was silent for E ticks: it would only lie in a queue (statement 65). */
 bool raft_snapshot_is_due(const struct raft *r, const struct raft_peer *p)
 {
-    return p->state != RAFT_SNAPSHOT && p->active && !(p->state == RAFT_PROBE && p->probing) && r->snapshot &&
-           !r->log.unsaved_snapshot && r->snapshot->index + 1 >= r->log.first;
+    return p->state != RAFT_SNAPSHOT && p->active && !(p->state == RAFT_PROBE && p->probing) && fits(r, p);
+}
+
+bool raft_snapshot_is_wanted(const struct raft *r)
+{
+    if (!raft_is_leader(r) || r->log.first == 1)
+        return false;
+    for (uint32_t i = 0; i < r->lead->n_peers; i++) {
+        const struct raft_peer *p = &r->lead->peers[i];
+
+        if (p->active && p->state != RAFT_SNAPSHOT && !raft_log_term(&r->log, p->next - 1) && !fits(r, p))
+            return true;
+    }
+    return false;
 }
 
 void raft_send_snapshot(struct raft *r, struct raft_peer *p)
@@ -67,11 +90,6 @@ void raft_snapshot_heard(struct raft *r, struct raft_peer *p)
 }
 
 /* ---- follower ---- */
-
-static bool is_member_of(const struct nh_snapshot *s, uint64_t id)
-{
-    return nh_membership_find(&s->membership, id) != NULL;
-}
 
 static void restore(struct raft *r, const struct nh_snapshot *s)
 {

@@ -335,6 +335,11 @@ static void check_membership(void)
     struct nh_membership m;
 
     CHECK(nh_change_membership_sync(hosts[0], 1, &c, TIMEOUT_MS, &reply, &err) == NH_EINVAL);
+    /* What no replica could decode would stop all of them; it does not get that far. */
+    c.member = (struct nh_member){.replica_id = 9, .address = "127.0.0.1:\n"};
+    CHECK(nh_change_membership_sync(hosts[0], 1, &c, TIMEOUT_MS, &reply, &err) == NH_EINVAL);
+    c.member = (struct nh_member){.replica_id = 9, .kind = NH_MEMBER_LEAVING, .address = "127.0.0.1:9"};
+    CHECK(nh_change_membership_sync(hosts[0], 1, &c, TIMEOUT_MS, &reply, &err) == NH_EINVAL);
     c.member = (struct nh_member){.replica_id = 9, .kind = NH_MEMBER_NON_VOTING, .address = "127.0.0.1:9"};
     change_membership(0, &c, NH_REQUEST_COMPLETED, NULL);
     change_membership(1, &c, NH_REQUEST_REJECTED, "this replica is a member already");

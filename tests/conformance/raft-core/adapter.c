@@ -53,8 +53,8 @@ static struct raft_options options_of(const rct_config *c)
     };
 }
 
-/* The terms of the stable log, and where its configuration changes are. To be freed. */
-static struct raft_term_span *look_through(const rct_node *n, struct raft_boot *b)
+/* The terms of the stable log (to be freed), and where its last two configuration changes are. */
+static struct raft_term_span *look_through(const rct_node *n, struct raft_boot *b, uint64_t *ret_change_before)
 {
     struct raft_term_span *spans = xcalloc(n->stable.entries.n + 1, sizeof *spans);
 
@@ -65,31 +65,32 @@ static struct raft_term_span *look_through(const rct_node *n, struct raft_boot *
             spans[b->n_spans++] = (struct raft_term_span){e->index, e->term};
         if (e->type == RCT_ENT_NORMAL)
             continue;
-        b->config_committed = b->config_bound;
+        *ret_change_before = b->config_bound;
         b->config_bound = e->index;
     }
-    if (n->config.no_cc_validation)
-        b->config_committed = 0; /* several may be pending */
     b->spans = spans;
     return spans;
 }
 
-/* A snapshot that was stored is committed. What is above the log is an error of the store: the core says so. */
-static uint64_t boot_commit(const rct_node *n)
+/* A snapshot that was stored is committed; so is a change that another one follows, unless several may be pending. A suite may
+ * store a commit index that is older than the entries. What is above the log is an error of the store: the core says so. */
+static uint64_t boot_commit(const rct_node *n, uint64_t change_before)
 {
-    return n->hard.commit + 1 < n->stable.first ? n->stable.first - 1 : n->hard.commit;
+    uint64_t commit = n->hard.commit + 1 < n->stable.first ? n->stable.first - 1 : n->hard.commit;
+
+    return commit < change_before && !n->config.no_cc_validation ? change_before : commit;
 }
 
 static bool start_core(rct_node *n, uint64_t boot_now)
 {
     struct raft_options options = options_of(&n->config);
-    uint64_t last = entry_log_last(&n->stable), applied = n->config.applied;
+    uint64_t last = entry_log_last(&n->stable), applied = n->config.applied, change_before = 0;
     struct raft_boot b = {.first_index = n->stable.first, .last_index = last, .anchor_term = n->anchor_term, .now = boot_now};
-    struct raft_term_span *spans = look_through(n, &b);
+    struct raft_term_span *spans = look_through(n, &b, &change_before);
     struct nh_snapshot *record = NULL;
     int code;
 
-    b.state = (struct nh_state){.term = n->hard.term, .vote = n->hard.vote, .commit = boot_commit(n)};
+    b.state = (struct nh_state){.term = n->hard.term, .vote = n->hard.vote, .commit = boot_commit(n, change_before)};
     if (b.n_spans == 0 && n->anchor_term > n->hard.term + 1) /* its first term may be the snapshot's, not an older one */
         b.state = (struct nh_state){.term = n->anchor_term - 1, .commit = b.state.commit};
     b.applied = applied + 1 > n->stable.first ? applied : n->stable.first - 1;

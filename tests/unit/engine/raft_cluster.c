@@ -113,8 +113,15 @@ static void init_node(struct cluster *c, uint64_t id, const struct raft_options 
 static void bootstrap(struct cluster *c, uint64_t id)
 {
     struct cluster_node *node = &c->nodes[id];
-    struct nh_block *block = make_block(1, 1, NH_ENTRY_CONFIG_CHANGE, 0);
+    struct nh_config_change first = {.type = NH_CONFIG_INITIALIZE, .initial = node->membership};
+    struct block_builder b = {0};
+    uint8_t payload[512];
+    struct block_record rec = {.type = NH_ENTRY_CONFIG_CHANGE, .payload = payload};
+    struct nh_block *block;
 
+    rec.payload_bytes = (uint32_t)config_change_encode(&first, payload, sizeof payload);
+    block_builder_add(&b, &rec);
+    block = block_seal(&b, 1, 1);
     disk_append(node, block, 0);
     nh_block_unref(block);
     node->disk_state = (struct nh_state){.term = 1, .commit = 1};

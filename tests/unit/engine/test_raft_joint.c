@@ -298,6 +298,59 @@ Test(raft_joint, a_removed_leader_waits_until_the_survivor_would_remember)
     cluster_deinit(&c);
 }
 
+static bool lose_commits(const struct nh_message *m, void *ctx)
+{
+    (void)ctx;
+    return m->from == 1 && (m->type == NH_MSG_HEARTBEAT || (m->type == NH_MSG_REPLICATE && m->n_runs == 0));
+}
+
+/* Statement 55, when the old leader restarts before the survivor has heard: it stays, teaches, and goes then. */
+Test(raft_joint, a_removed_leader_that_restarts_teaches_the_survivor)
+{
+    start(2);
+    c.lose = lose_commits;
+    cluster_propose_change(&c, 1, false, 1);
+    cluster_settle(&c);
+    cr_assert_eq(cluster_status(&c, 1).applied_index, 3);
+    cr_assert_eq(cluster_status(&c, 2).commit_index, 2, "it has the entry and does not know");
+    cluster_isolate(&c, 2, true);
+    cluster_crash(&c, 1);
+    cluster_restart(&c, 1);
+    cluster_tick(&c, 100);
+    cr_assert(!c.nodes[1].removed, "nobody else knows");
+    cr_assert_neq(raft_next_deadline(c.nodes[1].core), RAFT_NEVER);
+    cluster_heal(&c);
+    cluster_tick(&c, 60);
+    cr_assert_eq(cluster_leader(&c), 2);
+    cr_assert(c.nodes[1].removed);
+    cluster_deinit(&c);
+}
+
+/* Of four members one is removed, and only one of the others knows: a majority of those who stay may still count by the old
+ * configuration and need the fourth. One word is not enough, until a time has passed. */
+Test(raft_joint, one_word_is_not_enough_to_go)
+{
+    struct nh_message m;
+
+    cluster_init_ghosts(&c, 1, 4, NULL);
+    m = cluster_message(NH_MSG_REMOVED, 2, 1, 2);
+    cluster_inject(&c, m);
+    cluster_inject(&c, m);
+    cr_assert(!c.nodes[1].removed);
+    cluster_tick(&c, 150);
+    cr_assert(!c.nodes[1].removed);
+    m.from = 3;
+    cluster_inject(&c, m);
+    cr_assert(c.nodes[1].removed);
+    cluster_deinit(&c);
+    cluster_init_ghosts(&c, 1, 4, NULL);
+    m.from = 2;
+    cluster_inject(&c, m);
+    cluster_tick(&c, 201);
+    cr_assert(c.nodes[1].removed, "nobody else may be left to say it");
+    cluster_deinit(&c);
+}
+
 /* ---- witnesses ---- */
 
 static void with_witness(void)

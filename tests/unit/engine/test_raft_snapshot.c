@@ -379,3 +379,32 @@ Test(raft_snapshot, old_ones_and_wrong_compactions_change_nothing)
     cr_assert_eq(cluster_status(&c, 1).snapshot_index, 22);
     cluster_deinit(&c);
 }
+
+/* Made before the peer was added, it would be ignored there (statement 64): it is not sent, and another one is asked for. */
+Test(raft_snapshot, that_does_not_list_the_peer_is_not_sent)
+{
+    struct raft_update out = {0};
+
+    cluster_init(&c, 3, NULL);
+    cluster_elect(&c, 1);
+    cluster_propose(&c, 1, 5, 10);
+    cluster_settle(&c);
+    cluster_compact(&c, 1, c.nodes[1].machine);
+    cluster_set_members(&c, 4, "");
+    cluster_boot_with(&c, 4, NULL, 0, (struct nh_state){0}, 0);
+    cluster_propose_change(&c, 1, true, 4);
+    cluster_settle(&c);
+    cluster_tick(&c, 5);
+    cr_assert_eq(c.delivered[NH_MSG_INSTALL_SNAPSHOT], 0);
+    raft_collect(c.nodes[1].core, &out);
+    cr_assert(out.snapshot_wanted);
+    raft_update_deinit(&out);
+    cluster_compact(&c, 1, c.nodes[1].machine);
+    cluster_tick(&c, 5);
+    cr_assert_eq(c.delivered[NH_MSG_INSTALL_SNAPSHOT], 1);
+    cr_assert(cluster_agrees(&c));
+    raft_collect(c.nodes[1].core, &out);
+    cr_assert(!out.snapshot_wanted);
+    raft_update_deinit(&out);
+    cluster_deinit(&c);
+}
