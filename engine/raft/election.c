@@ -76,6 +76,24 @@ static void tally(struct raft *r)
         raft_become_leader(r);
 }
 
+bool raft_calls(const struct raft *r)
+{
+    bool is_member = raft_member(r, r->options.replica_id) != NULL;
+
+    return r->role == RAFT_FOLLOWER && (is_member ? !raft_is_voter(r, r->options.replica_id) : raft_is_leaving(r));
+}
+
+/* Who may not stand cannot wake a quiet group by standing when it hears nothing; it calls instead, by a refusal that nobody asked
+ * for. A quiet leader wakes by it and sends a heartbeat; who leads no more hears of the term; who has the last entry that is
+ * committed here learns that it is. */
+void raft_call(struct raft *r)
+{
+    raft_reset_election_timer(r);
+    for (uint32_t i = 0; i < r->n_members; i++)
+        if (r->members[i].id != r->options.replica_id)
+            raft_refuse_vote(r, NH_MSG_REQUEST_PRE_VOTE_RESP, r->members[i].id);
+}
+
 /* Timer or caller. While barred the timer starts anew, and so it is tried again. */
 void raft_campaign(struct raft *r)
 {

@@ -188,7 +188,11 @@ static void on_tick(struct raft *r)
         raft_on_leader_tick(r);
     else
         raft_removed_tick(r);
-    if (!raft_is_leader(r) && r->now >= raft_election_deadline(r))
+    if (raft_is_leader(r) || r->now < raft_election_deadline(r))
+        return;
+    if (raft_calls(r))
+        raft_call(r);
+    else
         raft_campaign(r);
 }
 
@@ -273,7 +277,7 @@ uint64_t raft_next_deadline(const struct raft *r)
         due = earlier(r->lead->heartbeat_deadline, r->lead->quorum_deadline);
         if (r->lead->transferee)
             due = earlier(due, r->lead->transfer_deadline);
-    } else if (raft_is_voter(r, r->options.replica_id) || raft_is_leaving(r)) {
+    } else if (raft_is_voter(r, r->options.replica_id) || raft_calls(r)) {
         due = raft_election_deadline(r);
     }
     due = earlier(due, raft_removal_deadline(r));

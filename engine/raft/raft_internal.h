@@ -326,6 +326,8 @@ void raft_lead_free(struct raft_lead *lead); /* takes NULL */
 /* election.c */
 void raft_campaign(struct raft *r);
 bool raft_may_campaign(const struct raft *r);
+bool raft_calls(const struct raft *r); /* non-voting, a witness, or removed: its timer makes it call, not stand */
+void raft_call(struct raft *r);
 void raft_stand_now(struct raft *r); /* at the wish of the leader: no pre-vote, and leases do not stop it */
 void raft_forget_leader(struct raft *r);
 bool raft_is_sticky(const struct raft *r, uint64_t candidate);

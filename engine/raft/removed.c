@@ -3,8 +3,8 @@
  * It may have applied its own removal, or it was cut off and is told by the members that it asks for votes (REMOVED, message.c).
  * But it may be needed still: those who stay may not know yet that the change is committed, count by the old configuration,
  * and want its vote, or at least to hear from it what is committed (statement 55). So it is gone only when a majority of the
- * others has said REMOVED: they have applied the change, and elect by the new configuration. Until then it says farewell every
- * election timeout: a refusal that nobody asked for, with what it knows to be committed. Who does not know yet learns it from
+ * others has said REMOVED: they have applied the change, and elect by the new configuration. Until then it calls every election
+ * timeout (raft_call): a refusal that nobody asked for, with what it knows to be committed. Who does not know yet learns it from
  * that; who knows answers REMOVED.
  *
  * Of a configuration that has been replaced altogether nobody may be left to form that majority. Then one word is enough after
@@ -54,9 +54,4 @@ void raft_removed_tick(struct raft *r)
 {
     if (r->now >= raft_removal_deadline(r))
         r->is_removed = true;
-    if (!raft_is_leaving(r) || r->now < raft_election_deadline(r))
-        return;
-    raft_reset_election_timer(r);
-    for (uint32_t i = 0; i < r->n_members; i++)
-        raft_refuse_vote(r, NH_MSG_REQUEST_PRE_VOTE_RESP, r->members[i].id);
 }

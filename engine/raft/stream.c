@@ -13,6 +13,13 @@ static bool has_anchor(const struct raft *r, const struct raft_peer *p)
     return p->next == 1 ? r->log.first == 1 : raft_log_term(&r->log, p->next - 1) != 0;
 }
 
+/* What may be sent to it. A witness gets only what is durable here: should this replica lose its last entries in a crash, nobody
+ * could win the vote of a witness that has them without their payloads. */
+static uint64_t last_for(const struct raft *r, const struct raft_peer *p)
+{
+    return p->kind == NH_MEMBER_WITNESS ? r->log.saved : r->log.last;
+}
+
 static struct nh_message *new_replicate(struct raft *r, struct raft_peer *p, uint64_t vouched)
 {
     struct nh_message *m = raft_send_now(r, NH_MSG_REPLICATE, p->id);
@@ -74,7 +81,7 @@ static void strip_payloads(struct run_list *list)
 static void send_entries(struct raft *r, struct raft_peer *p)
 {
     struct run_list list = {0};
-    uint64_t end = raft_log_slice(&r->log, p->next, r->log.last + 1, r->options.max_message_bytes, true, &list);
+    uint64_t end = raft_log_slice(&r->log, p->next, last_for(r, p) + 1, r->options.max_message_bytes, true, &list);
     uint64_t bytes = run_list_bytes(&list);
 
     if (p->kind == NH_MEMBER_WITNESS)
@@ -92,7 +99,7 @@ static bool is_cached(const struct raft *r, const struct raft_peer *p)
 /* An empty probe when the entries are not in memory: first find out which ones are needed. */
 static void probe(struct raft *r, struct raft_peer *p)
 {
-    if (p->next <= r->log.last && is_cached(r, p) && raft_peer_takes_entries(r, p))
+    if (p->next <= last_for(r, p) && is_cached(r, p) && raft_peer_takes_entries(r, p))
         send_entries(r, p);
     else
         send_empty(r, p);
@@ -111,7 +118,7 @@ static void fetch(struct raft *r, struct raft_peer *p)
 
 static bool may_stream(const struct raft *r, const struct raft_peer *p)
 {
-    return p->next <= r->log.last && !raft_peer_is_full(p, &r->options) && raft_peer_takes_entries(r, p);
+    return p->next <= last_for(r, p) && !raft_peer_is_full(p, &r->options) && raft_peer_takes_entries(r, p);
 }
 
 /* An empty Replicate is due: to tell the commit index, or to learn whether something was lost (statement 32). */

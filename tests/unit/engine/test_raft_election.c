@@ -176,7 +176,10 @@ Test(raft_election, a_non_voting_member_votes_but_never_stands)
     cluster_crash(&c, 1);
     cluster_set_members(&c, 1, "nvv");
     cluster_restart(&c, 1);
-    cr_assert_eq(raft_next_deadline(c.nodes[1].core), RAFT_NEVER);
+    cluster_tick(&c, 25);
+    cr_assert_eq(cluster_status(&c, 1).role, RAFT_FOLLOWER);
+    cr_assert_gt(cluster_count_sent(&c, NH_MSG_REQUEST_PRE_VOTE_RESP, 2), 0, "it calls");
+    cr_assert(cluster_sent(&c, NH_MSG_REQUEST_PRE_VOTE_RESP, 2)->reject);
     cluster_campaign(&c, 1);
     cr_assert_eq(cluster_status(&c, 1).role, RAFT_FOLLOWER);
     cluster_inject(&c, cluster_candidacy(NH_MSG_REQUEST_VOTE, 2, 5, 1, 1));

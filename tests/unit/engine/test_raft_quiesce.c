@@ -360,3 +360,28 @@ Test(raft_quiesce, a_single_voter_goes_quiet_and_wakes)
     cr_assert_eq(cluster_status(&c, 1).applied_index, 3);
     cluster_deinit(&c);
 }
+
+/* Found by the simulator (seed 1142): a non-voting member missed that the group went quiet, and had no timer to wake it with. A
+ * witness neither. They call when they hear nothing. */
+Test(raft_quiesce, members_that_cannot_stand_wake_a_quiet_group_too)
+{
+    struct raft_options o = cluster_options();
+
+    o.quiesce = true;
+    cluster_init(&c, 4, &o);
+    for (uint64_t id = 1; id <= 4; id++) {
+        cluster_crash(&c, id);
+        cluster_set_members(&c, id, "vvnw");
+        cluster_restart(&c, id);
+    }
+    cluster_elect(&c, 1);
+    for (uint64_t id = 3; id <= 4; id++) {
+        cluster_crash(&c, id);
+        cluster_tick(&c, 300);
+        cr_assert(cluster_status(&c, 1).quiesced, "who is away does not keep the others awake");
+        cluster_restart(&c, id);
+        cluster_tick(&c, 25);
+        cr_assert_eq(cluster_status(&c, id).leader_id, 1, "replica %u", (unsigned)id);
+    }
+    cluster_deinit(&c);
+}
