@@ -113,6 +113,40 @@ Test(raft_joint, elections_and_reads_need_both_halves)
     cluster_deinit(&c);
 }
 
+/* Statement 70: a read is confirmed by both halves, or not at all. */
+Test(raft_joint, reads_need_both_halves)
+{
+    replace_two(NH_TRANSITION_EXPLICIT);
+    cluster_settle(&c);
+    cluster_tick(&c, 3);
+    for (int half = 0; half < 2; half++) {
+        cluster_isolate(&c, half ? 2 : 4, true);
+        cluster_isolate(&c, half ? 3 : 5, true);
+        cluster_read(&c, 1);
+        cluster_settle(&c);
+        cr_assert_eq(c.nodes[1].reads.n, half, "half %d alone has confirmed", half);
+        cluster_heal(&c);
+        cluster_tick(&c, 3);
+        cr_assert_eq(c.nodes[1].reads.n, half + 1);
+    }
+    cluster_deinit(&c);
+}
+
+/* Statements 21 and 47: check-quorum asks both halves. */
+Test(raft_joint, a_leader_without_either_half_steps_down)
+{
+    for (int half = 0; half < 2; half++) {
+        replace_two(NH_TRANSITION_EXPLICIT);
+        cluster_settle(&c);
+        cluster_tick(&c, 3);
+        cluster_isolate(&c, half ? 2 : 4, true);
+        cluster_isolate(&c, half ? 3 : 5, true);
+        cluster_tick(&c, 25);
+        cr_assert_neq(cluster_status(&c, 1).role, RAFT_LEADER, "half %d alone keeps its leader", half);
+        cluster_deinit(&c);
+    }
+}
+
 /* Statement 54: a crash inside a joint configuration comes back joint; statement 49: a new leader leaves it too. */
 Test(raft_joint, survives_crashes_and_a_new_leader_leaves_it)
 {
@@ -146,6 +180,41 @@ Test(raft_joint, is_left_after_a_transfer_stood_in_the_way)
     cluster_heal(&c);
     cluster_tick(&c, 150);
     cr_assert(!c.nodes[3].membership.joint);
+    cluster_deinit(&c);
+}
+
+/* Statement 49: so is one that is given up. */
+Test(raft_joint, is_left_after_a_transfer_that_came_to_nothing)
+{
+    replace_two(NH_TRANSITION_IMPLICIT);
+    c.nodes[1].hold_applies = true;
+    cluster_settle(&c);
+    cluster_isolate(&c, 3, true);
+    cluster_transfer(&c, 1, 3);
+    c.nodes[1].hold_applies = false;
+    cluster_settle(&c);
+    cr_assert_eq(cluster_status(&c, 1).transferee, 3);
+    cr_assert(cluster_status(&c, 1).joint);
+    cluster_tick(&c, 12);
+    cr_assert(!c.nodes[2].membership.joint);
+    cluster_deinit(&c);
+}
+
+/* Statement 49: the leaving entry is proposed once, however long it takes to apply it. */
+Test(raft_joint, is_left_once)
+{
+    uint64_t last;
+
+    replace_two(NH_TRANSITION_IMPLICIT);
+    c.nodes[1].hold_applies = true;
+    cluster_settle(&c);
+    while (!cluster_status(&c, 1).joint)
+        cluster_apply(&c, 1);
+    last = cluster_status(&c, 1).last_index;
+    cluster_settle(&c);
+    cluster_tick(&c, 5);
+    cr_assert_gt(cluster_status(&c, 1).commit_index, cluster_status(&c, 1).applied_index);
+    cr_assert_eq(cluster_status(&c, 1).last_index, last);
     cluster_deinit(&c);
 }
 
@@ -430,6 +499,22 @@ Test(raft_joint, a_witness_that_lags_gets_stripped_entries_from_the_store)
     cr_assert_eq(c.nodes[3].disk.n, c.nodes[1].disk.n);
     cr_assert_gt(c.nodes[1].n_fetches, 0);
     cr_assert_eq(nh_record_type(c.nodes[3].disk.items[3].block->data), NH_ENTRY_METADATA);
+    cluster_deinit(&c);
+}
+
+/* A snapshot for a witness is one without an image. */
+Test(raft_joint, a_witness_gets_a_snapshot_of_metadata)
+{
+    with_witness();
+    cluster_isolate(&c, 3, true);
+    cluster_propose(&c, 1, 3, 10);
+    cluster_settle(&c);
+    cluster_compact(&c, 1, c.nodes[1].machine);
+    cluster_isolate(&c, 3, false);
+    cluster_tick(&c, 12);
+    cr_assert_eq(c.nodes[3].base, c.nodes[1].base);
+    cr_assert(c.nodes[3].snapshot.witness);
+    cr_assert(!c.nodes[1].snapshot.witness);
     cluster_deinit(&c);
 }
 

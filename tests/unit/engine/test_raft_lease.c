@@ -179,29 +179,69 @@ Test(raft_lease, a_restarted_replica_does_not_stand)
 
 /* A heartbeat's answer that claims to be of the future renews nothing. */
 Test(raft_lease, answers_of_the_future_do_not_count)
+
+    /* 1 leads the ghosts 2 and 3 in term 2. */
+    static void lead_ghosts(void)
 {
     struct raft_options o = with_leases();
-    struct nh_message m;
 
     cluster_init_ghosts(&c, 1, 3, &o);
     cluster_tick(&c, 12);
     cluster_campaign(&c, 1);
     for (uint64_t id = 2; id <= 3; id++) {
-        m = cluster_message(NH_MSG_REQUEST_PRE_VOTE_RESP, id, 1, 2);
-        cluster_inject(&c, m);
+        cluster_inject(&c, cluster_message(NH_MSG_REQUEST_PRE_VOTE_RESP, id, 1, 2));
         cluster_settle(&c);
-        m = cluster_message(NH_MSG_REQUEST_VOTE_RESP, id, 1, 2);
-        cluster_inject(&c, m);
+        cluster_inject(&c, cluster_message(NH_MSG_REQUEST_VOTE_RESP, id, 1, 2));
         cluster_settle(&c);
     }
     cr_assert_eq(cluster_status(&c, 1).role, RAFT_LEADER);
-    m = cluster_message(NH_MSG_HEARTBEAT_RESP, 2, 1, 2);
-    m.hint_high = c.now + 100;
+}
+
+/* Ghost 2 answers the heartbeat that left then. */
+static void answer_heartbeat_of(uint64_t then)
+{
+    struct nh_message m = cluster_message(NH_MSG_HEARTBEAT_RESP, 2, 1, 2);
+
+    m.hint_high = then;
     cluster_inject(&c, m);
+}
+
+/* A heartbeat's answer that claims to be of the future renews nothing. */
+Test(raft_lease, answers_of_the_future_do_not_count)
+{
+    lead_ghosts();
+    answer_heartbeat_of(c.now + 100);
     cr_assert(!cluster_status(&c, 1).lease_held);
-    m = cluster_message(NH_MSG_HEARTBEAT_RESP, 2, 1, 2);
-    m.hint_high = c.now;
-    cluster_inject(&c, m);
+    answer_heartbeat_of(c.now);
     cr_assert(cluster_status(&c, 1).lease_held);
+    cluster_deinit(&c);
+}
+
+/* The promise counts from when the heartbeat left: E = 10, less a drift of 10 % and two ticks, is seven. */
+Test(raft_lease, counts_from_the_sending_not_from_the_answer)
+{
+    lead_ghosts();
+    answer_heartbeat_of(c.now - 7);
+    cr_assert(!cluster_status(&c, 1).lease_held);
+    answer_heartbeat_of(c.now - 6);
+    cr_assert(cluster_status(&c, 1).lease_held);
+    cluster_deinit(&c);
+}
+
+/* Statement 69: who was promised a lease may still not know what is committed. */
+Test(raft_lease, answers_nothing_before_the_first_commit_of_the_term)
+{
+    struct nh_message m;
+
+    lead_ghosts();
+    answer_heartbeat_of(c.now);
+    cr_assert(cluster_status(&c, 1).lease_held);
+    cluster_read(&c, 1);
+    cr_assert_eq(answered(1), 0);
+    m = cluster_message(NH_MSG_REPLICATE_RESP, 2, 1, 2);
+    m.log_index = cluster_status(&c, 1).last_index;
+    cluster_inject(&c, m);
+    cluster_read(&c, 1);
+    cr_assert_eq(answered(1), 1, "the second one, by the lease");
     cluster_deinit(&c);
 }

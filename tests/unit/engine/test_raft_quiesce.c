@@ -383,5 +383,29 @@ Test(raft_quiesce, members_that_cannot_stand_wake_a_quiet_group_too)
         cluster_tick(&c, 25);
         cr_assert_eq(cluster_status(&c, id).leader_id, 1, "replica %u", (unsigned)id);
     }
-    cluster_deinit(&c);
-}
+
+    static bool lose_entries(const struct nh_message *m, void *ctx)
+    {
+        (void)ctx;
+        return m->type == NH_MSG_REPLICATE && m->to == 3;
+    }
+
+    /* A peer that answers but lags keeps the group awake; else it would sleep on an old log. */
+    Test(raft_quiesce, a_peer_that_lags_keeps_the_leader_awake)
+    {
+        struct raft_options o = quiet_options();
+
+        cluster_init(&c, 3, &o);
+        cluster_elect(&c, 1);
+        c.lose = lose_entries;
+        cluster_propose(&c, 1, 5, 10);
+        for (int i = 0; i < 100; i++) {
+            cluster_tick(&c, 1);
+            cr_assert_eq(awake(), 3, "tick %d", i);
+        }
+        c.lose = NULL;
+        cluster_tick(&c, 100);
+        cr_assert_eq(awake(), 0);
+        cr_assert(cluster_agrees(&c));
+        cluster_deinit(&c);
+    }

@@ -286,6 +286,25 @@ Test(raft_read, a_single_voter_confirms_at_once)
     cluster_deinit(&c);
 }
 
+/* Statement 70: a smaller majority confirms what waits. */
+Test(raft_read, a_removal_that_shrinks_the_quorum_confirms_at_once)
+{
+    cluster_init(&c, 4, NULL);
+    cluster_elect(&c, 1);
+    c.nodes[1].hold_applies = true;
+    cluster_propose_change(&c, 1, false, 4);
+    cluster_settle(&c);
+    cluster_isolate(&c, 3, true);
+    cluster_isolate(&c, 4, true);
+    cluster_read(&c, 1);
+    cluster_settle(&c);
+    cr_assert_eq(c.nodes[1].reads.n, 0, "two of four");
+    c.nodes[1].hold_applies = false;
+    cluster_settle(&c);
+    cr_assert_eq(c.nodes[1].reads.n, 1, "two of three");
+    cluster_deinit(&c);
+}
+
 /* Statement 73: a replica that is no member (any more) gets no read. */
 Test(raft_read, a_stranger_gets_no_read)
 {

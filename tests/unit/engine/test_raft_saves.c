@@ -377,3 +377,21 @@ Test(raft_saves, a_restarted_single_voter_recomputes_its_commit_index_before_it_
     cr_assert_eq(c.nodes[1].reads.items[0].index, 5);
     cluster_deinit(&c);
 }
+
+/* A save vouches for the term and vote that it holds, not for newer ones: who has not saved its vote yet does not lead. */
+Test(raft_saves, an_older_save_does_not_vouch_for_a_newer_term)
+{
+    ghosts();
+    c.nodes[1].hold_saves = true;
+    append(2, 2, 1, 1, (const uint64_t[]){2}, 1);
+    cluster_campaign(&c, 1);
+    cr_assert_eq(cluster_status(&c, 1).term, 3);
+    cluster_save(&c, 1); /* the entry, in term 2 */
+    cluster_settle(&c);
+    cluster_inject(&c, cluster_message(NH_MSG_REQUEST_VOTE_RESP, 2, 1, 3));
+    cluster_inject(&c, cluster_message(NH_MSG_REQUEST_VOTE_RESP, 3, 1, 3));
+    cr_assert_eq(cluster_status(&c, 1).role, RAFT_CANDIDATE);
+    cluster_save(&c, 1);
+    cr_assert_eq(cluster_status(&c, 1).role, RAFT_LEADER);
+    cluster_deinit(&c);
+}
