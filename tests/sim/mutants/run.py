@@ -113,7 +113,7 @@ class Workshop:
 
 def complaint(out, err):
     """The line that names the reason best."""
-    lines = [line.strip() for line in (err + "\n" + out).splitlines() if line.strip()]
+    lines = [line.strip() for line in (err + "\n" + out).splitlines() if line.strip() and not line.startswith("ok ")]
     for pattern in (r"^seed \d+", r"^not ok", r"^FAIL", r"Assertion", r""):
         for line in lines:
             if re.search(pattern, line):

@@ -347,6 +347,12 @@ Test(raft_core, a_kept_peer_keeps_its_progress_over_a_change)
     cluster_settle(&c);
     uint64_t match = cluster_peer(&c, 1, 4).match;
     cluster_propose_change(&c, 1, false, 2);
+    c.nodes[1].hold_applies = true;
+    cluster_settle(&c);
+    cluster_apply(&c, 1);
+    cr_assert_geq(cluster_peer(&c, 1, 4).match, match, "at once, before it is heard of again");
+    cr_assert_eq(cluster_peer(&c, 1, 4).state, RAFT_REPLICATE);
+    c.nodes[1].hold_applies = false;
     cluster_settle(&c);
     cr_assert_geq(cluster_peer(&c, 1, 4).match, match);
     cr_assert_eq(cluster_peer(&c, 1, 4).state, RAFT_REPLICATE);

@@ -348,3 +348,22 @@ Test(raft_election, a_joining_replica_waits_for_a_leader)
     cr_assert_eq(cluster_status(&c, 1).applied_index, 2);
     cluster_deinit(&c);
 }
+
+/* A change that is applied in the midst of an election ends it: its ballots were those of another membership. */
+Test(raft_election, a_change_ends_a_candidacy)
+{
+    struct nh_member members[] = {{.replica_id = 2}, {.replica_id = 3}};
+    struct nh_membership without = {.members = members, .n_members = 2};
+    struct raft_event ev = {.type = RAFT_EV_MEMBERSHIP, .membership = {.index = 5, .membership = &without}};
+
+    with_ghosts(false, false);
+    c.nodes[1].hold_saves = true;
+    cluster_campaign(&c, 1);
+    cr_assert_eq(cluster_status(&c, 1).role, RAFT_CANDIDATE);
+    cluster_step(&c, 1, &ev);
+    cr_assert_eq(cluster_status(&c, 1).role, RAFT_FOLLOWER);
+    cluster_save(&c, 1);
+    cluster_settle(&c);
+    cr_assert_eq(cluster_status(&c, 1).role, RAFT_FOLLOWER);
+    cluster_deinit(&c);
+}

@@ -79,3 +79,47 @@ Test(raft_fetch, a_late_answer_to_a_fetch_is_dropped)
     cr_assert(cluster_agrees(&c));
     cluster_deinit(&c);
 }
+
+/* The peer moved on meanwhile: what was read for it is no longer what it needs (statement 31). */
+Test(raft_fetch, an_answer_for_where_the_peer_was_is_dropped)
+{
+    struct nh_message m = cluster_message(NH_MSG_REPLICATE_RESP, 3, 1, 2);
+    uint64_t sent;
+
+    lagging_peer(50);
+    c.nodes[1].hold_fetches = true;
+    cluster_isolate(&c, 3, false);
+    cluster_tick(&c, 2);
+    cr_assert_eq(c.nodes[1].fetches.n, 1);
+    m.log_index = c.nodes[1].fetches.items[0].low + 5; /* it has more than was known */
+    c.cut[1][3] = true;
+    cluster_inject(&c, m);
+    cr_assert_eq(cluster_peer(&c, 1, 3).match, c.nodes[1].fetches.items[0].low + 5);
+    sent = cluster_peer(&c, 1, 3).next;
+    cluster_fetch(&c, 1);
+    cr_assert_eq(cluster_peer(&c, 1, 3).next, sent);
+    cr_assert_eq(cluster_peer(&c, 1, 3).inflight_messages, 0);
+    cluster_deinit(&c);
+}
+
+/* Of other terms, or not where it was asked for: it is not what this log has. */
+Test(raft_fetch, an_answer_that_contradicts_the_log_is_not_sent)
+{
+    struct nh_message m = cluster_message(NH_MSG_REPLICATE, 1, 3, 9);
+    struct raft_event ev = {.type = RAFT_EV_FETCHED, .fetched = {.peer = 3}};
+
+    lagging_peer(50);
+    c.nodes[1].hold_fetches = true;
+    cluster_isolate(&c, 3, false);
+    cluster_tick(&c, 2);
+    cr_assert_eq(c.nodes[1].fetches.n, 1);
+    m.log_index = c.nodes[1].fetches.items[0].low - 1;
+    cluster_add_entries(&m, (const uint64_t[]){9}, 1);
+    ev.fetched.runs = m.runs;
+    ev.fetched.n_runs = m.n_runs;
+    cluster_step(&c, 1, &ev);
+    cr_assert_eq(cluster_peer(&c, 1, 3).state, RAFT_PROBE);
+    cr_assert_eq(cluster_peer(&c, 1, 3).inflight_messages, 0);
+    nh_message_deinit(&m);
+    cluster_deinit(&c);
+}

@@ -208,7 +208,7 @@ Test(raft_joint, is_left_once)
     replace_two(NH_TRANSITION_IMPLICIT);
     c.nodes[1].hold_applies = true;
     cluster_settle(&c);
-    while (!cluster_status(&c, 1).joint)
+    while (!cluster_status(&c, 1).joint && c.nodes[1].applies.n > 0)
         cluster_apply(&c, 1);
     last = cluster_status(&c, 1).last_index;
     cluster_settle(&c);
@@ -293,6 +293,8 @@ Test(raft_joint, a_removed_leader_may_be_told_to_lead_on)
     cr_assert_eq(cluster_status(&c, 1).role, RAFT_LEADER);
     cluster_propose(&c, 1, 1, 1);
     cr_assert_eq(c.nodes[1].dropped.n, 1);
+    cluster_read(&c, 1);
+    cr_assert_eq(c.nodes[1].dropped.n, 2);
     cluster_deinit(&c);
 }
 
@@ -560,6 +562,62 @@ Test(raft_joint, an_overloaded_follower_gets_no_entries)
     c.nodes[3].hold_applies = false;
     cluster_tick(&c, 15);
     cr_assert(!cluster_status(&c, 3).overloaded);
+    cr_assert(cluster_agrees(&c));
+    cluster_deinit(&c);
+}
+
+/* Statement 47: the leaving entry, too, is committed by both halves: it counts when it is applied. */
+Test(raft_joint, leaving_needs_both_halves)
+{
+    replace_two(NH_TRANSITION_IMPLICIT);
+    c.nodes[1].hold_applies = true;
+    cluster_settle(&c);
+    cluster_isolate(&c, 2, true);
+    cluster_isolate(&c, 3, true);
+    c.nodes[1].hold_applies = false;
+    cluster_tick(&c, 5);
+    cr_assert(cluster_status(&c, 1).pending_config, "it was proposed");
+    cr_assert(c.nodes[1].membership.joint);
+    cluster_heal(&c);
+    cluster_tick(&c, 60);
+    cr_assert(!c.nodes[3].membership.joint);
+    cluster_deinit(&c);
+}
+
+/* Statement 55: what a save holds is the commit index of when it began, not of when it ended. */
+Test(raft_joint, a_removed_leader_does_not_take_a_saved_entry_for_a_saved_commit)
+{
+    start(3);
+    c.nodes[2].hold_saves = true;
+    cluster_propose_change(&c, 1, false, 1);
+    cluster_settle(&c); /* committed by 1 and 3 */
+    cluster_tick(&c, 2);
+    cluster_save(&c, 2); /* the entry, from before it was committed */
+    cluster_settle(&c);
+    cluster_tick(&c, 2);
+    cr_assert_geq(cluster_status(&c, 2).commit_index, 3);
+    cr_assert_eq(cluster_status(&c, 1).role, RAFT_LEADER);
+    c.nodes[2].hold_saves = false;
+    cluster_tick(&c, 5);
+    cr_assert(c.nodes[1].removed);
+    cluster_deinit(&c);
+}
+
+/* Its «go on» may be lost, so the word lapses after E. */
+Test(raft_joint, the_word_of_an_overloaded_follower_lapses)
+{
+    struct nh_message m = cluster_message(NH_MSG_RATE_LIMIT, 3, 1, 2);
+
+    start(3);
+    m.hint = 1;
+    cluster_inject(&c, m);
+    cr_assert(cluster_peer(&c, 1, 3).overloaded);
+    cluster_propose(&c, 1, 1, 10);
+    cluster_tick(&c, 9);
+    cr_assert(cluster_peer(&c, 1, 3).overloaded);
+    cluster_tick(&c, 1);
+    cr_assert(!cluster_peer(&c, 1, 3).overloaded);
+    cluster_tick(&c, 1);
     cr_assert(cluster_agrees(&c));
     cluster_deinit(&c);
 }

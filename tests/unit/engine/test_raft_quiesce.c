@@ -409,3 +409,35 @@ Test(raft_quiesce, members_that_cannot_stand_wake_a_quiet_group_too)
         cr_assert(cluster_agrees(&c));
         cluster_deinit(&c);
     }
+
+    /* What is not saved here would be missing after a crash, and nobody would be awake to notice. */
+    Test(raft_quiesce, a_follower_with_unsaved_entries_stays_awake)
+    {
+        struct nh_message m = cluster_message(NH_MSG_REPLICATE, 2, 1, 3);
+
+        follow_ghost((const uint64_t[]){1, 2}, 2);
+        c.nodes[1].hold_saves = true;
+        m.log_index = m.log_term = 2;
+        cluster_add_entries(&m, (const uint64_t[]){3}, 1);
+        cluster_inject(&c, m);
+        c.now += 10;
+        cluster_inject(&c, quiesce(3, 3, 3));
+        cr_assert(!cluster_status(&c, 1).quiesced);
+        c.nodes[1].hold_saves = false;
+        cluster_settle(&c);
+        cluster_inject(&c, quiesce(3, 3, 3));
+        cr_assert(cluster_status(&c, 1).quiesced);
+        cluster_deinit(&c);
+    }
+
+    /* However long the sleep was: who wakes does not stand at once. */
+    Test(raft_quiesce, a_woken_follower_waits_for_its_leader)
+    {
+        struct raft_event wake = {.type = RAFT_EV_WAKE};
+
+        quiet_group();
+        cluster_tick(&c, 1000);
+        cluster_step(&c, 2, &wake);
+        cr_assert_geq(raft_next_deadline(c.nodes[2].core), c.now + 10);
+        cluster_deinit(&c);
+    }

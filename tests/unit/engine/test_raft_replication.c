@@ -503,6 +503,30 @@ Test(raft_replication, acceptances_of_one_pass_are_one_message)
     cluster_deinit(&c);
 }
 
+/* Statement 3: in one pass an acceptance of an older term stays one of that term. */
+Test(raft_replication, acceptances_of_two_terms_are_two_messages)
+{
+    struct raft_update out = {0};
+
+    follower_with((const uint64_t[]){1}, 1, 1);
+    for (uint64_t term = 2; term <= 3; term++) {
+        struct nh_message m = replicate(term, term - 1, term - 1, 1);
+        struct raft_event ev = {.type = RAFT_EV_MESSAGE, .now = c.now, .message = &m};
+
+        cluster_add_entries(&m, &term, 1);
+        raft_step(c.nodes[1].core, &ev, &out);
+        nh_message_deinit(&m);
+    }
+    raft_collect(c.nodes[1].core, &out);
+    cr_assert_eq(out.send_after_save.n, 2);
+    for (uint64_t i = 0; i < 2; i++) {
+        cr_assert_eq(out.send_after_save.items[i].term, 2 + i);
+        cr_assert_eq(out.send_after_save.items[i].log_index, 2 + i);
+    }
+    raft_update_deinit(&out);
+    cluster_deinit(&c);
+}
+
 /* ---- what stays in memory ---- */
 
 Test(raft_replication, applied_entries_stay_in_memory_for_an_active_peer_within_the_limit)

@@ -470,3 +470,37 @@ Test(raft_snapshot, what_it_commits_is_known_when_it_is_saved)
         raft_update_deinit(&out);
         cluster_deinit(&c);
     }
+
+    /* Statements 39, 40: a save from before a received snapshot says nothing of the log that follows the snapshot. */
+    Test(raft_snapshot, older_saves_do_not_vouch_for_what_follows)
+    {
+        uint64_t leader, last, term;
+        struct nh_message m;
+
+        cluster_init(&c, 3, NULL);
+        cluster_elect(&c, 3);
+        cluster_isolate(&c, 3, true);
+        c.nodes[3].hold_saves = true;
+        cluster_propose(&c, 3, 40, 10);
+        cluster_tick(&c, 80); /* another one leads */
+        leader = cluster_leader(&c);
+        cr_assert_neq(leader, 3);
+        cluster_propose(&c, leader, 10, 10);
+        cluster_settle(&c);
+        cluster_compact(&c, leader, c.nodes[leader].machine);
+        last = c.nodes[leader].snapshot.index;
+        term = cluster_status(&c, leader).term;
+        m = cluster_message(NH_MSG_INSTALL_SNAPSHOT, leader, 3, term);
+        m.snapshot = xcalloc(1, sizeof *m.snapshot);
+        nh_snapshot_copy(m.snapshot, &c.nodes[leader].snapshot);
+        cluster_inject(&c, m);
+        m = cluster_message(NH_MSG_REPLICATE, leader, 3, term);
+        m.log_index = last;
+        m.log_term = term;
+        cluster_add_entries(&m, (const uint64_t[]){term, term}, 2);
+        cluster_inject(&c, m);
+        cr_assert_eq(cluster_status(&c, 3).last_index, last + 2);
+        cluster_save(&c, 3); /* the forty of the term before */
+        cr_assert_eq(cluster_status(&c, 3).saved_index, last);
+        cluster_deinit(&c);
+    }

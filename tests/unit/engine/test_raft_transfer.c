@@ -102,6 +102,20 @@ Test(raft_transfer, proposals_are_dropped_until_it_is_given_up)
     cluster_deinit(&c);
 }
 
+/* Statement 58: whoever asks again and again for the same target does not prolong it. */
+Test(raft_transfer, a_repeated_wish_gives_no_more_time)
+{
+    three();
+    cluster_isolate(&c, 2, true);
+    for (int i = 0; i < 2; i++) {
+        cluster_transfer(&c, 1, 2);
+        cr_assert_eq(cluster_status(&c, 1).transferee, 2);
+        cluster_tick(&c, 5);
+    }
+    cr_assert_eq(cluster_status(&c, 1).transferee, 0);
+    cluster_deinit(&c);
+}
+
 /* Statement 60: not to a non-voting member, a stranger or a witness; "to the leader itself" is done already. */
 Test(raft_transfer, only_a_voter_is_given_the_leadership)
 {
