@@ -166,10 +166,19 @@ static bool takes_precedence(const struct raft *r, const struct nh_message *m)
            m->log_term == raft_log_last_term(&r->log) && r->role != RAFT_LEADER && raft_may_campaign(r);
 }
 
-/* The message is of the own term. A known leader bars a vote in its term even if none was cast (statement 5). */
+/* A vote that was not given yet. A known leader bars it in its term even if none was cast (statement 5). What was promised to
+ * the leader of an older term bars it too: this replica may have come to the term by another message than this request. */
+static bool is_free_to_vote(const struct raft *r, const struct nh_message *m)
+{
+    bool marked = m->hint == 1;
+
+    return r->vote == NH_NO_REPLICA && r->leader_id == NH_NO_LEADER && (marked || !is_bound_by_lease(r, m->from));
+}
+
+/* The message is of the own term. */
 void raft_on_request_vote(struct raft *r, const struct nh_message *m)
 {
-    bool free_to_vote = r->vote == m->from || (r->vote == NH_NO_REPLICA && r->leader_id == NH_NO_LEADER);
+    bool free_to_vote = r->vote == m->from || is_free_to_vote(r, m);
 
     if (!free_to_vote || !raft_log_is_behind_or_equal(&r->log, m->log_term, m->log_index) ||
         (r->vote != m->from && takes_precedence(r, m))) {

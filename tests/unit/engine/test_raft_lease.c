@@ -136,6 +136,34 @@ Test(raft_lease, who_answered_neither_votes_nor_stands)
     cluster_deinit(&c);
 }
 
+/* The same for a candidate of the term that it has come to by other ways meanwhile (a late refusal, a NOOP): its request may
+ * still be on its way when the term has moved. A vote that was given before is repeated. */
+Test(raft_lease, who_answered_does_not_vote_in_its_own_term_either)
+{
+    struct raft_options o = with_leases();
+
+    cluster_init_ghosts(&c, 1, 3, &o);
+    cluster_tick(&c, 10);
+    cluster_inject(&c, cluster_message(NH_MSG_HEARTBEAT, 2, 1, 5));
+    cluster_settle(&c);
+    cluster_inject(&c, cluster_message(NH_MSG_NOOP, 3, 1, 7));
+    cluster_settle(&c);
+    cr_assert_eq(cluster_status(&c, 1).term, 7);
+    cluster_inject(&c, cluster_candidacy(NH_MSG_REQUEST_VOTE, 3, 7, 5, 9));
+    cluster_settle(&c);
+    cr_assert(cluster_sent(&c, NH_MSG_REQUEST_VOTE_RESP, 3)->reject);
+    cr_assert_eq(cluster_status(&c, 1).vote, 0);
+    cluster_tick(&c, 9);
+    cr_assert_eq(cluster_status(&c, 1).term, 7);
+    c.now += 1; /* E is over */
+    for (int i = 0; i < 2; i++) {
+        cluster_inject(&c, cluster_candidacy(NH_MSG_REQUEST_VOTE, 3, 7, 5, 9));
+        cluster_settle(&c);
+        cr_assert(!cluster_sent(&c, NH_MSG_REQUEST_VOTE_RESP, 3)->reject);
+    }
+    cluster_deinit(&c);
+}
+
 /* A restart forgets who was heard from, so it binds for E ticks. */
 Test(raft_lease, a_restarted_replica_is_bound_too)
 {
