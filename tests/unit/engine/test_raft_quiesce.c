@@ -280,6 +280,7 @@ Test(raft_quiesce, only_the_own_leader_of_this_term_can_quiet)
     m = quiesce(2, 2, 2);
     m.from = 3;
     cluster_inject(&c, m);
+    cr_assert(!cluster_status(&c, 1).quiesced, "3 does not lead");
     m = quiesce(2, 2, 2);
     m.term = 4;
     cluster_inject(&c, m);
@@ -383,61 +384,63 @@ Test(raft_quiesce, members_that_cannot_stand_wake_a_quiet_group_too)
         cluster_tick(&c, 25);
         cr_assert_eq(cluster_status(&c, id).leader_id, 1, "replica %u", (unsigned)id);
     }
+    cluster_deinit(&c);
+}
 
-    static bool lose_entries(const struct nh_message *m, void *ctx)
-    {
-        (void)ctx;
-        return m->type == NH_MSG_REPLICATE && m->to == 3;
+static bool lose_entries(const struct nh_message *m, void *ctx)
+{
+    (void)ctx;
+    return m->type == NH_MSG_REPLICATE && m->to == 3;
+}
+
+/* A peer that answers but lags keeps the group awake; else it would sleep on an old log. */
+Test(raft_quiesce, a_peer_that_lags_keeps_the_leader_awake)
+{
+    struct raft_options o = quiet_options();
+
+    cluster_init(&c, 3, &o);
+    cluster_elect(&c, 1);
+    c.lose = lose_entries;
+    cluster_propose(&c, 1, 5, 10);
+    for (int i = 0; i < 100; i++) {
+        cluster_tick(&c, 1);
+        cr_assert_eq(awake(), 3, "tick %d", i);
     }
+    c.lose = NULL;
+    cluster_tick(&c, 100);
+    cr_assert_eq(awake(), 0);
+    cr_assert(cluster_agrees(&c));
+    cluster_deinit(&c);
+}
 
-    /* A peer that answers but lags keeps the group awake; else it would sleep on an old log. */
-    Test(raft_quiesce, a_peer_that_lags_keeps_the_leader_awake)
-    {
-        struct raft_options o = quiet_options();
+/* What is not saved here would be missing after a crash, and nobody would be awake to notice. */
+Test(raft_quiesce, a_follower_with_unsaved_entries_stays_awake)
+{
+    struct nh_message m = cluster_message(NH_MSG_REPLICATE, 2, 1, 3);
 
-        cluster_init(&c, 3, &o);
-        cluster_elect(&c, 1);
-        c.lose = lose_entries;
-        cluster_propose(&c, 1, 5, 10);
-        for (int i = 0; i < 100; i++) {
-            cluster_tick(&c, 1);
-            cr_assert_eq(awake(), 3, "tick %d", i);
-        }
-        c.lose = NULL;
-        cluster_tick(&c, 100);
-        cr_assert_eq(awake(), 0);
-        cr_assert(cluster_agrees(&c));
-        cluster_deinit(&c);
-    }
+    follow_ghost((const uint64_t[]){1, 2}, 2);
+    c.nodes[1].hold_saves = true;
+    m.log_index = m.log_term = 2;
+    cluster_add_entries(&m, (const uint64_t[]){3}, 1);
+    cluster_inject(&c, m);
+    c.now += 10;
+    cluster_inject(&c, quiesce(3, 3, 3));
+    cr_assert(!cluster_status(&c, 1).quiesced);
+    c.nodes[1].hold_saves = false;
+    cluster_settle(&c);
+    cluster_inject(&c, quiesce(3, 3, 3));
+    cr_assert(cluster_status(&c, 1).quiesced);
+    cluster_deinit(&c);
+}
 
-    /* What is not saved here would be missing after a crash, and nobody would be awake to notice. */
-    Test(raft_quiesce, a_follower_with_unsaved_entries_stays_awake)
-    {
-        struct nh_message m = cluster_message(NH_MSG_REPLICATE, 2, 1, 3);
+/* However long the sleep was: who wakes does not stand at once. */
+Test(raft_quiesce, a_woken_follower_waits_for_its_leader)
+{
+    struct raft_event wake = {.type = RAFT_EV_WAKE};
 
-        follow_ghost((const uint64_t[]){1, 2}, 2);
-        c.nodes[1].hold_saves = true;
-        m.log_index = m.log_term = 2;
-        cluster_add_entries(&m, (const uint64_t[]){3}, 1);
-        cluster_inject(&c, m);
-        c.now += 10;
-        cluster_inject(&c, quiesce(3, 3, 3));
-        cr_assert(!cluster_status(&c, 1).quiesced);
-        c.nodes[1].hold_saves = false;
-        cluster_settle(&c);
-        cluster_inject(&c, quiesce(3, 3, 3));
-        cr_assert(cluster_status(&c, 1).quiesced);
-        cluster_deinit(&c);
-    }
-
-    /* However long the sleep was: who wakes does not stand at once. */
-    Test(raft_quiesce, a_woken_follower_waits_for_its_leader)
-    {
-        struct raft_event wake = {.type = RAFT_EV_WAKE};
-
-        quiet_group();
-        cluster_tick(&c, 1000);
-        cluster_step(&c, 2, &wake);
-        cr_assert_geq(raft_next_deadline(c.nodes[2].core), c.now + 10);
-        cluster_deinit(&c);
-    }
+    quiet_group();
+    cluster_tick(&c, 1000);
+    cluster_step(&c, 2, &wake);
+    cr_assert_geq(raft_next_deadline(c.nodes[2].core), c.now + 10);
+    cluster_deinit(&c);
+}
