@@ -76,14 +76,15 @@ static bool is_from_leader(uint32_t type)
 }
 
 /* Who was removed may not have heard of it: nobody sends it entries any more, and nobody would vote for it. Not so a leader
- * that was taken out: it leads on until a majority knows (replicate.c). */
+ * that was taken out in this term: it leads on until a majority knows (replicate.c). */
 static bool tell_if_removed(struct raft *r, const struct nh_message *m)
 {
-    if (raft_member(r, m->from) || !raft_was_removed(r, m->from) || m->type == NH_MSG_REMOVED)
+    bool leads_still = is_from_leader(m->type) && m->term >= r->term;
+
+    if (raft_member(r, m->from) || !raft_was_removed(r, m->from) || m->type == NH_MSG_REMOVED || leads_still)
         return false;
-    if (!is_from_leader(m->type))
-        raft_send_reply(r, NH_MSG_REMOVED, m->from);
-    return !is_from_leader(m->type);
+    raft_send_reply(r, NH_MSG_REMOVED, m->from);
+    return true;
 }
 
 /* Lower-term messages change nothing here. A leader or pre-candidate that is behind is told the newer term: with

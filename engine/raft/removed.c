@@ -40,7 +40,11 @@ void raft_on_removed(struct raft *r, const struct nh_message *m)
         r->told_removed_first = true;
         r->told_removed_at = r->now;
     }
-    r->is_removed |= !raft_is_leader(r) && majority_has_told(r);
+    if (r->is_removed || !majority_has_told(r))
+        return;
+    r->is_removed = true;
+    if (raft_is_leader(r)) /* of a term that is over: the others have another leader */
+        raft_become_follower(r, r->term, NH_NO_LEADER);
 }
 
 uint64_t raft_removal_deadline(const struct raft *r)

@@ -309,8 +309,10 @@ static void check_quiet(void)
 
             if (!admin_is_served(sim.hosts[i], shard))
                 continue;
-            if (engine_get_status(sim.hosts[i]->engine, shard, &status, NULL) < 0 || !status.quiesced)
-                sim_fail("calm: replica %u of shard %" PRIu64 " does not go quiet", i + 1, shard);
+            if (engine_get_status(sim.hosts[i]->engine, shard, &status, NULL) == NH_OK && status.quiesced)
+                continue;
+            print_shard(shard);
+            sim_fail("calm: replica %u of shard %" PRIu64 " does not go quiet", i + 1, shard);
         }
     }
 }

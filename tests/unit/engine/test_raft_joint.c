@@ -621,3 +621,25 @@ Test(raft_joint, the_word_of_an_overloaded_follower_lapses)
     cr_assert(cluster_agrees(&c));
     cluster_deinit(&c);
 }
+
+/* Found by the simulator (seed 2217): without check-quorum and pre-vote a leader that was taken out by its successor led on in
+ * its old term for ever, and its heartbeats kept the group awake. */
+Test(raft_joint, a_leader_that_its_successor_removed_is_told)
+{
+    struct raft_options o = cluster_options();
+
+    o.pre_vote = o.check_quorum = false;
+    cluster_init(&c, 3, &o);
+    cluster_elect(&c, 1);
+    cluster_isolate(&c, 1, true);
+    cluster_elect(&c, 2);
+    cluster_propose_change(&c, 2, false, 1);
+    cluster_settle(&c);
+    cluster_tick(&c, 3);
+    cr_assert_eq(cluster_status(&c, 1).role, RAFT_LEADER);
+    cluster_heal(&c);
+    cluster_tick(&c, 3);
+    cr_assert_eq(cluster_status(&c, 1).role, RAFT_FOLLOWER);
+    cr_assert(c.nodes[1].removed);
+    cluster_deinit(&c);
+}
