@@ -298,6 +298,33 @@ Test(raft_joint, a_removed_leader_may_be_told_to_lead_on)
     cluster_deinit(&c);
 }
 
+/* Statement 51: nor does a leader that was demoted count itself, as long as it leads on. */
+Test(raft_joint, a_demoted_leader_does_not_count_itself)
+{
+    struct raft_options o = cluster_options();
+    struct nh_member_change demote[] = {cluster_change(NH_CONFIG_ADD_MEMBER, NH_MEMBER_NON_VOTING, 1)};
+    uint64_t last;
+
+    o.lead_when_removed = true;
+    cluster_init(&c, 3, &o);
+    cluster_elect(&c, 1);
+    c.nodes[1].hold_applies = true;
+    change(1, NH_TRANSITION_AUTO, demote, 1);
+    cluster_settle(&c);
+    cluster_isolate(&c, 2, true);
+    cluster_isolate(&c, 3, true);
+    cluster_propose(&c, 1, 1, 1);
+    last = cluster_status(&c, 1).last_index;
+    c.nodes[1].hold_applies = false;
+    cluster_settle(&c);
+    cr_assert_eq(c.nodes[1].membership.members[0].kind, NH_MEMBER_NON_VOTING);
+    cluster_isolate(&c, 2, false);
+    cluster_tick(&c, 3);
+    cr_assert_eq(cluster_peer(&c, 1, 2).match, last);
+    cr_assert_lt(cluster_status(&c, 1).commit_index, last, "one of two voters");
+    cluster_deinit(&c);
+}
+
 /* Statement 45, when nobody orders changes for the caller. */
 Test(raft_joint, unchecked_changes_are_not_held_back)
 {
@@ -523,6 +550,8 @@ Test(raft_joint, a_witness_gets_a_snapshot_of_metadata)
 /* It votes for who has all, never stands, takes no proposal and gives no read (statement 73). */
 Test(raft_joint, a_witness_votes_and_that_is_all)
 {
+    struct nh_message forwarded;
+
     with_witness();
     cluster_crash(&c, 1);
     cluster_campaign(&c, 3);
@@ -534,6 +563,12 @@ Test(raft_joint, a_witness_votes_and_that_is_all)
     cr_assert_eq(c.nodes[3].dropped.n, 2);
     cluster_transfer(&c, 2, 3);
     cr_assert_eq(c.nodes[2].transfers.items[0].reason, RAFT_TRANSFER_NO_VOTER);
+    forwarded = cluster_message(NH_MSG_READ_INDEX, 3, 2, cluster_status(&c, 2).term);
+    forwarded.hint = 99;
+    cluster_inject(&c, forwarded);
+    cluster_settle(&c);
+    cr_assert_eq(c.nodes[3].reads.n, 0, "nor if it asks the leader all the same");
+    cr_assert_eq(c.nodes[3].dropped.n, 3);
     cluster_deinit(&c);
 }
 

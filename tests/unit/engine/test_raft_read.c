@@ -305,6 +305,19 @@ Test(raft_read, a_removal_that_shrinks_the_quorum_confirms_at_once)
     cluster_deinit(&c);
 }
 
+/* Contexts are the callers' own: equal ones of two replicas are two reads, as are two that differ in one word. */
+Test(raft_read, equal_contexts_of_two_replicas_are_two_reads)
+{
+    lead(true);
+    forward(2, 5, 6);
+    forward(3, 5, 6);
+    forward(3, 5, 7);
+    confirm(2, newest_round());
+    cr_assert_eq(cluster_count_sent(&c, NH_MSG_READ_INDEX_RESP, 2), 1);
+    cr_assert_eq(cluster_count_sent(&c, NH_MSG_READ_INDEX_RESP, 3), 2);
+    cluster_deinit(&c);
+}
+
 /* Statement 73: a replica that is no member (any more) gets no read. */
 Test(raft_read, a_stranger_gets_no_read)
 {

@@ -300,3 +300,24 @@ Test(raft_transfer, a_voter_that_cannot_lead_now_does_not_insist)
     cr_assert_neq(cluster_leader(&c), 0);
     cluster_deinit(&c);
 }
+
+/* A voter of higher priority with the same log refuses, already when it is only asked whether it would vote; one that may not
+ * stand itself grants. */
+Test(raft_transfer, only_who_can_lead_insists_on_its_priority)
+{
+    struct raft_options o = cluster_options();
+
+    o.priority = 5;
+    for (int can_lead = 0; can_lead < 2; can_lead++) {
+        cluster_init_ghosts(&c, 1, 3, &o);
+        cluster_crash(&c, 1);
+        cluster_set_members(&c, 1, can_lead ? "vvv" : "nvv");
+        cluster_restart(&c, 1);
+        cluster_inject(&c, cluster_candidacy(NH_MSG_REQUEST_PRE_VOTE, 2, 5, 1, 1));
+        cluster_inject(&c, cluster_candidacy(NH_MSG_REQUEST_VOTE, 2, 5, 1, 1));
+        cluster_settle(&c);
+        cr_assert_eq(cluster_sent(&c, NH_MSG_REQUEST_PRE_VOTE_RESP, 2)->reject, can_lead);
+        cr_assert_eq(cluster_sent(&c, NH_MSG_REQUEST_VOTE_RESP, 2)->reject, can_lead);
+        cluster_deinit(&c);
+    }
+}
