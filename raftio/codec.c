@@ -70,7 +70,7 @@ static int member_from_pb(const Raftpb__Member *pb, struct nh_member *ret, struc
 {
     if (pb->replica_id == NH_NO_REPLICA)
         return nh_error_set(err, NH_ECORRUPT, "member without id");
-    if ((uint32_t)pb->kind > NH_MEMBER_LEAVING)
+    if ((uint32_t)pb->kind > NH_MEMBER_LEAVING_WITNESS)
         return nh_error_set(err, NH_ECORRUPT, "member %" PRIu64 " of unknown kind %u", pb->replica_id, (uint32_t)pb->kind);
     ret->replica_id = pb->replica_id;
     ret->kind = (uint32_t)pb->kind;
@@ -109,7 +109,7 @@ static int members_from_pb(const Raftpb__Membership *pb, struct nh_member *ret, 
 
         if (r < 0)
             return r;
-        if (!pb->joint && (ret[i].outgoing || ret[i].kind == NH_MEMBER_LEAVING))
+        if (!pb->joint && (ret[i].outgoing || nh_kind_is_leaving(ret[i].kind)))
             return nh_error_set(err, NH_ECORRUPT, "member %" PRIu64 " is leaving, but the configuration is not joint",
                                 ret[i].replica_id);
         if (i > 0 && ret[i].replica_id <= ret[i - 1].replica_id)

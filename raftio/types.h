@@ -48,6 +48,7 @@ enum nh_member_kind {
     NH_MEMBER_NON_VOTING = 1,
     NH_MEMBER_WITNESS = 2, /* votes and acknowledges, stores no payloads, never leads or reads */
     NH_MEMBER_LEAVING = 3, /* joint only: a member of the outgoing half alone, removed when the joint configuration is left */
+    NH_MEMBER_LEAVING_WITNESS = 4, /* the same, and a witness until then */
 };
 
 struct nh_member {
@@ -71,6 +72,14 @@ struct nh_membership {
     uint64_t *removed;
 };
 
+static inline bool nh_kind_is_witness(uint32_t kind)
+{
+    return kind == NH_MEMBER_WITNESS || kind == NH_MEMBER_LEAVING_WITNESS;
+}
+static inline bool nh_kind_is_leaving(uint32_t kind)
+{
+    return kind == NH_MEMBER_LEAVING || kind == NH_MEMBER_LEAVING_WITNESS;
+}
 /* Whose vote counts, in one half or both. */
 static inline bool nh_member_votes(const struct nh_member *m)
 {

@@ -15,6 +15,7 @@ static const char *kind_name(uint32_t kind)
     case NH_MEMBER_VOTER: return "voter";
     case NH_MEMBER_NON_VOTING: return "nonvoting";
     case NH_MEMBER_WITNESS: return "witness";
+    case NH_MEMBER_LEAVING_WITNESS: return "leaving witness";
     default: return "leaving";
     }
 }

@@ -59,6 +59,7 @@ static const char *peer_kind_text(enum nh_member_kind kind)
     case NH_MEMBER_NON_VOTING: return " non-voting";
     case NH_MEMBER_WITNESS: return " witness";
     case NH_MEMBER_LEAVING: return " leaving";
+    case NH_MEMBER_LEAVING_WITNESS: return " leaving witness";
     }
     return " unknown";
 }

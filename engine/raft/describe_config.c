@@ -92,7 +92,7 @@ static const char *kind_name(uint64_t kind)
 
 static const char *kind_mark(uint64_t kind)
 {
-    return kind == NH_MEMBER_NON_VOTING ? "n" : kind == NH_MEMBER_WITNESS ? "w" : "";
+    return kind == NH_MEMBER_NON_VOTING ? "n" : nh_kind_is_witness(kind) ? "w" : "";
 }
 
 static bool put_change(struct text *t, uint64_t type, const struct member *m)
@@ -241,11 +241,11 @@ static void put_half(struct text *t, const struct nh_membership *m, bool outgoin
     for (uint32_t i = 0; i < m->n_members; i++) {
         const struct nh_member *one = &m->members[i];
 
-        if (outgoing ? !one->outgoing : one->kind == NH_MEMBER_LEAVING)
+        if (outgoing ? !one->outgoing : nh_kind_is_leaving(one->kind))
             continue;
         text_put(t, between);
         /* Who voted, and is no witness now, was a voter: nobody becomes a witness or was one. */
-        text_number(t, outgoing && one->kind != NH_MEMBER_WITNESS ? "" : kind_mark(one->kind), one->replica_id);
+        text_number(t, outgoing && !nh_kind_is_witness(one->kind) ? "" : kind_mark(one->kind), one->replica_id);
         between = " ";
     }
     text_char(t, ']');

@@ -35,7 +35,7 @@ bool raft_is_voter(const struct raft *r, uint64_t id)
     if (!m || (!counts(m->kind, m->outgoing, INCOMING) && !counts(m->kind, m->outgoing, OUTGOING)))
         return false;
     /* A witness votes, but it is never asked to campaign or lead. */
-    return m->kind != NH_MEMBER_WITNESS || id != r->options.replica_id;
+    return !nh_kind_is_witness(m->kind) || id != r->options.replica_id;
 }
 
 struct raft_peer *raft_peer(const struct raft *r, uint64_t id)

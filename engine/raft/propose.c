@@ -90,7 +90,7 @@ void raft_propose(struct raft *r, struct block_builder *records, uint64_t first_
             raft_append_records(r, records);
         else
             drop(r, records, reason, first_key, n_keys);
-    } else if (self && self->kind == NH_MEMBER_WITNESS) {
+    } else if (self && nh_kind_is_witness(self->kind)) {
         drop(r, records, NH_DROP_REFUSED, first_key, n_keys);
     } else if (r->leader_id == NH_NO_LEADER) {
         drop(r, records, NH_DROP_NO_LEADER, first_key, n_keys);

@@ -69,8 +69,8 @@ static int check_members(const struct nh_membership *m, struct nh_error *err)
     for (uint32_t i = 0; i < m->n_members; i++) {
         const struct nh_member *one = &m->members[i];
 
-        if (one->replica_id <= (i > 0 ? one[-1].replica_id : 0) || one->kind > NH_MEMBER_LEAVING ||
-            (!m->joint && (one->kind == NH_MEMBER_LEAVING || one->outgoing)))
+        if (one->replica_id <= (i > 0 ? one[-1].replica_id : 0) || one->kind > NH_MEMBER_LEAVING_WITNESS ||
+            (!m->joint && (nh_kind_is_leaving(one->kind) || one->outgoing)))
             return nh_error_set(err, NH_ECORRUPT, "member %" PRIu32 " (id %" PRIu64 ") does not fit", i, one->replica_id);
     }
     return NH_OK;

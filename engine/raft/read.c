@@ -108,7 +108,7 @@ static bool is_witness(const struct raft *r, uint64_t id)
 {
     const struct raft_member *m = raft_member(r, id);
 
-    return m && m->kind == NH_MEMBER_WITNESS;
+    return m && nh_kind_is_witness(m->kind);
 }
 
 void raft_read(struct raft *r, uint64_t low, uint64_t high)

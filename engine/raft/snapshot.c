@@ -55,7 +55,7 @@ void raft_send_snapshot(struct raft *r, struct raft_peer *p)
 
     m->snapshot = xcalloc(1, sizeof *m->snapshot);
     nh_snapshot_copy(m->snapshot, r->snapshot);
-    m->snapshot->witness = p->kind == NH_MEMBER_WITNESS;
+    m->snapshot->witness = nh_kind_is_witness(p->kind);
     m->commit = r->log.commit;
     raft_peer_to_snapshot(p, r->snapshot->index);
 }

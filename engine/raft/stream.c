@@ -17,7 +17,7 @@ static bool has_anchor(const struct raft *r, const struct raft_peer *p)
  * could win the vote of a witness that has them without their payloads. */
 static uint64_t last_for(const struct raft *r, const struct raft_peer *p)
 {
-    return p->kind == NH_MEMBER_WITNESS ? r->log.saved : r->log.last;
+    return nh_kind_is_witness(p->kind) ? r->log.saved : r->log.last;
 }
 
 static struct nh_message *new_replicate(struct raft *r, struct raft_peer *p, uint64_t vouched)
@@ -84,7 +84,7 @@ static void send_entries(struct raft *r, struct raft_peer *p)
     uint64_t end = raft_log_slice(&r->log, p->next, last_for(r, p) + 1, r->options.max_message_bytes, true, &list);
     uint64_t bytes = run_list_bytes(&list);
 
-    if (p->kind == NH_MEMBER_WITNESS)
+    if (nh_kind_is_witness(p->kind))
         strip_payloads(&list);
     set_runs(new_replicate(r, p, end - 1), &list);
     if (p->state == RAFT_REPLICATE)
@@ -213,7 +213,7 @@ void raft_on_fetched(struct raft *r, uint64_t peer, const struct nh_run *runs, u
     for (uint32_t i = 0; i < n_runs; i++)
         run_list_add(&list, runs[i].block, runs[i].from, runs[i].to);
     bytes = run_list_bytes(&list);
-    if (p->kind == NH_MEMBER_WITNESS)
+    if (nh_kind_is_witness(p->kind))
         strip_payloads(&list);
     set_runs(new_replicate(r, p, nh_run_last(&runs[n_runs - 1])), &list);
     raft_peer_sent(p, nh_run_last(&runs[n_runs - 1]), bytes);

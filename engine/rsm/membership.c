@@ -76,7 +76,7 @@ static const char *refuse_kind(const struct nh_member *known, const struct nh_me
         return "this replica is a member with another address";
     if (known->kind == member->kind)
         return "this replica is a member already";
-    if (known->kind == NH_MEMBER_LEAVING)
+    if (nh_kind_is_leaving(known->kind))
         return "this replica is being removed";
     if (known->kind == NH_MEMBER_WITNESS || member->kind == NH_MEMBER_WITNESS)
         return "a witness has no log of payloads: it cannot become another kind, nor another kind a witness";
@@ -126,10 +126,10 @@ static const char *remove_member(struct nh_membership *m, uint64_t replica_id)
 {
     struct nh_member *known = find(m, replica_id);
 
-    if (!known || known->kind == NH_MEMBER_LEAVING)
+    if (!known || nh_kind_is_leaving(known->kind))
         return "no such member";
     if (known->outgoing)
-        known->kind = NH_MEMBER_LEAVING;
+        known->kind = known->kind == NH_MEMBER_WITNESS ? NH_MEMBER_LEAVING_WITNESS : NH_MEMBER_LEAVING;
     else
         drop(m, known);
     return NULL;
@@ -173,7 +173,7 @@ static const char *leave_joint(struct nh_membership *m)
         return "the configuration is not joint";
     for (uint32_t i = m->n_members; i > 0; i--) {
         m->members[i - 1].outgoing = false;
-        if (m->members[i - 1].kind == NH_MEMBER_LEAVING)
+        if (nh_kind_is_leaving(m->members[i - 1].kind))
             drop(m, &m->members[i - 1]);
     }
     m->joint = m->auto_leave = false;

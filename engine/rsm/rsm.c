@@ -262,7 +262,7 @@ static bool is_witness(const struct rsm *s)
 {
     const struct nh_member *self = nh_membership_find(&s->membership, s->config.replica_id);
 
-    return self && self->kind == NH_MEMBER_WITNESS;
+    return self && nh_kind_is_witness(self->kind);
 }
 
 static int check_open(const struct rsm *s, struct nh_error *err)

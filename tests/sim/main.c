@@ -195,7 +195,7 @@ static void print_shard(uint64_t shard)
         fprintf(stderr, "host %u: replica %" PRIu64 ": %s; members", i + 1, sim.hosts[i]->replica[shard], text);
         engine_get_membership(sim.hosts[i]->engine, shard, &m, NULL);
         for (uint32_t k = 0; k < m.n_members; k++)
-            fprintf(stderr, " %" PRIu64 "%s%s", m.members[k].replica_id, &"v\0n\0w\0l"[2 * m.members[k].kind],
+            fprintf(stderr, " %" PRIu64 "%s%s", m.members[k].replica_id, &"v\0n\0w\0l\0x"[2 * m.members[k].kind],
                     m.members[k].outgoing ? "o" : "");
         fprintf(stderr, "%s of %" PRIu64 "\n", m.joint ? " joint" : "", m.config_change_id);
         nh_membership_deinit(&m);
@@ -213,10 +213,10 @@ static void await(uint32_t (*submit)(struct sim_host *h, uint64_t shard), struct
         if (sim.now_ns > end_ns)
             sim_fail("liveness: no %s completes on host %u shard %" PRIu64 " after the faults are over", what, h->id + 1, shard);
         run_until(sim.now_ns + 10 * SIM_MS);
-        if (op == UINT32_MAX || (client_outcome(op) != 0 && client_outcome(op) != NH_REQUEST_COMPLETED)) {
-            host_start_missing(h);
+        for (uint32_t i = 0; i < sim.options.n_hosts; i++)
+            host_start_missing(sim.hosts[i]); /* one may have been stopping when the faults ended */
+        if (op == UINT32_MAX || (client_outcome(op) != 0 && client_outcome(op) != NH_REQUEST_COMPLETED))
             op = submit(h, shard);
-        }
     }
 }
 

@@ -678,3 +678,27 @@ Test(raft_joint, a_leader_that_its_successor_removed_is_told)
     cr_assert(c.nodes[1].removed);
     cluster_deinit(&c);
 }
+
+/* Found by the simulator (seed 20282): a witness that a joint change removes is one until the end. It was sent whole entries, and
+ * its machine got those after the ones that it had never seen. */
+Test(raft_joint, a_leaving_witness_is_a_witness_still)
+{
+    struct nh_member_change changes[] = {cluster_change(NH_CONFIG_REMOVE_MEMBER, 0, 3),
+                                         cluster_change(NH_CONFIG_ADD_MEMBER, NH_MEMBER_NON_VOTING, 4)};
+    const struct stored_entry *e;
+
+    with_witness();
+    change(1, NH_TRANSITION_EXPLICIT, changes, 2);
+    cluster_settle(&c);
+    cluster_propose(&c, 1, 1, 100);
+    cluster_settle(&c);
+    cr_assert(c.nodes[3].membership.joint);
+    cr_assert_eq(cluster_peer(&c, 1, 3).kind, NH_MEMBER_LEAVING_WITNESS);
+    e = &c.nodes[3].disk.items[c.nodes[3].disk.n - 1];
+    cr_assert_eq(nh_record_type(e->block->data + e->block->offsets[e->at]), NH_ENTRY_METADATA);
+    cluster_campaign(&c, 3);
+    cr_assert_eq(cluster_status(&c, 3).role, RAFT_FOLLOWER);
+    cluster_read(&c, 3);
+    cr_assert_eq(c.nodes[3].dropped.n, 1);
+    cluster_deinit(&c);
+}

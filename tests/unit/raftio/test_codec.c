@@ -215,9 +215,9 @@ Test(codec, members_must_be_sorted_and_have_ids_and_kinds)
     members[1].kind = (Raftpb__MemberKind)NH_MEMBER_LEAVING;
     cr_assert_eq(decode_members(3, members), NH_ECORRUPT);
     cr_assert_not_null(strstr(err.text, "member 2 is leaving, but the configuration is not joint"));
-    members[1].kind = (Raftpb__MemberKind)(NH_MEMBER_LEAVING + 1);
+    members[1].kind = (Raftpb__MemberKind)(NH_MEMBER_LEAVING_WITNESS + 1);
     cr_assert_eq(decode_members(3, members), NH_ECORRUPT);
-    cr_assert_not_null(strstr(err.text, "member 2 of unknown kind 4"));
+    cr_assert_not_null(strstr(err.text, "member 2 of unknown kind 5"));
     members[1].kind = (Raftpb__MemberKind)-1;
     cr_assert_eq(decode_members(3, members), NH_ECORRUPT);
 }
