@@ -191,7 +191,8 @@ enum nh_message_type {
     NH_MSG_LOG_QUERY = 28,             /* L */
     NH_MSG_PROPOSE_RESP = 29,          /* leader -> forwarder: reject = the batch of keys [hint, hint + hint_high) was dropped;
                                           log_index = why */
-    NH_MSG_REMOVED = 30,               /* "you were removed": answers a replica that does not know it yet */
+    NH_MSG_REMOVED = 30,               /* "you were removed": answers a replica that does not know it yet;
+                                          hint = 1: and those who stay can do without you */
 };
 #define NH_MSG_TYPE_COUNT 31u
 

@@ -6,12 +6,12 @@
  */
 #include "engine/raft/raft_internal.h"
 
-/* Bytes in memory that are not applied. */
+/* Bytes in memory that are committed and not applied. What is not committed may wait for this very replica to take more. */
 static uint64_t backlog(const struct raft *r)
 {
     if (r->log.cache.bytes <= r->options.max_unapplied_bytes / 2)
         return 0; /* no need to look closer */
-    return raft_log_bytes(&r->log, r->log.applied + 1, r->log.last + 1);
+    return raft_log_bytes(&r->log, r->log.applied + 1, r->log.commit + 1);
 }
 
 static void tell(struct raft *r)

@@ -168,20 +168,28 @@ void raft_leave_joint(struct raft *r)
 
 /* ---- majorities ---- */
 
-/* False: nobody votes in this half. */
-static bool half_reached(const struct raft *r, enum half half, uint64_t own, uint64_t (*of)(const struct raft_peer *p),
-                         uint64_t *ret)
+/* Who is asked: all who vote, or those of them who store payloads. */
+enum electorate { ALL_VOTERS, DATA_VOTERS };
+
+static bool is_asked(uint8_t kind, bool outgoing, enum half half, enum electorate electorate)
+{
+    return counts(kind, outgoing, half) && (electorate == ALL_VOTERS || !nh_kind_is_witness(kind));
+}
+
+/* False: nobody is asked in this half. */
+static bool half_reached(const struct raft *r, enum half half, enum electorate electorate, uint64_t own,
+                         uint64_t (*of)(const struct raft_peer *p), uint64_t *ret)
 {
     const struct raft_member *self = raft_member(r, r->options.replica_id);
     uint64_t values[NH_MEMBERS_MAX];
     size_t n = 0;
 
-    if (self && counts(self->kind, self->outgoing, half))
+    if (self && is_asked(self->kind, self->outgoing, half, electorate))
         values[n++] = own;
     for (uint32_t i = 0; i < r->lead->n_peers; i++) {
         const struct raft_peer *p = &r->lead->peers[i];
 
-        if (counts(p->kind, p->outgoing, half))
+        if (is_asked(p->kind, p->outgoing, half, electorate))
             values[n++] = of(p);
     }
     if (n > 0)
@@ -190,15 +198,25 @@ static bool half_reached(const struct raft *r, enum half half, uint64_t own, uin
 }
 
 /* A shard without voters decides nothing. */
-uint64_t raft_majority(const struct raft *r, uint64_t own, uint64_t (*of)(const struct raft_peer *p))
+static uint64_t reached(const struct raft *r, enum electorate electorate, uint64_t own, uint64_t (*of)(const struct raft_peer *p))
 {
     uint64_t in = 0, out = 0;
 
-    if (!half_reached(r, INCOMING, own, of, &in))
+    if (!half_reached(r, INCOMING, electorate, own, of, &in))
         return 0;
-    if (!r->joint || !half_reached(r, OUTGOING, own, of, &out))
+    if (!r->joint || !half_reached(r, OUTGOING, electorate, own, of, &out))
         return in;
     return in < out ? in : out;
+}
+
+uint64_t raft_majority(const struct raft *r, uint64_t own, uint64_t (*of)(const struct raft_peer *p))
+{
+    return reached(r, ALL_VOTERS, own, of);
+}
+
+uint64_t raft_data_majority(const struct raft *r, uint64_t own, uint64_t (*of)(const struct raft_peer *p))
+{
+    return reached(r, DATA_VOTERS, own, of);
 }
 
 static enum raft_verdict half_verdict(const struct raft *r, enum half half)

@@ -83,7 +83,7 @@ static bool tell_if_removed(struct raft *r, const struct nh_message *m)
 
     if (raft_member(r, m->from) || !raft_was_removed(r, m->from) || m->type == NH_MSG_REMOVED || leads_still)
         return false;
-    raft_send_reply(r, NH_MSG_REMOVED, m->from);
+    raft_send_reply(r, NH_MSG_REMOVED, m->from)->hint = raft_can_do_without_removed(r);
     return true;
 }
 

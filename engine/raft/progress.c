@@ -51,7 +51,7 @@ void raft_peer_to_probe(struct raft_peer *p)
 {
     clear_window(p);
     p->state = RAFT_PROBE;
-    p->probing = false;
+    p->probing = p->probed = false;
     p->pending_snapshot = 0;
     p->next = p->match + 1;
 }
@@ -151,6 +151,6 @@ bool raft_peer_refused(struct raft_peer *p, uint64_t index, uint64_t next)
     if (next > index)
         next = index; /* always back by one at least */
     p->next = next > p->match ? next : p->match + 1;
-    p->probing = false;
+    p->probing = p->probed = false;
     return true;
 }

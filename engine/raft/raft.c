@@ -186,8 +186,6 @@ static void on_tick(struct raft *r)
         return;
     if (raft_is_leader(r))
         raft_on_leader_tick(r);
-    else
-        raft_removed_tick(r);
     if (raft_is_leader(r) || r->now < raft_election_deadline(r))
         return;
     if (raft_calls(r))
@@ -280,7 +278,6 @@ uint64_t raft_next_deadline(const struct raft *r)
     } else if (raft_is_voter(r, r->options.replica_id) || raft_calls(r)) {
         due = raft_election_deadline(r);
     }
-    due = earlier(due, raft_removal_deadline(r));
     return r->asked.key ? earlier(due, r->asked.deadline) : due;
 }
 

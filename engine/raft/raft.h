@@ -76,8 +76,8 @@ struct raft_options {
     uint64_t max_uncommitted_bytes; /* leader's uncommitted payload; above: proposals dropped; 0: 64 MiB */
     uint64_t max_apply_bytes;       /* handed out and not yet reported applied; 0: 16 MiB */
     uint64_t max_cached_bytes;      /* applied entries kept in memory for followers that lag; 0: 1 MiB */
-    uint64_t max_unapplied_bytes;   /* in memory and not applied here; above: the leader is asked to wait; 0: 64 MiB */
-    uint64_t seed;                  /* for timeouts */
+    uint64_t max_unapplied_bytes; /* committed, in memory, and not applied here; above: the leader is asked to wait; 0: 64 MiB */
+    uint64_t seed;                /* for timeouts */
     /* A voter refuses a candidate of lower priority whose log is not longer than its own, and stands itself (raft-rs). */
     uint32_t priority;
     /* A leader answers reads without asking, for as long as E ticks (less the drift, less two ticks) after a quorum's answer was

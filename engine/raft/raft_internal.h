@@ -154,6 +154,7 @@ struct raft_peer {
     bool outgoing; /* votes in the outgoing half */
     bool active;   /* heard from since the last quorum check */
     bool probing;  /* PROBE: an answer is awaited */
+    bool probed;   /* PROBE: entries from `next` on were sent; asking again does without them */
     bool nudge;    /* it answered a heartbeat: find out whether something was lost */
     bool fetching; /* [fetch_low, ...) was asked for */
     uint64_t match, next;
@@ -257,11 +258,9 @@ struct raft {
     bool joint, auto_leave;
     uint64_t *removed; /* ids that were members once */
     uint32_t n_removed;
-    uint64_t members_index;  /* of the change that made this configuration */
-    bool told_removed_first; /* one member said that this replica was removed */
-    uint64_t told_removed_at;
-    bool is_removed;       /* it is needed no more */
-    bool reported_removed; /* in an update */
+    uint64_t members_index; /* of the change that made this configuration */
+    bool is_removed;        /* it is needed no more */
+    bool reported_removed;  /* in an update */
 
     struct nh_snapshot *snapshot; /* newest that can be sent, or is to be saved; NULL: none */
     bool overloaded;              /* the leader was asked to send no entries */
@@ -285,6 +284,8 @@ bool raft_was_removed(const struct raft *r, uint64_t id);
 void raft_on_membership(struct raft *r, uint64_t index, const struct nh_membership *m);
 /* What a majority of each half reaches, of a number that this replica has (`own`) and its peers have. Leader only. */
 uint64_t raft_majority(const struct raft *r, uint64_t own, uint64_t (*of)(const struct raft_peer *p));
+/* The same of those voters who store payloads: without the witnesses. */
+uint64_t raft_data_majority(const struct raft *r, uint64_t own, uint64_t (*of)(const struct raft_peer *p));
 enum raft_verdict { RAFT_VERDICT_OPEN = 0, RAFT_VERDICT_WON, RAFT_VERDICT_LOST };
 enum raft_verdict raft_verdict(const struct raft *r); /* by the ballots of an election */
 bool raft_leave_joint_is_due(const struct raft *r);
@@ -375,8 +376,7 @@ bool raft_can_take_over(const struct raft *r, uint64_t id);
 /* removed.c */
 bool raft_is_leaving(const struct raft *r); /* it knows that it was removed, and stays until others know too */
 void raft_on_removed(struct raft *r, const struct nh_message *m);
-void raft_removed_tick(struct raft *r);
-uint64_t raft_removal_deadline(const struct raft *r);
+bool raft_can_do_without_removed(const struct raft *r); /* a leader: those who stay hold all that is committed */
 
 /* load.c */
 void raft_report_load(struct raft *r);

@@ -167,12 +167,21 @@ void raft_on_replicate_resp(struct raft *r, const struct nh_message *m)
 }
 
 /* What a quorum holds, counting the own log as far as it is saved; entries of older terms only together with one of the
- * own term (figure 8). */
+ * own term (figure 8).
+ *
+ * A majority may consist of one voter and witnesses. If it committed the removal of that voter, nobody who stays would have the
+ * payloads, nor be able to win the votes of the witnesses. So while a change is not committed a majority of those who store
+ * payloads must hold it as well: at least one of them stays. */
 void raft_advance_commit(struct raft *r)
 {
     struct raft_log *log = &r->log;
     uint64_t start = r->lead->start_index, index = raft_majority(r, log->saved, match_of);
 
+    if (log->config_bound > log->commit) { /* with witnesses a change needs more */
+        uint64_t with_data = raft_data_majority(r, log->saved, match_of);
+
+        index = with_data < index ? with_data : index;
+    }
     if (index <= log->commit || index < start)
         return;
     r->lead->uncommitted_bytes -= raft_payload_bytes(log, log->commit + 1 > start ? log->commit + 1 : start, index + 1);

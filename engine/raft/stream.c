@@ -96,13 +96,16 @@ static bool is_cached(const struct raft *r, const struct raft_peer *p)
     return p->next >= r->log.cached_first;
 }
 
-/* An empty probe when the entries are not in memory: first find out which ones are needed. */
+/* An empty probe when the entries are not in memory: first find out which ones are needed. And when they were sent already: its
+ * answer may only be slow, and a slow peer is not helped by another megabyte with every heartbeat. */
 static void probe(struct raft *r, struct raft_peer *p)
 {
-    if (p->next <= last_for(r, p) && is_cached(r, p) && raft_peer_takes_entries(r, p))
+    if (!p->probed && p->next <= last_for(r, p) && is_cached(r, p) && raft_peer_takes_entries(r, p)) {
         send_entries(r, p);
-    else
+        p->probed = true;
+    } else {
         send_empty(r, p);
+    }
     p->probing = true;
 }
 

@@ -430,7 +430,7 @@ Test(raft_joint, a_removed_leader_that_restarts_teaches_the_survivor)
 }
 
 /* Of four members one is removed, and only one of the others knows: a majority of those who stay may still count by the old
- * configuration and need the fourth. One word is not enough, until a time has passed. */
+ * configuration and need the fourth. One word is not enough, unless it is that of a leader by the new configuration. */
 Test(raft_joint, one_word_is_not_enough_to_go)
 {
     struct nh_message m;
@@ -439,8 +439,7 @@ Test(raft_joint, one_word_is_not_enough_to_go)
     m = cluster_message(NH_MSG_REMOVED, 2, 1, 2);
     cluster_inject(&c, m);
     cluster_inject(&c, m);
-    cr_assert(!c.nodes[1].removed);
-    cluster_tick(&c, 150);
+    cluster_tick(&c, 1000);
     cr_assert(!c.nodes[1].removed);
     m.from = 3;
     cluster_inject(&c, m);
@@ -448,9 +447,9 @@ Test(raft_joint, one_word_is_not_enough_to_go)
     cluster_deinit(&c);
     cluster_init_ghosts(&c, 1, 4, NULL);
     m.from = 2;
+    m.hint = 1;
     cluster_inject(&c, m);
-    cluster_tick(&c, 201);
-    cr_assert(c.nodes[1].removed, "nobody else may be left to say it");
+    cr_assert(c.nodes[1].removed);
     cluster_deinit(&c);
 }
 
@@ -470,9 +469,14 @@ static void with_witness(void)
 Test(raft_joint, a_witness_acknowledges_what_it_does_not_store)
 {
     with_witness();
+    cluster_propose_change(&c, 1, true, 4);
+    cluster_settle(&c);
+    cluster_tick(&c, 2);
+    cluster_set_members(&c, 4, "");
+    cluster_boot_with(&c, 4, NULL, 0, (struct nh_state){0}, 0);
+    cluster_tick(&c, 2);
     cluster_crash(&c, 2);
     cluster_propose(&c, 1, 3, 1000);
-    cluster_propose_change(&c, 1, true, 4);
     cluster_settle(&c);
     cluster_tick(&c, 2);
     cr_assert_eq(c.nodes[3].machine, cluster_status(&c, 1).commit_index, "voter and witness are a majority");
@@ -700,5 +704,54 @@ Test(raft_joint, a_leaving_witness_is_a_witness_still)
     cr_assert_eq(cluster_status(&c, 3).role, RAFT_FOLLOWER);
     cluster_read(&c, 3);
     cr_assert_eq(c.nodes[3].dropped.n, 1);
+    cluster_deinit(&c);
+}
+
+/* Found by the simulator (seed 21045): both followers were overloaded by entries that could not be committed without them. What
+ * is not committed does not count. */
+Test(raft_joint, uncommitted_entries_overload_nobody)
+{
+    start(3);
+    for (uint64_t id = 2; id <= 3; id++) {
+        cluster_crash(&c, id);
+        c.nodes[id].options.max_unapplied_bytes = 2000;
+        cluster_restart(&c, id);
+    }
+    cluster_tick(&c, 2);
+    c.nodes[2].hold_saves = c.nodes[3].hold_saves = true;
+    for (int i = 0; i < 5; i++) {
+        cluster_propose(&c, 1, 1, 1000);
+        cluster_settle(&c);
+    }
+    cr_assert(!cluster_status(&c, 2).overloaded && !cluster_status(&c, 3).overloaded);
+    c.nodes[2].hold_saves = c.nodes[3].hold_saves = false;
+    cluster_settle(&c);
+    cluster_tick(&c, 5);
+    cr_assert(cluster_agrees(&c));
+    cluster_deinit(&c);
+}
+
+/* Found by the simulator (seed 3684): the removal of a leader was committed by itself and a witness. Nobody who stayed had the
+ * payloads, and nobody could win the vote of the witness. With witnesses a change needs a majority of those who store payloads.
+ */
+Test(raft_joint, a_witness_does_not_help_to_commit_a_change)
+{
+    uint64_t change_index;
+
+    with_witness();
+    cluster_isolate(&c, 2, true);
+    cluster_propose(&c, 1, 3, 10);
+    cluster_settle(&c);
+    cr_assert_eq(cluster_status(&c, 1).commit_index, cluster_status(&c, 1).last_index, "it helps with everything else");
+    cluster_propose_change(&c, 1, false, 1);
+    change_index = cluster_status(&c, 1).last_index;
+    cluster_settle(&c);
+    cluster_tick(&c, 100);
+    cr_assert_lt(cluster_status(&c, 1).commit_index, change_index);
+    cluster_heal(&c);
+    cluster_tick(&c, 60);
+    cr_assert_eq(cluster_leader(&c), 2);
+    cr_assert(c.nodes[1].removed);
+    cr_assert_geq(c.nodes[2].machine, change_index);
     cluster_deinit(&c);
 }
