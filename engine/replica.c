@@ -94,9 +94,6 @@ static int admit(const struct replica *r, size_t n, size_t bytes, struct nh_erro
                             r->shard_id, pending, c->max_pending_per_replica);
     if (r->ring.next - r->ring.base + n > (uint64_t)c->max_pending_per_replica * REQUESTS_WINDOW_FACTOR)
         return nh_error_set(err, NH_EBUSY, "shard %" PRIu64 ": an old request is still pending", r->shard_id);
-    if (n > 0 && __atomic_load_n(&r->engine->uncommitted_bytes, __ATOMIC_RELAXED) > c->max_uncommitted_bytes && bytes > 0)
-        return nh_error_set(err, NH_EBUSY, "the leaders of this host have more than %" PRIu64 " bytes uncommitted",
-                            c->max_uncommitted_bytes);
     if (bytes > c->max_inbox_bytes || r->proposals.size_bytes > c->max_inbox_bytes - bytes)
         return nh_error_set(err, NH_EBUSY, "shard %" PRIu64 ": %zu bytes of proposals are waiting, the limit is %" PRIu64,
                             r->shard_id, r->proposals.size_bytes, c->max_inbox_bytes);
@@ -120,13 +117,24 @@ static void add_proposal(struct replica *r, const struct engine_proposal *p, uin
     request_ring_add(&r->ring, &(struct request){p->fn, p->ctx, deadline_ns});
 }
 
+/* What the leaders of this host have not committed is kept in memory, and by their followers too. */
+static int check_uncommitted(const struct engine *e, struct nh_error *err)
+{
+    if (__atomic_load_n(&e->uncommitted_bytes, __ATOMIC_RELAXED) <= e->config.max_uncommitted_bytes)
+        return NH_OK;
+    return nh_error_set(err, NH_EBUSY, "the leaders of this host have more than %" PRIu64 " bytes uncommitted",
+                        e->config.max_uncommitted_bytes);
+}
+
 int replica_propose(struct replica *r, const struct engine_proposal *proposals, size_t n, uint64_t deadline_ns,
                     struct nh_error *err)
 {
     size_t bytes = 0;
     bool notify = false;
-    int rc;
+    int rc = check_uncommitted(r->engine, err);
 
+    if (rc < 0)
+        return rc;
     for (size_t i = 0; i < n; i++) {
         if (proposals[i].size_bytes > NH_ENTRY_PAYLOAD_MAX)
             return nh_error_set(err, NH_ETOOBIG, "a proposal of %zu bytes, the limit is %u", proposals[i].size_bytes,

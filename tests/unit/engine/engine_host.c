@@ -9,7 +9,7 @@
 
 struct fixture host;
 uint32_t host_max_pending;
-uint64_t host_max_inbox;
+uint64_t host_max_inbox, host_max_uncommitted;
 
 /* ---- runtime ---- */
 
@@ -261,6 +261,7 @@ void host_start(bool inline_saves, uint64_t incarnation)
         .events = {NULL, on_leader, on_ready, on_unloaded, on_quarantined, on_membership, on_fenced, on_removed, on_overload},
         .max_pending_per_replica = host_max_pending,
         .max_inbox_bytes = host_max_inbox,
+        .max_uncommitted_bytes = host_max_uncommitted,
     };
 
     host.now_ns += 1000000000;
@@ -334,7 +335,7 @@ static void on_end(void *ctx, const struct nh_outcome *outcome)
 
 int host_propose_bytes(uint64_t shard_id, const void *cmd, size_t size_bytes, uint32_t timeout_ms, struct ended *e)
 {
-    struct engine_proposal p = {cmd, size_bytes, on_end, e};
+    struct engine_proposal p = {.cmd = cmd, .size_bytes = size_bytes, .fn = on_end, .ctx = e};
 
     return engine_propose(host.engine, shard_id, &p, 1, host.now_ns + timeout_ms * 1000000ull, &host.err);
 }
@@ -388,4 +389,18 @@ void host_receive(const struct nh_message *messages, uint32_t n, const char *sou
                                      .messages = (struct nh_message *)messages};
 
     host.handlers.on_batch(host.handlers.ctx, &batch);
+}
+
+void host_win_election(void)
+{
+    struct nh_message vote = {.type = NH_MSG_REQUEST_VOTE_RESP, .shard_id = 1, .to = 1, .from = 2};
+
+    for (uint32_t i = 0; host_status(1).role != RAFT_CANDIDATE; i++) {
+        cr_assert_lt(i, 1000);
+        host_run(1);
+    }
+    vote.term = host_status(1).term;
+    host_receive(&vote, 1, "peer:2");
+    host_run(1);
+    cr_assert_eq(host_status(1).role, RAFT_LEADER);
 }

@@ -40,7 +40,7 @@ extern struct fixture host;
 void host_start(bool inline_saves, uint64_t incarnation);
 /* Limits are set before the start; 0: defaults. */
 extern uint32_t host_max_pending;
-extern uint64_t host_max_inbox;
+extern uint64_t host_max_inbox, host_max_uncommitted;
 void host_stop(void);
 void host_forget_disk(void);
 /* Polls until nobody has anything to do, then lets `ms` pass, in steps of a millisecond. */
@@ -55,8 +55,10 @@ int host_propose_bytes(uint64_t shard_id, const void *cmd, size_t size_bytes, ui
 int host_read(uint64_t shard_id, uint32_t timeout_ms, struct ended *e);
 int host_lookup(uint64_t shard_id, uint64_t *ret);
 struct engine_replica_status host_status(uint64_t shard_id);
-/* Leads the only shard member, or wins an election against silent peers by hand-made votes. */
+/* Replica 1 leads by itself: it is the only member. */
 void host_await_leader(uint64_t shard_id);
+/* Replica 1 of three, in shard 1, wins by the hand-made vote of 2; it leads for an election timeout, as nobody answers it. */
+void host_win_election(void);
 void host_receive(const struct nh_message *messages, uint32_t n, const char *source);
 
 extern const struct nh_machine_ops host_machine;

@@ -81,27 +81,12 @@ Test(engine, without_a_leader_requests_are_dropped_at_their_deadline)
     cr_assert_eq(host_status(1).pending_requests, 0);
 }
 
-/* Lets replica 1 of three win by the vote of 2. */
-static void win_election(void)
-{
-    struct nh_message vote = {.type = NH_MSG_REQUEST_VOTE_RESP, .shard_id = 1, .to = 1, .from = 2};
-
-    for (uint32_t i = 0; host_status(1).role != RAFT_CANDIDATE; i++) {
-        cr_assert_lt(i, 1000);
-        host_run(1);
-    }
-    vote.term = host_status(1).term;
-    host_receive(&vote, 1, "peer:2");
-    host_run(0);
-    cr_assert_eq(host_status(1).role, RAFT_LEADER);
-}
-
 Test(engine, a_proposal_whose_fate_is_unknown_times_out)
 {
     struct ended p = {0}, r = {0};
 
     cr_assert_eq(host_start_replica(1, 3), 0);
-    win_election();
+    host_win_election();
     cr_assert_eq(host_propose(1, 5, 50, &p), 0);
     cr_assert_eq(host_read(1, 50, &r), 0);
     host_run(80);
@@ -391,6 +376,7 @@ Test(engine, a_failing_machine_harms_only_its_shard)
     cr_assert_eq(host.n_unloaded, 1);
 }
 
+/* Statement 37: a leader whose write fails must not go on: its host is fenced, and its replicas lead no more. */
 Test(engine, after_a_failed_save_nothing_is_acknowledged)
 {
     struct ended e = {0};

@@ -225,7 +225,8 @@ Test(raft_election, an_unapplied_configuration_change_bars_a_campaign)
     cluster_deinit(&c);
 }
 
-/* Statement 10, at restart: entries that may hold a change bar a campaign until they are applied. */
+/* Statements 10 and 78, at restart: nothing is scanned for changes, an upper bound is enough: entries that may hold a change bar
+ * a campaign until they are applied. */
 Test(raft_election, the_boot_bound_bars_a_campaign_until_it_is_applied)
 {
     static const uint64_t terms[] = {1, 1, 1};
@@ -365,5 +366,27 @@ Test(raft_election, a_change_ends_a_candidacy)
     cluster_save(&c, 1);
     cluster_settle(&c);
     cr_assert_eq(cluster_status(&c, 1).role, RAFT_FOLLOWER);
+    cluster_deinit(&c);
+}
+
+/* Statement 11: an election may use the log in memory, because what leaves waits until it is saved. */
+Test(raft_election, a_candidacy_waits_for_the_entries_that_it_boasts_of)
+{
+    struct nh_message m = cluster_message(NH_MSG_REPLICATE, 2, 1, 2);
+
+    with_ghosts(false, false);
+    c.nodes[1].hold_saves = true;
+    m.log_index = m.log_term = 1;
+    cluster_add_entries(&m, (const uint64_t[]){2, 2}, 2);
+    cluster_inject(&c, m);
+    cluster_campaign(&c, 1);
+    cr_assert_eq(cluster_status(&c, 1).role, RAFT_CANDIDATE);
+    cr_assert_null(cluster_sent(&c, NH_MSG_REQUEST_VOTE, 2));
+    cluster_save(&c, 1); /* the entries */
+    cluster_settle(&c);
+    cr_assert_null(cluster_sent(&c, NH_MSG_REQUEST_VOTE, 2));
+    cluster_save(&c, 1); /* term and vote */
+    cluster_settle(&c);
+    cr_assert_eq(cluster_sent(&c, NH_MSG_REQUEST_VOTE, 2)->log_index, 3);
     cluster_deinit(&c);
 }

@@ -219,6 +219,7 @@ Test(raft_propose, an_overtaken_batch_is_neither_taken_nor_called_dropped)
     cluster_deinit(&c);
 }
 
+/* Statement 38: a refused batch leaves nothing behind; what is taken has its index and term at once. */
 Test(raft_propose, a_refused_batch_is_answered_and_no_copy_of_it_is_taken_later)
 {
     struct raft_options o = cluster_options();

@@ -316,6 +316,8 @@ Test(raft_snapshot, brings_its_configuration)
     cluster_isolate(&c, 4, true);
     cluster_propose_config(&c, 1, &many);
     cluster_settle(&c);
+    cluster_propose(&c, 1, 2, 10);
+    cluster_settle(&c);
     cluster_compact(&c, 1, c.nodes[1].machine);
     cluster_isolate(&c, 4, false);
     cluster_tick(&c, 12);
@@ -323,6 +325,9 @@ Test(raft_snapshot, brings_its_configuration)
     cluster_step(&c, 4, &old);
     cr_assert(cluster_status(&c, 4).joint, "a change from before it is old news");
     cr_assert_eq(c.nodes[4].membership.n_members, 5);
+    /* Statement 57: the id is that of the last change, not the snapshot's index. */
+    cr_assert_eq(c.nodes[4].membership.config_change_id, c.nodes[1].membership.config_change_id);
+    cr_assert_lt(c.nodes[4].membership.config_change_id, c.nodes[4].snapshot.index);
     cluster_crash(&c, 4);
     cluster_restart(&c, 4);
     cr_assert(cluster_status(&c, 4).joint);
@@ -502,5 +507,22 @@ Test(raft_snapshot, older_saves_do_not_vouch_for_what_follows)
     cr_assert_eq(cluster_status(&c, 3).last_index, last + 2);
     cluster_save(&c, 3); /* the forty of the term before */
     cr_assert_eq(cluster_status(&c, 3).saved_index, last);
+    cluster_deinit(&c);
+}
+
+/* Statement 44: a log that is compacted above the stored commit index is not refused at the next start: what is in a snapshot is
+ * committed. */
+Test(raft_snapshot, a_stored_commit_index_may_lag_behind_the_compaction)
+{
+    cluster_init(&c, 1, NULL);
+    cluster_elect(&c, 1);
+    cluster_propose(&c, 1, 20, 10);
+    cluster_settle(&c);
+    cr_assert_lt(c.nodes[1].disk_state.commit, 20);
+    cluster_compact(&c, 1, c.nodes[1].machine);
+    cluster_crash(&c, 1);
+    cluster_restart(&c, 1);
+    cr_assert_eq(cluster_status(&c, 1).commit_index, 22);
+    cr_assert_eq(cluster_status(&c, 1).first_index, 23);
     cluster_deinit(&c);
 }
