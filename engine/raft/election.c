@@ -5,7 +5,7 @@
  * when that save is durable. Elections may use the log in memory: all that leaves has waited for it to be saved
  * (statement 11).
  *
- * A refusal says what the voter knows to be committed, by index and term. A candidate that holds that very entry commits it
+ * An answer says what the voter knows to be committed, by index and term. A candidate that holds that very entry commits it
  * too. It may be the only way: when a leader was removed and went before the survivor heard that its removal is committed,
  * the survivor needs a vote that the longer log of the removed one forbids, until it learns this (statement 55).
  */
@@ -144,18 +144,23 @@ bool raft_is_sticky(const struct raft *r, uint64_t candidate)
     return raft_is_leader(r) || r->now - r->heard_at < r->options.election_ticks;
 }
 
+static void tell_commit(const struct raft *r, struct nh_message *m)
+{
+    m->commit = r->log.commit;
+    m->log_term = raft_log_term(&r->log, r->log.commit);
+}
+
 void raft_refuse_vote(struct raft *r, enum nh_message_type type, uint64_t to)
 {
     struct nh_message *m = raft_send_reply(r, type, to);
 
     m->reject = true;
-    m->commit = r->log.commit;
-    m->log_term = raft_log_term(&r->log, r->log.commit);
+    tell_commit(r, m);
 }
 
 static void learn_commit(struct raft *r, const struct nh_message *m)
 {
-    if (m->reject && !raft_is_leader(r) && m->log_term > 0 && raft_log_term(&r->log, m->commit) == m->log_term)
+    if (!raft_is_leader(r) && m->log_term > 0 && raft_log_term(&r->log, m->commit) == m->log_term)
         raft_commit_to(r, m->commit);
 }
 
@@ -187,7 +192,7 @@ void raft_on_request_vote(struct raft *r, const struct nh_message *m)
     }
     r->vote = m->from;
     raft_reset_election_timer(r);
-    raft_send_after_save(r, NH_MSG_REQUEST_VOTE_RESP, m->from);
+    tell_commit(r, raft_send_after_save(r, NH_MSG_REQUEST_VOTE_RESP, m->from));
 }
 
 void raft_on_request_vote_resp(struct raft *r, const struct nh_message *m)
@@ -207,13 +212,17 @@ void raft_on_request_vote_resp(struct raft *r, const struct nh_message *m)
  * learns of it (statement 15). */
 void raft_on_request_pre_vote(struct raft *r, const struct nh_message *m)
 {
+    struct nh_message *answer;
+
     if (m->term > r->term && raft_is_sticky(r, m->from))
         return;
     if (m->term <= r->term || !raft_log_is_behind_or_equal(&r->log, m->log_term, m->log_index) || takes_precedence(r, m)) {
         raft_refuse_vote(r, NH_MSG_REQUEST_PRE_VOTE_RESP, m->from);
         return;
     }
-    raft_send_reply(r, NH_MSG_REQUEST_PRE_VOTE_RESP, m->from)->term = m->term;
+    answer = raft_send_reply(r, NH_MSG_REQUEST_PRE_VOTE_RESP, m->from);
+    answer->term = m->term;
+    tell_commit(r, answer);
 }
 
 void raft_on_request_pre_vote_resp(struct raft *r, const struct nh_message *m)

@@ -202,6 +202,13 @@ static void print_shard(uint64_t shard)
     }
 }
 
+/* A replica may have been stopping when the faults ended. */
+static void start_missing(void)
+{
+    for (uint32_t i = 0; i < sim.options.n_hosts; i++)
+        host_start_missing(sim.hosts[i]);
+}
+
 static void await(uint32_t (*submit)(struct sim_host *h, uint64_t shard), struct sim_host *h, uint64_t shard, uint64_t end_ns,
                   const char *what)
 {
@@ -213,8 +220,7 @@ static void await(uint32_t (*submit)(struct sim_host *h, uint64_t shard), struct
         if (sim.now_ns > end_ns)
             sim_fail("liveness: no %s completes on host %u shard %" PRIu64 " after the faults are over", what, h->id + 1, shard);
         run_until(sim.now_ns + 10 * SIM_MS);
-        for (uint32_t i = 0; i < sim.options.n_hosts; i++)
-            host_start_missing(sim.hosts[i]); /* one may have been stopping when the faults ended */
+        start_missing();
         if (op == UINT32_MAX || (client_outcome(op) != 0 && client_outcome(op) != NH_REQUEST_COMPLETED))
             op = submit(h, shard);
     }
@@ -253,7 +259,10 @@ static void leave_joint(uint64_t shard, uint64_t end_ns)
     run_until(sim.now_ns + (sim.options.churn ? 3000 * SIM_MS : 0));
     while (admin_membership(shard, &m) && m.joint) {
         if (sim.now_ns > end_ns)
+            print_shard(shard);
+        if (sim.now_ns > end_ns)
             sim_fail("liveness: shard %" PRIu64 " stays joint", shard);
+        start_missing();
         admin_leave_joint(shard);
         run_until(sim.now_ns + 100 * SIM_MS);
         nh_membership_deinit(&m);
@@ -266,8 +275,7 @@ static void run_recovery(void)
     uint64_t end_ns = sim.now_ns + RECOVERY_MS * SIM_MS;
 
     faults_end();
-    for (uint32_t i = 0; i < sim.options.n_hosts; i++)
-        host_start_missing(sim.hosts[i]);
+    start_missing();
     for (uint64_t shard = 1; shard <= sim.options.n_shards; shard++) {
         leave_joint(shard, end_ns);
         for (uint32_t i = 0; i < sim.options.n_hosts; i++) {
