@@ -325,6 +325,23 @@ Test(raft_joint, a_demoted_leader_does_not_count_itself)
     cluster_deinit(&c);
 }
 
+/* It gives way and stays a member: its host must not throw its files away. */
+Test(raft_joint, a_demoted_leader_was_not_removed)
+{
+    struct nh_member_change demote[] = {cluster_change(NH_CONFIG_ADD_MEMBER, NH_MEMBER_NON_VOTING, 1)};
+
+    start(3);
+    change(1, NH_TRANSITION_AUTO, demote, 1);
+    cluster_settle(&c);
+    cluster_tick(&c, 60);
+    cr_assert_eq(cluster_status(&c, 1).role, RAFT_FOLLOWER);
+    cr_assert(!c.nodes[1].removed);
+    cr_assert_neq(cluster_leader(&c), 0);
+    cr_assert_eq(cluster_peer(&c, cluster_leader(&c), 1).kind, NH_MEMBER_NON_VOTING);
+    cr_assert(cluster_agrees(&c));
+    cluster_deinit(&c);
+}
+
 /* Statement 45, when nobody orders changes for the caller. */
 Test(raft_joint, unchecked_changes_are_not_held_back)
 {
