@@ -75,13 +75,17 @@ static bool is_from_leader(uint32_t type)
     return type == NH_MSG_REPLICATE || type == NH_MSG_HEARTBEAT || type == NH_MSG_INSTALL_SNAPSHOT || type == NH_MSG_TIMEOUT_NOW;
 }
 
-/* Who was removed may not have heard of it: nobody sends it entries any more, and nobody would vote for it. Not so a leader
+/* True if the message is answered by that. Not before a restart would know it, too: the other one may be needed until then.
+ *
+ * Who was removed may not have heard of it: nobody sends it entries any more, and nobody would vote for it. Not so a leader
  * that was taken out in this term: it leads on until a majority knows (replicate.c). */
 static bool tell_if_removed(struct raft *r, const struct nh_message *m)
 {
     bool leads_still = is_from_leader(m->type) && m->term >= r->term;
 
     if (raft_member(r, m->from) || !raft_was_removed(r, m->from) || m->type == NH_MSG_REMOVED || leads_still)
+        return false;
+    if (raft_log_known_commit(&r->log) < r->members_index)
         return false;
     raft_send_reply(r, NH_MSG_REMOVED, m->from)->hint = raft_can_do_without_removed(r);
     return true;

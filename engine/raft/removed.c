@@ -5,8 +5,8 @@
  * and want its vote, or hear from it what is committed (statement 55); or it holds the only payloads beside a witness. So it is
  * gone only when those who stay can do without it:
  *
- *     a majority of the others has said REMOVED: they have applied the change, so they hold all up to it; or
- *     a leader said so that has committed something by the new configuration: then a majority of that one holds all
+ *     a majority of the others has said REMOVED: they know, also after a restart, and so they hold all up to it; or
+ *     a leader said so that has this from a majority of the new configuration
  *
  * Until then it calls every election timeout (raft_call): a refusal that nobody asked for, with what it knows to be committed.
  * Who does not know yet learns it from that; who knows answers REMOVED. One that nobody answers, because all whom it knows are
@@ -21,7 +21,7 @@ bool raft_is_leaving(const struct raft *r)
 
 bool raft_can_do_without_removed(const struct raft *r)
 {
-    return raft_own_term_committed(r) && r->log.commit > r->members_index;
+    return raft_is_leader(r) && raft_majority(r, raft_log_known_commit(&r->log), raft_known_commit_of) >= r->members_index;
 }
 
 static bool majority_has_told(const struct raft *r)

@@ -119,7 +119,7 @@ static uint64_t next_after_refusal(const struct raft *r, const struct nh_message
     return hint + 1;
 }
 
-static uint64_t known_commit_of(const struct raft_peer *p)
+uint64_t raft_known_commit_of(const struct raft_peer *p)
 {
     return p->known_commit;
 }
@@ -135,7 +135,7 @@ void raft_leave_if_removed(struct raft *r)
 {
     if (!r->lead->removed_at || r->options.lead_when_removed)
         return;
-    if (r->lead->n_peers > 0 && raft_majority(r, 0, known_commit_of) < r->lead->removed_at)
+    if (r->lead->n_peers > 0 && raft_majority(r, 0, raft_known_commit_of) < r->lead->removed_at)
         return;
     raft_become_follower(r, r->term, NH_NO_LEADER);
     r->is_removed = raft_was_removed(r, r->options.replica_id); /* not if it was demoted */

@@ -772,3 +772,35 @@ Test(raft_joint, a_witness_does_not_help_to_commit_a_change)
     cr_assert_geq(c.nodes[2].machine, change_index);
     cluster_deinit(&c);
 }
+
+/* Found by the simulator (seed 58854): of two voters one was removed; the other told it so, and forgot in a crash that the change
+ * is committed: it wanted the vote of the one that had gone. It tells when it would remember. */
+Test(raft_joint, who_would_forget_it_tells_nobody_that_it_was_removed)
+{
+    start(2);
+    cluster_propose_change(&c, 1, false, 2);
+    while (cluster_status(&c, 1).commit_index < 3) {
+        if (c.network.n > 0)
+            cluster_deliver(&c, 0);
+        for (uint64_t id = 1; id <= 2; id++)
+            if (c.nodes[id].saves.n > 0 && cluster_status(&c, 1).commit_index < 3)
+                cluster_save(&c, id);
+    }
+    c.nodes[1].hold_saves = true; /* the commit index */
+    cluster_settle(&c);
+    cr_assert_eq(c.nodes[1].membership.n_members, 1);
+    cluster_tick(&c, 60);
+    cr_assert(!c.nodes[2].removed);
+    cluster_crash(&c, 1);
+    c.nodes[1].hold_saves = false;
+    cluster_restart(&c, 1);
+    cluster_tick(&c, 100);
+    cr_assert_eq(cluster_leader(&c), 1);
+    cr_assert(c.nodes[2].removed);
+    cluster_crash(&c, 2);
+    cluster_crash(&c, 1);
+    cluster_restart(&c, 1);
+    cluster_tick(&c, 40);
+    cr_assert_eq(cluster_leader(&c), 1);
+    cluster_deinit(&c);
+}
