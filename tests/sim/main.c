@@ -1,6 +1,6 @@
 /* run: simulates whole clusters, one per seed.
  *
- *     run --seeds N [--first S]     seeds S .. S + N - 1 (default: NH_SIM_SEEDS, else 200, from 1)
+ *     run --seeds N [--first S]     seeds S .. S + N - 1 (default: NH_SIM_SEEDS, else 500, from 1)
  *     run --seed N [--verbose]      one seed again
  *
  * --verbose tells what happens and what was covered.
@@ -18,7 +18,7 @@
 #include "raftio/support/log.h"
 #include "tests/sim/sim.h"
 
-#define SEEDS_DEFAULT 200u
+#define SEEDS_DEFAULT 500u
 #define RECOVERY_MS   60000u /* by then every shard must work again */
 #define CALM_MS       1000u
 #define QUIET_MS      6000u /* by then an idle group is quiet: 20 election timeouts, and some */
