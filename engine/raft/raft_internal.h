@@ -348,6 +348,7 @@ void raft_commit_to(struct raft *r, uint64_t index);               /* follower: 
 void raft_leave_if_removed(struct raft *r);
 bool raft_own_term_committed(const struct raft *r);
 uint64_t raft_known_commit_of(const struct raft_peer *p);
+uint64_t raft_match_of(const struct raft_peer *p);
 
 /* stream.c */
 void raft_replicate_all(struct raft *r);

@@ -124,7 +124,7 @@ uint64_t raft_known_commit_of(const struct raft_peer *p)
     return p->known_commit;
 }
 
-static uint64_t match_of(const struct raft_peer *p)
+uint64_t raft_match_of(const struct raft_peer *p)
 {
     return p->match;
 }
@@ -175,10 +175,10 @@ void raft_on_replicate_resp(struct raft *r, const struct nh_message *m)
 void raft_advance_commit(struct raft *r)
 {
     struct raft_log *log = &r->log;
-    uint64_t start = r->lead->start_index, index = raft_majority(r, log->saved, match_of);
+    uint64_t start = r->lead->start_index, index = raft_majority(r, log->saved, raft_match_of);
 
     if (log->config_bound > log->commit) { /* with witnesses a change needs more */
-        uint64_t with_data = raft_data_majority(r, log->saved, match_of);
+        uint64_t with_data = raft_data_majority(r, log->saved, raft_match_of);
 
         index = with_data < index ? with_data : index;
     }

@@ -13,11 +13,16 @@ static bool has_anchor(const struct raft *r, const struct raft_peer *p)
     return p->next == 1 ? r->log.first == 1 : raft_log_term(&r->log, p->next - 1) != 0;
 }
 
-/* What may be sent to it. A witness gets only what is durable here: should this replica lose its last entries in a crash, nobody
- * could win the vote of a witness that has them without their payloads. */
+/* What may be sent to it. Nobody could win the vote of a witness that has more than every voter who stores payloads. So it gets
+ * only what is durable here; and if this replica may soon not be a voter any more, or is none, what a majority of those others
+ * has. */
 static uint64_t last_for(const struct raft *r, const struct raft_peer *p)
 {
-    return nh_kind_is_witness(p->kind) ? r->log.saved : r->log.last;
+    if (!nh_kind_is_witness(p->kind))
+        return r->log.last;
+    if (r->log.config_bound > r->log.applied || !raft_is_voter(r, r->options.replica_id))
+        return raft_data_majority(r, r->log.saved, raft_match_of);
+    return r->log.saved;
 }
 
 static struct nh_message *new_replicate(struct raft *r, struct raft_peer *p, uint64_t vouched)

@@ -804,3 +804,28 @@ Test(raft_joint, who_would_forget_it_tells_nobody_that_it_was_removed)
     cr_assert_eq(cluster_leader(&c), 1);
     cluster_deinit(&c);
 }
+
+/* Found by the simulator (seed 3132): a leader was removed; what it had taken after its removal had reached the witness, but not
+ * the other voter, who could not win the vote of the witness any more. */
+Test(raft_joint, a_leader_that_is_being_removed_does_not_feed_the_witness_ahead_of_the_voters)
+{
+    with_witness();
+    c.nodes[1].hold_applies = true;
+    cluster_propose_change(&c, 1, false, 1);
+    cluster_settle(&c);
+    cr_assert(cluster_status(&c, 1).pending_config);
+    cluster_isolate(&c, 2, true);
+    cluster_propose(&c, 1, 3, 10);
+    cluster_settle(&c);
+    cluster_tick(&c, 3);
+    cr_assert_eq(cluster_status(&c, 3).last_index, 3);
+    c.nodes[1].hold_applies = false;
+    cluster_settle(&c);
+    cluster_tick(&c, 3);
+    cr_assert_eq(cluster_status(&c, 3).last_index, 3);
+    cluster_crash(&c, 1);
+    cluster_heal(&c);
+    cluster_tick(&c, 60);
+    cr_assert_eq(cluster_leader(&c), 2);
+    cluster_deinit(&c);
+}
