@@ -247,8 +247,10 @@ static void start_replica(struct sim_host *h, uint64_t shard)
     if (!h->has_shard[shard] && is_first)
         c.initial = &members;
     r = engine_start_replica(h->engine, &c, &err);
-    if (r == NH_EFENCED || r == NH_EIO) /* the disk fails just now */
+    if (r == NH_EFENCED || r == NH_EIO) { /* the disk fails just now, and the log store takes nothing before a restart */
+        h->fenced = true;
         return;
+    }
     if (r < 0)
         sim_fail("start: %s", err.text);
     h->has_shard[shard] = h->running[shard] = true;

@@ -202,11 +202,16 @@ static void print_shard(uint64_t shard)
     }
 }
 
-/* A replica may have been stopping when the faults ended. */
+/* A replica may have been stopping when the faults ended, or have found its log store fenced. */
 static void start_missing(void)
 {
-    for (uint32_t i = 0; i < sim.options.n_hosts; i++)
+    for (uint32_t i = 0; i < sim.options.n_hosts; i++) {
+        if (sim.hosts[i]->fenced) {
+            host_crash(sim.hosts[i]);
+            host_start(sim.hosts[i]);
+        }
         host_start_missing(sim.hosts[i]);
+    }
 }
 
 static void await(uint32_t (*submit)(struct sim_host *h, uint64_t shard), struct sim_host *h, uint64_t shard, uint64_t end_ns,
