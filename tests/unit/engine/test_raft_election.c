@@ -295,6 +295,32 @@ Test(raft_election, a_refusal_tells_what_is_committed)
     }
 }
 
+/* So does a grant. */
+Test(raft_election, a_grant_tells_what_is_committed)
+{
+    static const enum nh_message_type asked[] = {NH_MSG_REQUEST_PRE_VOTE, NH_MSG_REQUEST_VOTE};
+    static const enum nh_message_type answered[] = {NH_MSG_REQUEST_PRE_VOTE_RESP, NH_MSG_REQUEST_VOTE_RESP};
+
+    for (size_t i = 0; i < 2; i++) {
+        struct nh_message m = cluster_message(answered[i], 2, 1, 2);
+
+        with_ghosts(true, true);
+        cluster_crash(&c, 1);
+        cluster_boot_with(&c, 1, (const uint64_t[]){1, 1, 2}, 3, (struct nh_state){.term = 2, .commit = 1}, 1);
+        m.commit = 2;
+        m.log_term = 1;
+        cluster_inject(&c, m);
+        cluster_settle(&c);
+        cr_assert_eq(cluster_status(&c, 1).commit_index, 2);
+        cluster_inject(&c, cluster_candidacy(asked[i], 2, 3, 2, 3));
+        cluster_settle(&c);
+        cr_assert(!cluster_sent(&c, answered[i], 2)->reject);
+        cr_assert_eq(cluster_sent(&c, answered[i], 2)->commit, 2);
+        cr_assert_eq(cluster_sent(&c, answered[i], 2)->log_term, 1);
+        cluster_deinit(&c);
+    }
+}
+
 Test(raft_election, a_doubled_vote_counts_once)
 {
     cluster_init_ghosts(&c, 1, 5, NULL);

@@ -773,6 +773,39 @@ Test(raft_joint, a_witness_does_not_help_to_commit_a_change)
     cluster_deinit(&c);
 }
 
+/* Whatever fed it: its leader would not have. */
+Test(raft_joint, a_witness_that_has_a_change_does_not_help_to_commit_it)
+{
+    struct raft_options o = cluster_options();
+    struct nh_message m;
+
+    o.pre_vote = o.check_quorum = false;
+    cluster_init_ghosts(&c, 1, 3, &o);
+    cluster_crash(&c, 1);
+    cluster_set_members(&c, 1, "vvw");
+    cluster_restart(&c, 1);
+    cluster_campaign(&c, 1);
+    cluster_inject(&c, cluster_message(NH_MSG_REQUEST_VOTE_RESP, 2, 1, cluster_status(&c, 1).term));
+    cluster_settle(&c);
+    for (uint64_t last = 2; last <= 3; last++) { /* the empty entry, the change */
+        cr_assert_eq(cluster_status(&c, 1).last_index, last);
+        m = cluster_message(NH_MSG_REPLICATE_RESP, 3, 1, cluster_status(&c, 1).term);
+        m.log_index = last;
+        cluster_inject(&c, m);
+        cluster_settle(&c);
+        cr_assert_eq(cluster_status(&c, 1).commit_index, 2);
+        if (last == 2)
+            cluster_propose_change(&c, 1, true, 4);
+        cluster_settle(&c);
+    }
+    m = cluster_message(NH_MSG_REPLICATE_RESP, 2, 1, cluster_status(&c, 1).term);
+    m.log_index = 3;
+    cluster_inject(&c, m);
+    cluster_settle(&c);
+    cr_assert_eq(cluster_status(&c, 1).commit_index, 3);
+    cluster_deinit(&c);
+}
+
 /* Found by the simulator (seed 58854): of two voters one was removed; the other told it so, and forgot in a crash that the change
  * is committed: it wanted the vote of the one that had gone. It tells when it would remember. */
 Test(raft_joint, who_would_forget_it_tells_nobody_that_it_was_removed)

@@ -465,6 +465,24 @@ Test(raft_replication, a_probe_is_not_repeated_without_an_answer)
     cluster_deinit(&c);
 }
 
+/* A slow peer is not helped by the same entries with every heartbeat: asked again, it is asked without them. */
+Test(raft_replication, a_probe_carries_its_entries_once)
+{
+    leader_with((const uint64_t[]){1}, 1, 1, NULL);
+    cr_assert_eq(cluster_sent(&c, NH_MSG_REPLICATE, 3)->n_runs, 1);
+    for (int i = 0; i < 2; i++) {
+        cluster_forget_sent(&c);
+        heartbeat_answer(3);
+        cr_assert_eq(cluster_count_sent(&c, NH_MSG_REPLICATE, 3), 1);
+        cr_assert_eq(cluster_sent(&c, NH_MSG_REPLICATE, 3)->log_index, 1);
+        cr_assert_eq(cluster_sent(&c, NH_MSG_REPLICATE, 3)->n_runs, 0);
+    }
+    cluster_forget_sent(&c);
+    answer(3, 1);
+    cr_assert_eq(cluster_sent(&c, NH_MSG_REPLICATE, 3)->n_runs, 1, "it lives, and lacks them");
+    cluster_deinit(&c);
+}
+
 Test(raft_replication, a_moved_commit_index_is_told_once)
 {
     leader_with((const uint64_t[]){1}, 1, 1, NULL);
