@@ -11,6 +11,7 @@
 #include "engine/inbound.h"
 #include "engine/peers.h"
 #include "engine/reads.h"
+#include "engine/trace.h"
 #include "raftio/support/log.h"
 #include "raftio/support/memory.h"
 
@@ -84,6 +85,8 @@ static void step_messages(struct step_worker *w, struct replica *r)
         struct inbound_message *m = container_of(node, struct inbound_message, node);
 
         peers_learn(w, r, m);
+        if (trace_is_on())
+            trace_message(r->shard_id, &m->message);
         step(w, r, (struct raft_event){.type = RAFT_EV_MESSAGE, .message = &m->message});
     }
 }
@@ -310,6 +313,8 @@ static bool settle(struct step_worker *w, struct replica *r)
         size_t n;
 
         raft_collect(r->raft, out);
+        if (trace_is_on())
+            trace_update(r->shard_id, r->replica_id, out);
         obey(w, r, out);
         n = out->fetches.n < NH_MEMBERS_MAX ? out->fetches.n : NH_MEMBERS_MAX;
         if (n > 0)

@@ -1,6 +1,7 @@
 #include "engine/peers.h"
 
 #include "engine/engine_private.h"
+#include "engine/trace.h"
 #include "raftio/support/memory.h"
 
 /* Addresses that a replica remembers, of members and of those who wrote to it. */
@@ -47,6 +48,8 @@ void peers_send(struct step_worker *w, struct replica *r, struct nh_message *mes
 {
     struct outbox_peer *peer = resolve(w, r, message->to);
 
+    if (trace_is_on())
+        trace_message(r->shard_id, message);
     if (peer)
         outbox_add(&w->outbox, peer, message);
     else

@@ -21,6 +21,7 @@ static const char usage[] = "Examples:\n"
                             "    --config FILE      the configuration of this host (YAML; see README.md)\n"
                             "    --plugin-dir DIR   where machines (NAME.so) are loaded from\n"
                             "    --check-config     check the configuration and exit\n"
+                            "    --trace            log every message and update of every Raft core: a lot\n"
                             "    --version, --help\n"
                             "Options of demo:\n"
                             "    --shards N         how many shards, 1 to 16384 (64)\n"
@@ -90,7 +91,7 @@ static int run_host(const char *path, const char *plugin_dir, bool only_check)
     return code;
 }
 
-enum { OPT_CONFIG = 1, OPT_PLUGIN_DIR, OPT_CHECK, OPT_VERSION, OPT_HELP, OPT_SHARDS, OPT_DIR, OPT_KEEP };
+enum { OPT_CONFIG = 1, OPT_PLUGIN_DIR, OPT_CHECK, OPT_VERSION, OPT_HELP, OPT_SHARDS, OPT_DIR, OPT_KEEP, OPT_TRACE };
 
 static bool parse_shards(const char *text, unsigned *ret)
 {
@@ -142,6 +143,7 @@ int main(int argc, char **argv)
     static const struct option options[] = {{"config", required_argument, NULL, OPT_CONFIG},
                                             {"plugin-dir", required_argument, NULL, OPT_PLUGIN_DIR},
                                             {"check-config", no_argument, NULL, OPT_CHECK},
+                                            {"trace", no_argument, NULL, OPT_TRACE},
                                             {"version", no_argument, NULL, OPT_VERSION},
                                             {"help", no_argument, NULL, OPT_HELP},
                                             {0}};
@@ -156,6 +158,7 @@ int main(int argc, char **argv)
         case OPT_CONFIG: config = optarg; break;
         case OPT_PLUGIN_DIR: plugin_dir = optarg; break;
         case OPT_CHECK: only_check = true; break;
+        case OPT_TRACE: nh_log_set(NH_LOG_DEBUG, NULL, NULL); break;
         case OPT_VERSION: printf("nodehostd %s\n", nh_version()); return 0;
         case OPT_HELP:
         case 'h': fputs(usage, stdout); return 0;

@@ -46,10 +46,10 @@ class Cluster:
     def log(self, h):
         return f"{self.dir}/host-{h}.log"
 
-    def start(self, h):
+    def start(self, h, *options):
         with open(self.log(h), "a") as log:
             self.processes[h] = subprocess.Popen(
-                [self.nodehostd, "--config", self.config(h), "--plugin-dir", self.plugin_dir], stdout=log, stderr=log)
+                [self.nodehostd, "--config", self.config(h), "--plugin-dir", self.plugin_dir, *options], stdout=log, stderr=log)
 
     def kill(self, h):
         self.processes[h].send_signal(signal.SIGKILL)
@@ -68,6 +68,10 @@ class Cluster:
             code = self.processes[h].poll()
             if code is not None:
                 raise AssertionError(f"host {h} has ended with {code}:\n{self.tail(h)}")
+
+    def whole_log(self, h):
+        with open(self.log(h), errors="replace") as f:
+            return f.read()
 
     def tail(self, h):
         with open(self.log(h), errors="replace") as f:

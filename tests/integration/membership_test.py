@@ -104,6 +104,18 @@ def test_transfer(c):
     refused(c, 1, "not a voter", "TRANSFER", 1, 9)
 
 
+def test_trace(c):
+    """A core can be watched: with --trace its messages are in the log, as in the golden traces."""
+    check(c.stop(3) == 0, "a clean stop")
+    c.start(3, "--trace")
+    c.await_leaders(30)
+    c.client(1).set("traced", 1)
+    retry(20, lambda: "component=raft" in c.whole_log(3) and " REPLICATE term " in c.whole_log(3))
+    check(c.stop(3) == 0, "a clean stop")
+    c.start(3)
+    c.await_leaders(30)
+
+
 def test_membership(c):
     """Host 4 joins all shards under load, is promoted and leads; host 1 is removed and stops its replicas."""
     writer = Writer(c, [2, 3])
@@ -158,14 +170,15 @@ def main():
         for h in HOSTS:
             cluster.start(h)
         cluster.await_leaders(30)
-        for f in (test_info, test_transfer, test_membership, test_restart):
+        tests = (test_info, test_transfer, test_trace, test_membership, test_restart)
+        for f in tests:
             f(cluster)
             print(f"{f.__name__}: ok", flush=True)
         for h in (1, 2, 3, 4):
             check(cluster.stop(h) == 0, f"host {h} does not end cleanly:\n{cluster.tail(h)}")
     finally:
         cluster.close()
-    print("ok: 4 tests")
+    print(f"ok: {len(tests)} tests")
 
 
 if __name__ == "__main__":

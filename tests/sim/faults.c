@@ -147,29 +147,39 @@ static void change_disk(struct sim_host *h)
     }
 }
 
-static void fault_of_host(struct sim_host *h)
+static void change_speed(struct sim_host *h)
 {
-    switch (sim_below(6)) {
-    case 0: change_disk(h); break;
-    case 1:
-        clock_set_speed(h->runtime, sim.options.leases ? 900 + (uint32_t)sim_below(225) : 700 + (uint32_t)sim_below(600));
-        sim.coverage.clock_changes++;
-        break;
-    case 2:
-        if (sim.options.fail_disks)
-            memory_disk_fail_after(h->disk, sim_below(20));
-        break;
-    case 3: host_restart_replica(h, 1 + sim_below(sim.options.n_shards)); break;
-    case 4: stand_still(h); break;
+    clock_set_speed(h->runtime, sim.options.leases ? 900 + (uint32_t)sim_below(225) : 700 + (uint32_t)sim_below(600));
+    sim.coverage.clock_changes++;
+}
+
+static void fail_disk(struct sim_host *h)
+{
+    if (sim.options.fail_disks)
+        memory_disk_fail_after(h->disk, sim_below(20));
+}
+
+static void fault_of_host(struct sim_host *h, uint64_t kind)
+{
+    switch (kind) {
+    case 8: change_disk(h); break;
+    case 9: change_speed(h); break;
+    case 10: fail_disk(h); break;
+    case 11: host_restart_replica(h, 1 + sim_below(sim.options.n_shards)); break;
+    case 12: stand_still(h); break;
     default: stop(h); break;
     }
 }
 
+/* Kinds 0 .. 13. The weather always gets better again. */
 void faults_one(void)
 {
     struct sim_host *h = victim();
+    uint64_t kind = sim_below(14);
 
-    switch (sim_below(12)) {
+    if (!(sim.options.faults >> kind & 1) && kind != 6)
+        return;
+    switch (kind) {
     case 0:
     case 1:
     case 2: crash_or_start(h); break;
@@ -180,7 +190,7 @@ void faults_one(void)
     case 7: bad_weather(); break;
     default:
         if (h->up)
-            fault_of_host(h);
+            fault_of_host(h, kind);
         break;
     }
 }

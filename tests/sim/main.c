@@ -118,6 +118,7 @@ static void draw_options(void)
         .small_limits = sim_chance(15),
         .small_windows = sim_chance(30),
         .in_order = sim_chance(40),
+        .faults = (uint32_t)(sim_random() | sim_random()) | (sim_chance(30) ? UINT32_MAX : 0),
         .faults_ms = 3000 + sim_below(5000),
         .moves = sim_chance(40),
         .priorities = sim_chance(15),

@@ -51,6 +51,7 @@ struct sim_options {
     bool leases;        /* reads by lease, clocks differ by no more than is allowed */
     bool priorities;    /* hosts differ in priority */
     uint32_t n_members; /* of each shard at first: hosts 0 .. n_members - 1 */
+    uint32_t faults;    /* which kinds, by bit: a swarm, as too many together hide each other */
     uint64_t faults_ms; /* how long faults go on */
 };
 
