@@ -85,29 +85,8 @@ bool peers_leader_is_reachable(struct step_worker *w, struct replica *r)
     return !peer || !live_host_is_down(peer->host);
 }
 
-/* A quiet leader: has it a member on this host that missed something? One that joins knows nobody whom it could call. */
-static bool is_missed(struct step_worker *w, struct replica *r, const struct outbox_peer *peer)
-{
-    struct raft_peer_status peers[NH_MEMBERS_MAX];
-    struct raft_status status;
-    size_t n;
-
-    raft_get_status(r->raft, &status);
-    if (!status.quiesced)
-        return false;
-    n = raft_get_peers(r->raft, peers, NH_MEMBERS_MAX);
-    for (size_t i = 0; i < n; i++)
-        if (peers[i].match < status.last_index && resolve(w, r, peers[i].replica_id) == peer)
-            return true;
-    return false;
-}
-
 void peers_back(struct step_worker *w, struct replica *r, const struct outbox_peer *peer)
 {
-    if (r->state == REPLICA_RUNNING && r->leader_id == r->replica_id && is_missed(w, r, peer)) {
-        r->wake = true;
-        step_worker_activate(w, r);
-    }
     if (r->state == REPLICA_RUNNING && r->leader_id != NH_NO_LEADER && r->leader_id != r->replica_id &&
         resolve(w, r, r->leader_id) == peer)
         step_worker_activate(w, r);

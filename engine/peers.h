@@ -21,7 +21,7 @@ void peers_unreachable(struct step_worker *w, struct replica *r, uint64_t peer_i
 void peers_lost(struct step_worker *w, struct replica *r, const struct nh_message *message);
 /* A leader is known, and a request to it would not be lost at once. */
 bool peers_leader_is_reachable(struct step_worker *w, struct replica *r);
-/* A host is back: what waited for the leader there goes on; a quiet leader wakes for a member there that missed something. */
+/* The leader's host is back: what waited goes on. */
 void peers_back(struct step_worker *w, struct replica *r, const struct outbox_peer *peer);
 /* The leader's host is silent: wakes the replica if it is quiet and its leader lives at `peer`. */
 void peers_silent(struct step_worker *w, struct replica *r, const struct outbox_peer *peer);

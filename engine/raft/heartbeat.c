@@ -38,20 +38,23 @@ void raft_on_leader_tick(struct raft *r)
 }
 
 /* The commit index goes only as far as the peer's log is known to agree (statement 26). */
+void raft_send_heartbeat(struct raft *r, const struct raft_peer *p)
+{
+    struct nh_message *m = raft_send_now(r, NH_MSG_HEARTBEAT, p->id);
+
+    m->commit = p->match < r->log.commit ? p->match : r->log.commit;
+    m->hint = raft_is_voter(r, p->id) ? raft_read_round(r) : 0;
+    m->hint_high = r->options.lease_reads ? r->now : 0;
+}
+
 void raft_send_heartbeats(struct raft *r)
 {
     struct raft_lead *lead = r->lead;
 
     lead->heartbeat_wanted = false;
     lead->heartbeat_deadline = r->now + r->options.heartbeat_ticks;
-    for (uint32_t i = 0; i < lead->n_peers; i++) {
-        const struct raft_peer *p = &lead->peers[i];
-        struct nh_message *m = raft_send_now(r, NH_MSG_HEARTBEAT, p->id);
-
-        m->commit = p->match < r->log.commit ? p->match : r->log.commit;
-        m->hint = raft_is_voter(r, p->id) ? raft_read_round(r) : 0;
-        m->hint_high = r->options.lease_reads ? r->now : 0;
-    }
+    for (uint32_t i = 0; i < lead->n_peers; i++)
+        raft_send_heartbeat(r, &lead->peers[i]);
     raft_log_shrink(&r->log);
 }
 

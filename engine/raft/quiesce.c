@@ -11,6 +11,10 @@
  * A peer that QUIESCE does not reach, or that refuses it, goes on with its timer and stands for election; its request wakes
  * the leader, whose heartbeat ends that. So a lost QUIESCE costs a pre-vote, never a stuck group.
  *
+ * Members that are behind, because they were away, do not keep the others awake. The leader looks after them by one heartbeat
+ * every quiesce_ticks: an answer wakes it. Most would wake it themselves, by standing or by calling (election.c), but a replica
+ * that joins knows nobody yet.
+ *
  * What does not wake:
  * - TICK, SAVED, APPLIED, FETCHED: they end what was begun before.
  * - UNREACHABLE. All that a quiet leader has sent is QUIESCE. If the peer lives, its timer will wake the group as above; if
@@ -33,13 +37,44 @@ static void shrink_lead(struct raft_lead *lead)
     lead->reads.cap = 0;
 }
 
+static bool is_behind(const struct raft *r, const struct raft_peer *p)
+{
+    return p->match < r->log.last;
+}
+
+static void look_again_later(struct raft *r)
+{
+    bool anybody = false;
+
+    for (uint32_t i = 0; i < r->lead->n_peers; i++)
+        anybody |= is_behind(r, &r->lead->peers[i]);
+    r->lead->look_deadline = anybody ? r->now + r->options.quiesce_ticks : RAFT_NEVER;
+}
+
+uint64_t raft_quiet_deadline(const struct raft *r)
+{
+    return raft_is_leader(r) ? r->lead->look_deadline : RAFT_NEVER;
+}
+
+void raft_on_quiet_tick(struct raft *r)
+{
+    if (r->now < raft_quiet_deadline(r))
+        return;
+    for (uint32_t i = 0; i < r->lead->n_peers; i++)
+        if (is_behind(r, &r->lead->peers[i]))
+            raft_send_heartbeat(r, &r->lead->peers[i]);
+    look_again_later(r);
+}
+
 static void go_quiet(struct raft *r)
 {
     r->quiesced = true;
     r->quiet_since = r->now;
     raft_log_shrink(&r->log);
-    if (r->lead)
-        shrink_lead(r->lead);
+    if (!r->lead)
+        return;
+    shrink_lead(r->lead);
+    look_again_later(r);
 }
 
 void raft_wake(struct raft *r)

@@ -182,8 +182,10 @@ void raft_free(struct raft *r)
 
 static void on_tick(struct raft *r)
 {
-    if (r->quiesced)
+    if (r->quiesced) {
+        raft_on_quiet_tick(r);
         return;
+    }
     if (raft_is_leader(r))
         raft_on_leader_tick(r);
     if (raft_is_leader(r) || r->now < raft_election_deadline(r))
@@ -270,7 +272,7 @@ uint64_t raft_next_deadline(const struct raft *r)
     uint64_t due = RAFT_NEVER;
 
     if (r->quiesced)
-        return RAFT_NEVER;
+        return raft_quiet_deadline(r);
     if (raft_is_leader(r)) {
         due = earlier(r->lead->heartbeat_deadline, r->lead->quorum_deadline);
         if (r->lead->transferee)

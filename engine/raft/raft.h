@@ -289,7 +289,7 @@ void raft_update_release(struct raft_update *out);
 /* Also frees the arrays. */
 void raft_update_deinit(struct raft_update *out);
 
-/* The tick at which a TICK is needed next; RAFT_NEVER when quiesced. */
+/* The tick at which a TICK is needed next; RAFT_NEVER when quiesced, unless a member is behind that a leader looks after. */
 uint64_t raft_next_deadline(const struct raft *r);
 /* True if raft_collect would yield something although no event came (more to apply, to send). */
 bool raft_has_work(const struct raft *r);

@@ -212,6 +212,7 @@ struct raft_lead {
     uint64_t start_index; /* of the empty entry that opened the term */
     uint64_t uncommitted_bytes;
     uint64_t heartbeat_deadline, quorum_deadline;
+    uint64_t look_deadline;                   /* while quiet: when to look after those who are behind; RAFT_NEVER: nobody is */
     uint64_t transferee, transfer_deadline;   /* who is to lead next; 0: nobody */
     bool lease_given_up;                      /* a transfer began in this term: its target may stand at any time */
     uint64_t removed_at;                      /* index of the change that took this replica out; 0: still a member */
@@ -389,6 +390,7 @@ bool raft_peer_takes_entries(const struct raft *r, const struct raft_peer *p);
 /* heartbeat.c */
 void raft_on_leader_tick(struct raft *r);
 void raft_send_heartbeats(struct raft *r);
+void raft_send_heartbeat(struct raft *r, const struct raft_peer *p);
 void raft_on_heartbeat(struct raft *r, const struct nh_message *m);
 void raft_on_heartbeat_resp(struct raft *r, const struct nh_message *m);
 
@@ -412,6 +414,8 @@ void raft_append_records(struct raft *r, struct block_builder *records);
 void raft_wake(struct raft *r);
 void raft_wake_for_message(struct raft *r, const struct nh_message *m);
 void raft_go_quiet_if_idle(struct raft *r);
+void raft_on_quiet_tick(struct raft *r);
+uint64_t raft_quiet_deadline(const struct raft *r);
 void raft_on_quiesce(struct raft *r, const struct nh_message *m);
 
 /* check.c */

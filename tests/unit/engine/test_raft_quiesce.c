@@ -444,3 +444,32 @@ Test(raft_quiesce, a_woken_follower_waits_for_its_leader)
     cr_assert_geq(raft_next_deadline(c.nodes[2].core), c.now + 10);
     cluster_deinit(&c);
 }
+
+/* Found by the simulator (seed 72663): a replica that joins knows nobody whom it could call. It was started when its group was quiet,
+ * and nobody noticed. A quiet leader looks after members that are behind. */
+Test(raft_quiesce, a_quiet_leader_looks_after_members_that_are_behind)
+{
+    struct nh_config_change add = {.type = NH_CONFIG_ADD_MEMBER};
+    struct raft_options o = cluster_options();
+
+    o.quiesce = true;
+    o.quiesce_ticks = 100;
+    cluster_init(&c, 3, &o);
+    cluster_elect(&c, 1);
+    add.member = cluster_change(NH_CONFIG_ADD_MEMBER, NH_MEMBER_NON_VOTING, 4).member;
+    cluster_propose_config(&c, 1, &add);
+    cluster_settle(&c);
+    cluster_tick(&c, 300);
+    cr_assert(cluster_status(&c, 1).quiesced, "it does not keep the others awake");
+    c.delivered[NH_MSG_HEARTBEAT] = 0;
+    cluster_tick(&c, 500);
+    cr_assert_eq(c.delivered[NH_MSG_HEARTBEAT], 5, "one heartbeat every quiesce_ticks, to nobody else");
+    cluster_set_members(&c, 4, "");
+    cluster_boot_with(&c, 4, NULL, 0, (struct nh_state){0}, 0);
+    cluster_tick(&c, 130);
+    cr_assert_eq(cluster_status(&c, 4).applied_index, cluster_status(&c, 1).applied_index);
+    cluster_tick(&c, 300);
+    cr_assert(cluster_status(&c, 1).quiesced && cluster_status(&c, 4).quiesced);
+    cr_assert_eq(raft_next_deadline(c.nodes[1].core), RAFT_NEVER, "all are there: no timer");
+    cluster_deinit(&c);
+}
