@@ -42,7 +42,7 @@ struct waiter {
     bool has_ended;
     struct nh_reply *reply;
 };
-void waiter_init(struct waiter *w, struct nh_reply *reply);
+int waiter_begin(struct waiter *w, struct nh_reply *reply, struct nh_error *err); /* errors: EDEADLOCK */
 void waiter_end(void *ctx, const struct nh_outcome *outcome);
 int waiter_finish(struct waiter *w, int submitted); /* returns `submitted` */
 

@@ -194,56 +194,41 @@ int nh_change_membership_sync(struct nh_host *host, uint64_t shard_id, const str
                               struct nh_reply *ret, struct nh_error *err)
 {
     struct waiter w;
-    int r = host_check_may_block(err);
+    int r = waiter_begin(&w, ret, err);
 
-    if (r < 0)
-        return r;
-    waiter_init(&w, ret);
-    return waiter_finish(&w, nh_change_membership(host, shard_id, change, timeout_ms, waiter_end, &w, err));
+    return r < 0 ? r : waiter_finish(&w, nh_change_membership(host, shard_id, change, timeout_ms, waiter_end, &w, err));
 }
 
 int nh_transfer_leader_sync(struct nh_host *host, uint64_t shard_id, uint64_t target_replica_id, struct nh_reply *ret,
                             struct nh_error *err)
 {
     struct waiter w;
-    int r = host_check_may_block(err);
+    int r = waiter_begin(&w, ret, err);
 
-    if (r < 0)
-        return r;
-    waiter_init(&w, ret);
-    return waiter_finish(&w, nh_transfer_leader(host, shard_id, target_replica_id, waiter_end, &w, err));
+    return r < 0 ? r : waiter_finish(&w, nh_transfer_leader(host, shard_id, target_replica_id, waiter_end, &w, err));
 }
 
 int nh_barrier_sync(struct nh_host *host, uint64_t shard_id, uint32_t timeout_ms, struct nh_reply *ret, struct nh_error *err)
 {
     struct waiter w;
-    int r = host_check_may_block(err);
+    int r = waiter_begin(&w, ret, err);
 
-    if (r < 0)
-        return r;
-    waiter_init(&w, ret);
-    return waiter_finish(&w, nh_barrier(host, shard_id, timeout_ms, waiter_end, &w, err));
+    return r < 0 ? r : waiter_finish(&w, nh_barrier(host, shard_id, timeout_ms, waiter_end, &w, err));
 }
 
 int nh_verify_leader_sync(struct nh_host *host, uint64_t shard_id, uint32_t timeout_ms, struct nh_reply *ret,
                           struct nh_error *err)
 {
     struct waiter w;
-    int r = host_check_may_block(err);
+    int r = waiter_begin(&w, ret, err);
 
-    if (r < 0)
-        return r;
-    waiter_init(&w, ret);
-    return waiter_finish(&w, nh_verify_leader(host, shard_id, timeout_ms, waiter_end, &w, err));
+    return r < 0 ? r : waiter_finish(&w, nh_verify_leader(host, shard_id, timeout_ms, waiter_end, &w, err));
 }
 
 int nh_get_peers_sync(struct nh_host *host, uint64_t shard_id, struct nh_reply *ret, struct nh_error *err)
 {
     struct waiter w;
-    int r = host_check_may_block(err);
+    int r = waiter_begin(&w, ret, err);
 
-    if (r < 0)
-        return r;
-    waiter_init(&w, ret);
-    return waiter_finish(&w, nh_get_peers(host, shard_id, waiter_end, &w, err));
+    return r < 0 ? r : waiter_finish(&w, nh_get_peers(host, shard_id, waiter_end, &w, err));
 }

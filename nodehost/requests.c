@@ -95,12 +95,17 @@ void waiter_end(void *ctx, const struct nh_outcome *outcome)
     pthread_mutex_unlock(&w->lock);
 }
 
-void waiter_init(struct waiter *w, struct nh_reply *reply)
+int waiter_begin(struct waiter *w, struct nh_reply *reply, struct nh_error *err)
 {
+    int r = host_check_may_block(err);
+
+    if (r < 0)
+        return r;
     pthread_mutex_init(&w->lock, NULL);
     pthread_cond_init(&w->ended, NULL);
     w->has_ended = false;
     w->reply = reply;
+    return NH_OK;
 }
 
 /* Every accepted request ends, so this returns. */
@@ -119,33 +124,24 @@ int nh_propose_sync(struct nh_host *host, uint64_t shard_id, const void *cmd, si
                     struct nh_reply *ret, struct nh_error *err)
 {
     struct waiter w;
-    int r = host_check_may_block(err);
+    int r = waiter_begin(&w, ret, err);
 
-    if (r < 0)
-        return r;
-    waiter_init(&w, ret);
-    return waiter_finish(&w, nh_propose(host, shard_id, cmd, size_bytes, timeout_ms, waiter_end, &w, err));
+    return r < 0 ? r : waiter_finish(&w, nh_propose(host, shard_id, cmd, size_bytes, timeout_ms, waiter_end, &w, err));
 }
 
 int nh_query_sync(struct nh_host *host, uint64_t shard_id, const void *query, size_t size_bytes, uint32_t timeout_ms,
                   struct nh_reply *ret, struct nh_error *err)
 {
     struct waiter w;
-    int r = host_check_may_block(err);
+    int r = waiter_begin(&w, ret, err);
 
-    if (r < 0)
-        return r;
-    waiter_init(&w, ret);
-    return waiter_finish(&w, nh_query(host, shard_id, query, size_bytes, timeout_ms, waiter_end, &w, err));
+    return r < 0 ? r : waiter_finish(&w, nh_query(host, shard_id, query, size_bytes, timeout_ms, waiter_end, &w, err));
 }
 
 int nh_read_index_sync(struct nh_host *host, uint64_t shard_id, uint32_t timeout_ms, struct nh_reply *ret, struct nh_error *err)
 {
     struct waiter w;
-    int r = host_check_may_block(err);
+    int r = waiter_begin(&w, ret, err);
 
-    if (r < 0)
-        return r;
-    waiter_init(&w, ret);
-    return waiter_finish(&w, nh_read_index(host, shard_id, timeout_ms, waiter_end, &w, err));
+    return r < 0 ? r : waiter_finish(&w, nh_read_index(host, shard_id, timeout_ms, waiter_end, &w, err));
 }
