@@ -445,8 +445,8 @@ Test(raft_quiesce, a_woken_follower_waits_for_its_leader)
     cluster_deinit(&c);
 }
 
-/* Found by the simulator (seed 72663): a replica that joins knows nobody whom it could call. It was started when its group was quiet,
- * and nobody noticed. A quiet leader looks after members that are behind. */
+/* Found by the simulator (seed 72663): a replica that joins knows nobody whom it could call. It was started when its group was
+ * quiet, and nobody noticed. A quiet leader looks after members that are behind. */
 Test(raft_quiesce, a_quiet_leader_looks_after_members_that_are_behind)
 {
     struct nh_config_change add = {.type = NH_CONFIG_ADD_MEMBER};
