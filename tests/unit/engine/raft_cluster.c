@@ -66,7 +66,7 @@ static void boot(struct cluster *c, struct cluster_node *node)
     REQUIRE(raft_new(&node->options, &b, &node->core, &err) == 0, "%s", err.text);
 }
 
-static struct nh_member make_member(uint64_t id, uint32_t kind)
+struct nh_member make_member(uint64_t id, uint32_t kind)
 {
     struct nh_member m = {.replica_id = id, .kind = kind};
 
@@ -341,6 +341,19 @@ void cluster_step(struct cluster *c, uint64_t id, struct raft_event *ev)
 
 /* ---- moving things ---- */
 
+void cluster_isolate(struct cluster *c, uint64_t id, bool isolated)
+{
+    for (uint64_t other = 1; other < CLUSTER_MAX; other++)
+        if (other != id)
+            c->cut[id][other] = c->cut[other][id] = isolated;
+}
+
+void cluster_heal(struct cluster *c)
+{
+    memset(c->cut, 0, sizeof c->cut);
+    c->lose = NULL;
+}
+
 static void unref_and_remove(struct cluster *c, size_t i)
 {
     nh_message_deinit(&c->network.items[i]);
@@ -401,6 +414,25 @@ static void store_snapshot(struct cluster_node *node, struct nh_snapshot *s)
     node->snapshot = *s;
     *s = (struct nh_snapshot){0};
     *PUSH(&node->applies) = (struct applied_range){0, node->base};
+}
+
+void cluster_compact(struct cluster *c, uint64_t id, uint64_t index)
+{
+    struct cluster_node *node = &c->nodes[id];
+    struct raft_event made = {.type = RAFT_EV_SNAPSHOT_MADE}, compacted = {.type = RAFT_EV_COMPACTED, .compacted = index};
+    struct nh_snapshot s = {.shard_id = SHARD, .index = node->machine, .term = raft_term_at(node->core, node->machine)};
+
+    REQUIRE(index > node->base && index <= node->machine, "compact to %" PRIu64, index);
+    nh_membership_copy(&s.membership, &node->membership);
+    nh_snapshot_deinit(&node->snapshot);
+    node->snapshot = s;
+    made.snapshot = &node->snapshot;
+    cluster_step(c, id, &made);
+    cluster_step(c, id, &compacted);
+    for (; node->base < index; node->base++) {
+        nh_block_unref(node->disk.items[0].block);
+        REMOVE(&node->disk, 0);
+    }
 }
 
 void cluster_save(struct cluster *c, uint64_t id)
@@ -548,122 +580,4 @@ void cluster_tick(struct cluster *c, uint32_t ticks)
             cluster_tick_node(c, id);
         cluster_settle(c);
     }
-}
-
-/* ---- requests ---- */
-
-void cluster_campaign(struct cluster *c, uint64_t id)
-{
-    struct raft_event ev = {.type = RAFT_EV_CAMPAIGN};
-
-    cluster_step(c, id, &ev);
-    cluster_settle(c);
-}
-
-void cluster_elect(struct cluster *c, uint64_t id)
-{
-    cluster_campaign(c, id);
-    REQUIRE(cluster_status(c, id).role == RAFT_LEADER, "replica %" PRIu64 " does not lead", id);
-}
-
-uint64_t cluster_propose(struct cluster *c, uint64_t id, uint32_t n, uint32_t payload_bytes)
-{
-    struct block_builder b = {0};
-    uint64_t first = c->next_key;
-    char *payload = xcalloc(1, payload_bytes + 1);
-    struct raft_event ev = {.type = RAFT_EV_PROPOSE, .propose = {.records = &b, .first_key = first, .n_keys = n}};
-
-    for (uint32_t i = 0; i < n; i++) {
-        struct block_record rec = {.origin = (uint32_t)id,
-                                   .key = c->next_key++,
-                                   .payload = payload,
-                                   .payload_bytes = payload_bytes};
-
-        block_builder_add(&b, &rec);
-    }
-    free(payload);
-    cluster_step(c, id, &ev);
-    REQUIRE(b.n == 0, "the builder was not emptied");
-    block_builder_deinit(&b);
-    return first;
-}
-
-uint64_t cluster_propose_config(struct cluster *c, uint64_t id, const struct nh_config_change *change)
-{
-    struct block_builder b = {0};
-    uint8_t payload[1024];
-    struct block_record rec = {.type = NH_ENTRY_CONFIG_CHANGE,
-                               .origin = (uint32_t)id,
-                               .key = c->next_key++,
-                               .payload = payload,
-                               .payload_bytes = (uint32_t)config_change_encode(change, payload, sizeof payload)};
-    struct raft_event ev = {.type = RAFT_EV_PROPOSE, .propose = {.records = &b, .first_key = rec.key, .n_keys = 1}};
-
-    REQUIRE(rec.payload_bytes <= sizeof payload, "a long change");
-    block_builder_add(&b, &rec);
-    cluster_step(c, id, &ev);
-    block_builder_deinit(&b);
-    return rec.key;
-}
-
-struct nh_member_change cluster_change(enum nh_config_change_type type, enum nh_member_kind kind, uint64_t member)
-{
-    return (struct nh_member_change){type, make_member(member, kind)};
-}
-
-uint64_t cluster_propose_change(struct cluster *c, uint64_t id, bool add, uint64_t member)
-{
-    struct nh_config_change change = {.type = add ? NH_CONFIG_ADD_MEMBER : NH_CONFIG_REMOVE_MEMBER,
-                                      .member = make_member(member, NH_MEMBER_VOTER)};
-
-    return cluster_propose_config(c, id, &change);
-}
-
-void cluster_compact(struct cluster *c, uint64_t id, uint64_t index)
-{
-    struct cluster_node *node = &c->nodes[id];
-    struct raft_event made = {.type = RAFT_EV_SNAPSHOT_MADE}, compacted = {.type = RAFT_EV_COMPACTED, .compacted = index};
-    struct nh_snapshot s = {.shard_id = SHARD, .index = node->machine, .term = raft_term_at(node->core, node->machine)};
-
-    REQUIRE(index > node->base && index <= node->machine, "compact to %" PRIu64, index);
-    nh_membership_copy(&s.membership, &node->membership);
-    nh_snapshot_deinit(&node->snapshot);
-    node->snapshot = s;
-    made.snapshot = &node->snapshot;
-    cluster_step(c, id, &made);
-    cluster_step(c, id, &compacted);
-    for (; node->base < index; node->base++) {
-        nh_block_unref(node->disk.items[0].block);
-        REMOVE(&node->disk, 0);
-    }
-}
-
-void cluster_transfer(struct cluster *c, uint64_t id, uint64_t target)
-{
-    struct raft_event ev = {.type = RAFT_EV_TRANSFER, .transfer = {.target = target, .key = 7}};
-
-    cluster_step(c, id, &ev);
-}
-
-uint64_t cluster_read(struct cluster *c, uint64_t id)
-{
-    uint64_t low = c->next_key++;
-    struct raft_event ev = {.type = RAFT_EV_READ, .read = {.low = low, .high = id}};
-
-    *PUSH(&c->history.asked) = (struct raft_read){low, id, c->history.committed.n};
-    cluster_step(c, id, &ev);
-    return low;
-}
-
-void cluster_isolate(struct cluster *c, uint64_t id, bool isolated)
-{
-    for (uint64_t other = 1; other < CLUSTER_MAX; other++)
-        if (other != id)
-            c->cut[id][other] = c->cut[other][id] = isolated;
-}
-
-void cluster_heal(struct cluster *c)
-{
-    memset(c->cut, 0, sizeof c->cut);
-    c->lose = NULL;
 }

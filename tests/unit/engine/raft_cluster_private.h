@@ -1,4 +1,4 @@
-/* tests/unit/engine/raft_cluster_private.h - what the two files of the harness share. */
+/* tests/unit/engine/raft_cluster_private.h - what the files of the harness share. */
 #ifndef NH_TESTS_RAFT_CLUSTER_PRIVATE_H
 #define NH_TESTS_RAFT_CLUSTER_PRIVATE_H
 
@@ -65,6 +65,7 @@ static inline const struct stored_entry *disk_at(const struct cluster_node *node
 
 /* A sealed block of one small entry. */
 struct nh_block *make_block(uint64_t first_index, uint64_t term, uint8_t type, uint64_t key);
+struct nh_member make_member(uint64_t id, uint32_t kind);
 /* Index 0: against all that is committed. */
 void cluster_check_dropped(const struct cluster *c, uint64_t key, uint64_t index);
 void drop_messages(struct nh_message *items, size_t n);
