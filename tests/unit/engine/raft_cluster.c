@@ -150,6 +150,12 @@ void cluster_init(struct cluster *c, uint32_t n, const struct raft_options *opti
     cluster_init_ghosts(c, n, n, options);
 }
 
+void cluster_start(struct cluster *c, uint32_t n)
+{
+    cluster_init(c, n, NULL);
+    cluster_elect(c, 1);
+}
+
 void drop_messages(struct nh_message *items, size_t n)
 {
     for (size_t i = 0; i < n; i++)
@@ -199,6 +205,12 @@ void cluster_boot_with(struct cluster *c, uint64_t id, const uint64_t *terms, ui
     node->disk_state = state;
     node->applied = applied;
     cluster_restart(c, id);
+}
+
+void cluster_join(struct cluster *c, uint64_t id)
+{
+    cluster_set_members(c, id, "");
+    cluster_boot_with(c, id, NULL, 0, (struct nh_state){0}, 0);
 }
 
 void cluster_deinit(struct cluster *c)

@@ -89,7 +89,9 @@ struct cluster {
 struct raft_options cluster_options(void);
 /* n members, each with a core that has booted and applied the bootstrap entry. `options` NULL: cluster_options(). */
 void cluster_init(struct cluster *c, uint32_t n, const struct raft_options *options);
-/* The same, but only the ids up to n_cores have a core. */
+/* The same, and replica 1 leads. Options: cluster_options(). */
+void cluster_start(struct cluster *c, uint32_t n);
+/* As cluster_init, but only the ids up to n_cores have a core. */
 void cluster_init_ghosts(struct cluster *c, uint32_t n_cores, uint32_t n, const struct raft_options *options);
 void cluster_deinit(struct cluster *c);
 uint64_t cluster_random(struct cluster *c, uint64_t below);
@@ -111,6 +113,10 @@ void cluster_elect(struct cluster *c, uint64_t id);    /* campaigns; fails the t
 uint64_t cluster_propose(struct cluster *c, uint64_t id, uint32_t n, uint32_t payload_bytes); /* first key; not settled */
 uint64_t cluster_propose_change(struct cluster *c, uint64_t id, bool add, uint64_t member);   /* a voter */
 uint64_t cluster_propose_config(struct cluster *c, uint64_t id, const struct nh_config_change *change);
+/* Several at once, made by cluster_change. */
+uint64_t cluster_propose_changes(struct cluster *c, uint64_t id, enum nh_config_transition transition,
+                                 struct nh_member_change *changes, uint32_t n);
+uint64_t cluster_propose_leave(struct cluster *c, uint64_t id); /* the joint configuration */
 struct nh_member_change cluster_change(enum nh_config_change_type type, enum nh_member_kind kind, uint64_t member);
 /* What this replica knows; it must be down. Kinds by id, from 1 on: 'v' voter, 'n' non-voting, 'w' witness, '-' no member. */
 void cluster_set_members(struct cluster *c, uint64_t id, const char *kinds);
@@ -149,5 +155,7 @@ void cluster_forget_sent(struct cluster *c);
 /* Writes a log of these terms (index 1 on) and a state to the disk of a node that is down, and starts it. */
 void cluster_boot_with(struct cluster *c, uint64_t id, const uint64_t *terms, uint32_t n, struct nh_state state,
                        uint64_t applied);
+/* The same, with an empty disk: a core that knows nobody, as a joining replica. */
+void cluster_join(struct cluster *c, uint64_t id);
 
 #endif

@@ -58,6 +58,22 @@ uint64_t cluster_propose_config(struct cluster *c, uint64_t id, const struct nh_
     return rec.key;
 }
 
+uint64_t cluster_propose_changes(struct cluster *c, uint64_t id, enum nh_config_transition transition,
+                                 struct nh_member_change *changes, uint32_t n)
+{
+    struct nh_config_change change = {.type = NH_CONFIG_CHANGE_MANY,
+                                      .transition = transition,
+                                      .n_changes = n,
+                                      .changes = changes};
+
+    return cluster_propose_config(c, id, &change);
+}
+
+uint64_t cluster_propose_leave(struct cluster *c, uint64_t id)
+{
+    return cluster_propose_config(c, id, &(struct nh_config_change){.type = NH_CONFIG_LEAVE_JOINT});
+}
+
 struct nh_member_change cluster_change(enum nh_config_change_type type, enum nh_member_kind kind, uint64_t member)
 {
     return (struct nh_member_change){type, make_member(member, kind)};

@@ -7,48 +7,18 @@
 
 static struct cluster c;
 
-static void start(uint32_t n)
-{
-    cluster_init(&c, n, NULL);
-    cluster_elect(&c, 1);
-}
-
-/* A core that knows nobody, as a joining replica. */
-static void join(uint64_t id)
-{
-    cluster_set_members(&c, id, "");
-    cluster_boot_with(&c, id, NULL, 0, (struct nh_state){0}, 0);
-}
-
-static void change(uint64_t leader, uint32_t transition, const struct nh_member_change *changes, uint32_t n)
-{
-    struct nh_config_change config = {.type = NH_CONFIG_CHANGE_MANY,
-                                      .transition = transition,
-                                      .n_changes = n,
-                                      .changes = (struct nh_member_change *)(size_t)changes};
-
-    cluster_propose_config(&c, leader, &config);
-}
-
-static void leave(uint64_t leader)
-{
-    struct nh_config_change config = {.type = NH_CONFIG_LEAVE_JOINT};
-
-    cluster_propose_config(&c, leader, &config);
-}
-
 /* {1,2,3} -> {3,4,5} */
-static void replace_two(uint32_t transition)
+static void replace_two(enum nh_config_transition transition)
 {
     struct nh_member_change changes[] = {cluster_change(NH_CONFIG_REMOVE_MEMBER, 0, 1),
                                          cluster_change(NH_CONFIG_REMOVE_MEMBER, 0, 2),
                                          cluster_change(NH_CONFIG_ADD_MEMBER, NH_MEMBER_VOTER, 4),
                                          cluster_change(NH_CONFIG_ADD_MEMBER, NH_MEMBER_VOTER, 5)};
 
-    start(3);
-    join(4);
-    join(5);
-    change(1, transition, changes, 4);
+    cluster_start(&c, 3);
+    cluster_join(&c, 4);
+    cluster_join(&c, 5);
+    cluster_propose_changes(&c, 1, transition, changes, 4);
 }
 
 /* Statement 49: entered, left by itself, the removed leader gives way and knows that it is out; so does the follower. */
@@ -223,17 +193,17 @@ Test(raft_joint, leaving_needs_a_joint_configuration_and_nothing_else_fits_one)
 {
     struct nh_member_change one[] = {cluster_change(NH_CONFIG_ADD_MEMBER, NH_MEMBER_NON_VOTING, 6)};
 
-    start(3);
-    leave(1);
+    cluster_start(&c, 3);
+    cluster_propose_leave(&c, 1);
     cluster_settle(&c);
     cr_assert_eq(c.nodes[1].membership.config_change_id, 0, "rejected where it is applied");
-    change(1, NH_TRANSITION_EXPLICIT, one, 1);
+    cluster_propose_changes(&c, 1, NH_TRANSITION_EXPLICIT, one, 1);
     cluster_settle(&c);
     cr_assert(c.nodes[1].membership.joint);
     cluster_propose_change(&c, 1, true, 5);
     cluster_settle(&c);
     cr_assert_eq(c.nodes[1].membership.n_members, 4);
-    leave(1);
+    cluster_propose_leave(&c, 1);
     cluster_settle(&c);
     cr_assert(!c.nodes[1].membership.joint);
     cluster_deinit(&c);
@@ -256,9 +226,9 @@ Test(raft_joint, a_demoted_voter_stays_a_voter_until_the_end)
     struct nh_member_change changes[] = {cluster_change(NH_CONFIG_ADD_MEMBER, NH_MEMBER_NON_VOTING, 3),
                                          cluster_change(NH_CONFIG_ADD_MEMBER, NH_MEMBER_VOTER, 4)};
 
-    start(3);
-    join(4);
-    change(1, NH_TRANSITION_EXPLICIT, changes, 2);
+    cluster_start(&c, 3);
+    cluster_join(&c, 4);
+    cluster_propose_changes(&c, 1, NH_TRANSITION_EXPLICIT, changes, 2);
     cluster_settle(&c);
     cluster_tick(&c, 2);
     cr_assert(cluster_peer(&c, 1, 3).outgoing);
@@ -267,7 +237,7 @@ Test(raft_joint, a_demoted_voter_stays_a_voter_until_the_end)
     cr_assert_eq(cluster_status(&c, 3).role, RAFT_PRE_CANDIDATE, "it may stand");
     cluster_heal(&c);
     cluster_tick(&c, 25);
-    leave(1);
+    cluster_propose_leave(&c, 1);
     cluster_settle(&c);
     cluster_tick(&c, 2);
     cluster_campaign(&c, 3);
@@ -309,7 +279,7 @@ Test(raft_joint, a_demoted_leader_does_not_count_itself)
     cluster_init(&c, 3, &o);
     cluster_elect(&c, 1);
     c.nodes[1].hold_applies = true;
-    change(1, NH_TRANSITION_AUTO, demote, 1);
+    cluster_propose_changes(&c, 1, NH_TRANSITION_AUTO, demote, 1);
     cluster_settle(&c);
     cluster_isolate(&c, 2, true);
     cluster_isolate(&c, 3, true);
@@ -330,8 +300,8 @@ Test(raft_joint, a_demoted_leader_was_not_removed)
 {
     struct nh_member_change demote[] = {cluster_change(NH_CONFIG_ADD_MEMBER, NH_MEMBER_NON_VOTING, 1)};
 
-    start(3);
-    change(1, NH_TRANSITION_AUTO, demote, 1);
+    cluster_start(&c, 3);
+    cluster_propose_changes(&c, 1, NH_TRANSITION_AUTO, demote, 1);
     cluster_settle(&c);
     cluster_tick(&c, 60);
     cr_assert_eq(cluster_status(&c, 1).role, RAFT_FOLLOWER);
@@ -362,7 +332,7 @@ Test(raft_joint, unchecked_changes_are_not_held_back)
 /* A replica that was cut off while it was removed hears of it from whom it asks for a vote. */
 Test(raft_joint, a_removed_replica_is_told)
 {
-    start(3);
+    cluster_start(&c, 3);
     cluster_isolate(&c, 3, true);
     cluster_propose_change(&c, 1, false, 3);
     cluster_settle(&c);
@@ -379,7 +349,7 @@ Test(raft_joint, a_removed_replica_is_told)
 /* A leader that was taken out is not told before a majority knows; statement 55 rests on it. */
 Test(raft_joint, two_voters_survive_the_removal_of_their_leader)
 {
-    start(2);
+    cluster_start(&c, 2);
     cluster_propose_change(&c, 1, false, 1);
     cluster_settle(&c);
     cluster_tick(&c, 60);
@@ -392,7 +362,7 @@ Test(raft_joint, two_voters_survive_the_removal_of_their_leader)
  * until the survivor's disk knows. */
 Test(raft_joint, a_removed_leader_waits_until_the_survivor_would_remember)
 {
-    start(2);
+    cluster_start(&c, 2);
     cluster_propose_change(&c, 1, false, 1);
     c.nodes[2].hold_saves = true;
     cluster_settle(&c);
@@ -427,7 +397,7 @@ static bool lose_commits(const struct nh_message *m, void *ctx)
 /* Statement 55, when the old leader restarts before the survivor has heard: it stays, teaches, and goes then. */
 Test(raft_joint, a_removed_leader_that_restarts_teaches_the_survivor)
 {
-    start(2);
+    cluster_start(&c, 2);
     c.lose = lose_commits;
     cluster_propose_change(&c, 1, false, 1);
     cluster_settle(&c);
@@ -489,8 +459,7 @@ Test(raft_joint, a_witness_acknowledges_what_it_does_not_store)
     cluster_propose_change(&c, 1, true, 4);
     cluster_settle(&c);
     cluster_tick(&c, 2);
-    cluster_set_members(&c, 4, "");
-    cluster_boot_with(&c, 4, NULL, 0, (struct nh_state){0}, 0);
+    cluster_join(&c, 4);
     cluster_tick(&c, 2);
     cluster_crash(&c, 2);
     cluster_propose(&c, 1, 3, 1000);
@@ -598,7 +567,7 @@ Test(raft_joint, a_witness_votes_and_that_is_all)
 /* Too much that is unapplied: no more entries come, commits go on without the slow one, and it catches up afterwards. */
 Test(raft_joint, an_overloaded_follower_gets_no_entries)
 {
-    start(3);
+    cluster_start(&c, 3);
     c.nodes[3].options.max_unapplied_bytes = 3000;
     cluster_crash(&c, 3);
     cluster_restart(&c, 3);
@@ -643,7 +612,7 @@ Test(raft_joint, leaving_needs_both_halves)
 /* Statement 55: what a save holds is the commit index of when it began, not of when it ended. */
 Test(raft_joint, a_removed_leader_does_not_take_a_saved_entry_for_a_saved_commit)
 {
-    start(3);
+    cluster_start(&c, 3);
     c.nodes[2].hold_saves = true;
     cluster_propose_change(&c, 1, false, 1);
     cluster_settle(&c); /* committed by 1 and 3 */
@@ -664,7 +633,7 @@ Test(raft_joint, the_word_of_an_overloaded_follower_lapses)
 {
     struct nh_message m = cluster_message(NH_MSG_RATE_LIMIT, 3, 1, 2);
 
-    start(3);
+    cluster_start(&c, 3);
     m.hint = 1;
     cluster_inject(&c, m);
     cr_assert(cluster_peer(&c, 1, 3).overloaded);
@@ -709,7 +678,7 @@ Test(raft_joint, a_leaving_witness_is_a_witness_still)
     const struct stored_entry *e;
 
     with_witness();
-    change(1, NH_TRANSITION_EXPLICIT, changes, 2);
+    cluster_propose_changes(&c, 1, NH_TRANSITION_EXPLICIT, changes, 2);
     cluster_settle(&c);
     cluster_propose(&c, 1, 1, 100);
     cluster_settle(&c);
@@ -728,7 +697,7 @@ Test(raft_joint, a_leaving_witness_is_a_witness_still)
  * is not committed does not count. */
 Test(raft_joint, uncommitted_entries_overload_nobody)
 {
-    start(3);
+    cluster_start(&c, 3);
     for (uint64_t id = 2; id <= 3; id++) {
         cluster_crash(&c, id);
         c.nodes[id].options.max_unapplied_bytes = 2000;
@@ -810,7 +779,7 @@ Test(raft_joint, a_witness_that_has_a_change_does_not_help_to_commit_it)
  * is committed: it wanted the vote of the one that had gone. It tells when it would remember. */
 Test(raft_joint, who_would_forget_it_tells_nobody_that_it_was_removed)
 {
-    start(2);
+    cluster_start(&c, 2);
     cluster_propose_change(&c, 1, false, 2);
     while (cluster_status(&c, 1).commit_index < 3) {
         if (c.network.n > 0)

@@ -464,8 +464,7 @@ Test(raft_quiesce, a_quiet_leader_looks_after_members_that_are_behind)
     c.delivered[NH_MSG_HEARTBEAT] = 0;
     cluster_tick(&c, 500);
     cr_assert_eq(c.delivered[NH_MSG_HEARTBEAT], 5, "one heartbeat every quiesce_ticks, to nobody else");
-    cluster_set_members(&c, 4, "");
-    cluster_boot_with(&c, 4, NULL, 0, (struct nh_state){0}, 0);
+    cluster_join(&c, 4);
     cluster_tick(&c, 130);
     cr_assert_eq(cluster_status(&c, 4).applied_index, cluster_status(&c, 1).applied_index);
     cluster_tick(&c, 300);

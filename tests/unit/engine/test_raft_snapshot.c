@@ -301,20 +301,15 @@ Test(raft_snapshot, brings_its_configuration)
 {
     struct nh_member_change changes[] = {cluster_change(NH_CONFIG_ADD_MEMBER, NH_MEMBER_VOTER, 4),
                                          cluster_change(NH_CONFIG_ADD_MEMBER, NH_MEMBER_NON_VOTING, 5)};
-    struct nh_config_change many = {.type = NH_CONFIG_CHANGE_MANY,
-                                    .transition = NH_TRANSITION_EXPLICIT,
-                                    .n_changes = 2,
-                                    .changes = changes};
     struct nh_member first = {.replica_id = 1};
     struct nh_membership before = {.members = &first, .n_members = 1};
     struct raft_event old = {.type = RAFT_EV_MEMBERSHIP, .membership = {.index = 1, .membership = &before}};
 
     cluster_init(&c, 3, NULL);
     cluster_elect(&c, 1);
-    cluster_set_members(&c, 4, "");
-    cluster_boot_with(&c, 4, NULL, 0, (struct nh_state){0}, 0);
+    cluster_join(&c, 4);
     cluster_isolate(&c, 4, true);
-    cluster_propose_config(&c, 1, &many);
+    cluster_propose_changes(&c, 1, NH_TRANSITION_EXPLICIT, changes, 2);
     cluster_settle(&c);
     cluster_propose(&c, 1, 2, 10);
     cluster_settle(&c);
@@ -400,8 +395,7 @@ Test(raft_snapshot, that_does_not_list_the_peer_is_not_sent)
     cluster_propose(&c, 1, 5, 10);
     cluster_settle(&c);
     cluster_compact(&c, 1, c.nodes[1].machine);
-    cluster_set_members(&c, 4, "");
-    cluster_boot_with(&c, 4, NULL, 0, (struct nh_state){0}, 0);
+    cluster_join(&c, 4);
     cluster_propose_change(&c, 1, true, 4);
     cluster_settle(&c);
     cluster_tick(&c, 5);
