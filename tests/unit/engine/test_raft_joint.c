@@ -21,6 +21,15 @@ static void replace_two(enum nh_config_transition transition)
     cluster_propose_changes(&c, 1, transition, changes, 4);
 }
 
+/* Of {1,2,3} and {3,4,5} both, until the test wants to leave. */
+static void enter_and_stay(void)
+{
+    replace_two(NH_TRANSITION_EXPLICIT);
+    cluster_settle(&c);
+    cluster_tick(&c, 3);
+    cr_assert(cluster_status(&c, 1).joint);
+}
+
 /* Statement 49: entered, left by itself, the removed leader gives way and knows that it is out; so does the follower. */
 Test(raft_joint, several_changes_at_once_leave_by_themselves)
 {
@@ -45,10 +54,7 @@ Test(raft_joint, commits_need_both_halves)
 {
     uint64_t committed;
 
-    replace_two(NH_TRANSITION_EXPLICIT);
-    cluster_settle(&c);
-    cluster_tick(&c, 3);
-    cr_assert(cluster_status(&c, 1).joint);
+    enter_and_stay();
     for (int half = 0; half < 2; half++) {
         cluster_isolate(&c, half ? 2 : 4, true);
         cluster_isolate(&c, half ? 3 : 5, true);
@@ -65,9 +71,7 @@ Test(raft_joint, commits_need_both_halves)
 
 Test(raft_joint, elections_and_reads_need_both_halves)
 {
-    replace_two(NH_TRANSITION_EXPLICIT);
-    cluster_settle(&c);
-    cluster_tick(&c, 3);
+    enter_and_stay();
     /* Of the outgoing {1,2,3} only 3 is left: the incoming half {3,4,5} alone elects nobody. */
     cluster_crash(&c, 1);
     cluster_crash(&c, 2);
@@ -86,9 +90,7 @@ Test(raft_joint, elections_and_reads_need_both_halves)
 /* Statement 70: a read is confirmed by both halves, or not at all. */
 Test(raft_joint, reads_need_both_halves)
 {
-    replace_two(NH_TRANSITION_EXPLICIT);
-    cluster_settle(&c);
-    cluster_tick(&c, 3);
+    enter_and_stay();
     for (int half = 0; half < 2; half++) {
         cluster_isolate(&c, half ? 2 : 4, true);
         cluster_isolate(&c, half ? 3 : 5, true);
@@ -106,9 +108,7 @@ Test(raft_joint, reads_need_both_halves)
 Test(raft_joint, a_leader_without_either_half_steps_down)
 {
     for (int half = 0; half < 2; half++) {
-        replace_two(NH_TRANSITION_EXPLICIT);
-        cluster_settle(&c);
-        cluster_tick(&c, 3);
+        enter_and_stay();
         cluster_isolate(&c, half ? 2 : 4, true);
         cluster_isolate(&c, half ? 3 : 5, true);
         cluster_tick(&c, 25);
@@ -136,25 +136,8 @@ Test(raft_joint, survives_crashes_and_a_new_leader_leaves_it)
     cluster_deinit(&c);
 }
 
-/* Statement 49: a transfer stands in the way of leaving; afterwards it is done. */
-Test(raft_joint, is_left_after_a_transfer_stood_in_the_way)
-{
-    replace_two(NH_TRANSITION_IMPLICIT);
-    c.nodes[1].hold_applies = true;
-    cluster_settle(&c);
-    cluster_isolate(&c, 3, true);
-    cluster_transfer(&c, 1, 3);
-    c.nodes[1].hold_applies = false;
-    cluster_settle(&c);
-    cr_assert(cluster_status(&c, 1).joint);
-    cluster_heal(&c);
-    cluster_tick(&c, 150);
-    cr_assert(!c.nodes[3].membership.joint);
-    cluster_deinit(&c);
-}
-
-/* Statement 49: so is one that is given up. */
-Test(raft_joint, is_left_after_a_transfer_that_came_to_nothing)
+/* The leader enters while it gives the leadership to 3, who hears nothing of it. */
+static void enter_during_a_transfer(void)
 {
     replace_two(NH_TRANSITION_IMPLICIT);
     c.nodes[1].hold_applies = true;
@@ -165,6 +148,22 @@ Test(raft_joint, is_left_after_a_transfer_that_came_to_nothing)
     cluster_settle(&c);
     cr_assert_eq(cluster_status(&c, 1).transferee, 3);
     cr_assert(cluster_status(&c, 1).joint);
+}
+
+/* Statement 49: a transfer stands in the way of leaving; afterwards it is done. */
+Test(raft_joint, is_left_after_a_transfer_stood_in_the_way)
+{
+    enter_during_a_transfer();
+    cluster_heal(&c);
+    cluster_tick(&c, 150);
+    cr_assert(!c.nodes[3].membership.joint);
+    cluster_deinit(&c);
+}
+
+/* Statement 49: so is one that is given up. */
+Test(raft_joint, is_left_after_a_transfer_that_came_to_nothing)
+{
+    enter_during_a_transfer();
     cluster_tick(&c, 12);
     cr_assert(!c.nodes[2].membership.joint);
     cluster_deinit(&c);
