@@ -4,18 +4,53 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "engine/engine_private.h"
 #include "engine/step_worker.h"
 #include "raftio/support/memory.h"
 
-int controls_add(struct replica *r, const struct control *control, struct nh_error *err)
-{
-    struct control *c = xmemdup(control, sizeof *control);
-    int code = replica_add_control(r, c, err);
+/* ---- wishes ---- */
 
-    if (code < 0)
+static int add(struct engine *e, uint64_t shard_id, const struct control *wish, struct nh_error *err)
+{
+    struct control *c;
+    struct replica *r;
+    int rc = engine_find_for_request(e, shard_id, &r, err);
+
+    if (rc < 0)
+        return rc;
+    c = xmemdup(wish, sizeof *wish);
+    rc = replica_add_control(r, c, err);
+    if (rc < 0)
         free(c);
-    return code;
+    replica_unref(r);
+    return rc;
 }
+
+int engine_transfer(struct engine *e, uint64_t shard_id, uint64_t target, nh_completion_fn fn, void *ctx, struct nh_error *err)
+{
+    struct control c = {.type = CONTROL_TRANSFER, .target = target, .request = {fn, ctx, REQUESTS_NO_DEADLINE}};
+
+    return add(e, shard_id, &c, err);
+}
+
+int engine_campaign(struct engine *e, uint64_t shard_id, struct nh_error *err)
+{
+    return add(e, shard_id, &(struct control){.type = CONTROL_CAMPAIGN}, err);
+}
+
+int engine_forget_leader(struct engine *e, uint64_t shard_id, struct nh_error *err)
+{
+    return add(e, shard_id, &(struct control){.type = CONTROL_FORGET_LEADER}, err);
+}
+
+int engine_look_at_peers(struct engine *e, uint64_t shard_id, nh_completion_fn fn, void *ctx, struct nh_error *err)
+{
+    struct control c = {.type = CONTROL_LOOK_AT_PEERS, .request = {fn, ctx, REQUESTS_NO_DEADLINE}};
+
+    return add(e, shard_id, &c, err);
+}
+
+/* ---- ends ---- */
 
 static void end(struct control *c, const struct nh_outcome *outcome)
 {

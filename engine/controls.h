@@ -7,8 +7,7 @@
  * REJECTED: a transfer that was refused, `data` says why. TIMEOUT: a transfer that did not come about within two election
  * timeouts; it may still.
  *
- * Threads: controls_add any (it locks the replica); the rest the step worker. Errors of controls_add: those of a replica that
- * takes no requests, EBUSY.
+ * They begin in engine_transfer and the three beside it (engine/engine.h), on any thread; what is here runs on the step worker.
  */
 #ifndef NH_ENGINE_CONTROLS_H
 #define NH_ENGINE_CONTROLS_H
@@ -28,8 +27,6 @@ struct control {
     struct request request;
 };
 
-/* Copies the control into the inbox. */
-int controls_add(struct replica *r, const struct control *control, struct nh_error *err);
 /* Gives what waits to the core. */
 void controls_step(struct step_worker *w, struct replica *r);
 /* The core says how transfers ended. */

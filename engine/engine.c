@@ -7,7 +7,6 @@
 
 #include "engine/apply_worker.h"
 #include "engine/bootstrap.h"
-#include "engine/controls.h"
 #include "engine/engine_private.h"
 #include "engine/inbound.h"
 #include "engine/step_worker.h"
@@ -221,7 +220,7 @@ struct replica *engine_find(struct engine *e, uint64_t shard_id)
     return r;
 }
 
-static int find(struct engine *e, uint64_t shard_id, struct replica **ret, struct nh_error *err)
+int engine_find_for_request(struct engine *e, uint64_t shard_id, struct replica **ret, struct nh_error *err)
 {
     if (!is_running(e))
         return nh_error_set(err, NH_ECLOSED, "the host is being closed");
@@ -407,7 +406,7 @@ int engine_stop_replica(struct engine *e, uint64_t shard_id, struct nh_error *er
 {
     struct replica *r;
     bool was_stopping;
-    int rc = find(e, shard_id, &r, err);
+    int rc = engine_find_for_request(e, shard_id, &r, err);
 
     if (rc < 0)
         return rc;
@@ -428,7 +427,7 @@ int engine_propose(struct engine *e, uint64_t shard_id, const struct engine_prop
                    struct nh_error *err)
 {
     struct replica *r;
-    int rc = find(e, shard_id, &r, err);
+    int rc = engine_find_for_request(e, shard_id, &r, err);
 
     if (rc < 0)
         return rc;
@@ -445,7 +444,7 @@ int engine_read(struct engine *e, uint64_t shard_id, const void *query, size_t s
 {
     struct request request = {fn, ctx, deadline_ns};
     struct replica *r;
-    int rc = find(e, shard_id, &r, err);
+    int rc = engine_find_for_request(e, shard_id, &r, err);
 
     if (rc < 0)
         return rc;
@@ -459,7 +458,7 @@ int engine_lookup(struct engine *e, uint64_t shard_id, const void *query, size_t
 {
     struct engine_replica_status status;
     struct replica *r;
-    int rc = find(e, shard_id, &r, err);
+    int rc = engine_find_for_request(e, shard_id, &r, err);
 
     if (rc < 0)
         return rc;
@@ -474,50 +473,12 @@ int engine_lookup(struct engine *e, uint64_t shard_id, const void *query, size_t
     return rc;
 }
 
-/* ---- wishes ---- */
-
-static int add_control(struct engine *e, uint64_t shard_id, const struct control *control, struct nh_error *err)
-{
-    struct replica *r;
-    int rc = find(e, shard_id, &r, err);
-
-    if (rc < 0)
-        return rc;
-    rc = controls_add(r, control, err);
-    replica_unref(r);
-    return rc;
-}
-
-int engine_transfer(struct engine *e, uint64_t shard_id, uint64_t target, nh_completion_fn fn, void *ctx, struct nh_error *err)
-{
-    struct control c = {.type = CONTROL_TRANSFER, .target = target, .request = {fn, ctx, REQUESTS_NO_DEADLINE}};
-
-    return add_control(e, shard_id, &c, err);
-}
-
-int engine_campaign(struct engine *e, uint64_t shard_id, struct nh_error *err)
-{
-    return add_control(e, shard_id, &(struct control){.type = CONTROL_CAMPAIGN}, err);
-}
-
-int engine_forget_leader(struct engine *e, uint64_t shard_id, struct nh_error *err)
-{
-    return add_control(e, shard_id, &(struct control){.type = CONTROL_FORGET_LEADER}, err);
-}
-
-int engine_look_at_peers(struct engine *e, uint64_t shard_id, nh_completion_fn fn, void *ctx, struct nh_error *err)
-{
-    struct control c = {.type = CONTROL_LOOK_AT_PEERS, .request = {fn, ctx, REQUESTS_NO_DEADLINE}};
-
-    return add_control(e, shard_id, &c, err);
-}
-
 /* ---- what is known ---- */
 
 int engine_get_status(struct engine *e, uint64_t shard_id, struct engine_replica_status *ret, struct nh_error *err)
 {
     struct replica *r;
-    int rc = find(e, shard_id, &r, err);
+    int rc = engine_find_for_request(e, shard_id, &r, err);
 
     if (rc < 0)
         return rc;
@@ -529,7 +490,7 @@ int engine_get_status(struct engine *e, uint64_t shard_id, struct engine_replica
 int engine_get_membership(struct engine *e, uint64_t shard_id, struct nh_membership *ret, struct nh_error *err)
 {
     struct replica *r;
-    int rc = find(e, shard_id, &r, err);
+    int rc = engine_find_for_request(e, shard_id, &r, err);
 
     if (rc < 0)
         return rc;
@@ -561,7 +522,7 @@ void engine_each_replica(struct engine *e, void (*each)(void *ctx, const struct 
 int engine_get_hash(struct engine *e, uint64_t shard_id, uint64_t *ret_hash, uint64_t *ret_applied, struct nh_error *err)
 {
     struct replica *r;
-    int rc = find(e, shard_id, &r, err);
+    int rc = engine_find_for_request(e, shard_id, &r, err);
 
     if (rc < 0)
         return rc;

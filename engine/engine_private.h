@@ -45,6 +45,8 @@ static inline uint64_t engine_now_ns(struct engine *e)
 
 /* The replica of a shard with a reference, or NULL. Thread: any. */
 struct replica *engine_find(struct engine *e, uint64_t shard_id);
+/* The same for a request, with an error that says why not: ENOTFOUND, or ECLOSED before the start and after the stop. */
+int engine_find_for_request(struct engine *e, uint64_t shard_id, struct replica **ret, struct nh_error *err);
 /* A replica's machine is closed: its shard may be started again, with keys behind those that it used. Drops the routes'
  * reference. Thread: its apply worker. */
 void engine_forget(struct engine *e, struct replica *r);
