@@ -25,39 +25,39 @@ static void deliver(struct scenario *s, struct nh_message *m)
     nh_message_deinit(m);
 }
 
+/* Takes the next message that is meant out of the bag: from `*i` on, not from `end` on. */
+static bool take(struct scenario *s, const struct scenario_filter *f, size_t *i, size_t end, struct nh_message *ret)
+{
+    while (*i < end && !matches(f, &s->bag.items[*i]))
+        ++*i;
+    if (*i >= end)
+        return false;
+    *ret = s->bag.items[*i];
+    REMOVE(&s->bag, *i);
+    return true;
+}
+
+/* Not what comes into the bag meanwhile. */
 uint64_t scenario_deliver(struct scenario *s, const struct scenario_filter *f)
 {
     uint64_t n = 0;
-    size_t end = s->bag.n;
+    size_t i = 0, end = s->bag.n;
+    struct nh_message m;
 
-    for (size_t i = 0; i < end && n < f->n && !s->error[0];) {
-        struct nh_message m = s->bag.items[i];
-
-        if (!matches(f, &m)) {
-            i++;
-            continue;
-        }
-        REMOVE(&s->bag, i);
-        end--;
-        n++;
+    for (; n < f->n && !s->error[0] && take(s, f, &i, end - n, &m); n++)
         deliver(s, &m);
-    }
     return n;
 }
 
 uint64_t scenario_drop(struct scenario *s, const struct scenario_filter *f)
 {
     uint64_t n = 0;
+    size_t i = 0;
+    struct nh_message m;
 
-    for (size_t i = 0; i < s->bag.n && n < f->n;) {
-        if (!matches(f, &s->bag.items[i])) {
-            i++;
-            continue;
-        }
-        n++;
-        scenario_print_message(s, "drop ", &s->bag.items[i]);
-        nh_message_deinit(&s->bag.items[i]);
-        REMOVE(&s->bag, i);
+    for (; n < f->n && take(s, f, &i, s->bag.n, &m); n++) {
+        scenario_print_message(s, "drop ", &m);
+        nh_message_deinit(&m);
     }
     return n;
 }
@@ -99,16 +99,12 @@ uint64_t scenario_duplicate(struct scenario *s, const struct scenario_filter *f)
 uint64_t scenario_delay(struct scenario *s, const struct scenario_filter *f)
 {
     uint64_t n = 0;
+    size_t i = 0;
+    struct nh_message m;
 
-    for (size_t i = 0; i < s->bag.n && n < f->n;) {
-        if (!matches(f, &s->bag.items[i])) {
-            i++;
-            continue;
-        }
-        n++;
-        scenario_print_message(s, "delay ", &s->bag.items[i]);
-        *RAFT_PUSH(&s->delayed) = s->bag.items[i];
-        REMOVE(&s->bag, i);
+    for (; n < f->n && take(s, f, &i, s->bag.n, &m); n++) {
+        scenario_print_message(s, "delay ", &m);
+        *RAFT_PUSH(&s->delayed) = m;
     }
     return n;
 }
