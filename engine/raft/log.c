@@ -29,6 +29,7 @@ void raft_log_init(struct raft_log *log, const struct raft_boot *boot)
         .applied = boot->applied,
         .cached_first = last + 1,
         .config_bound = boot->config_bound < last ? boot->config_bound : last,
+        .unsure_from = boot->config_bound > boot->state.commit ? boot->state.commit + 1 : 0,
     };
     /* The stored commit index may lag behind what was applied. */
     if (log->commit < boot->applied)
@@ -260,11 +261,12 @@ uint64_t raft_log_conflict(const struct raft_log *log, const struct nh_run *runs
 
 static void note_config_changes(struct raft_log *log, const struct nh_block *block, uint32_t from, uint32_t to)
 {
-    for (uint32_t i = to; i > from; i--) {
-        if (nh_record_type(block->data + block->offsets[i - 1]) == NH_ENTRY_CONFIG_CHANGE) {
-            log->config_bound = block->first_index + i - 1;
-            return;
-        }
+    for (uint32_t i = from; i < to; i++) {
+        if (nh_record_type(block->data + block->offsets[i]) != NH_ENTRY_CONFIG_CHANGE)
+            continue;
+        log->config_bound = block->first_index + i;
+        if (!log->unsure_from)
+            log->unsure_from = log->config_bound;
     }
 }
 
@@ -295,6 +297,8 @@ void raft_log_truncate(struct raft_log *log, uint64_t last)
         log->saved = last;
     if (log->config_bound > last)
         log->config_bound = last; /* an upper bound: which one came before is not known */
+    if (log->unsure_from > last)
+        log->unsure_from = 0;
     for (size_t i = 0; i < log->saves.n; i++) {
         struct raft_save *s = &log->saves.items[i];
 
@@ -331,6 +335,7 @@ void raft_log_restore(struct raft_log *log, uint64_t index, uint64_t term)
     log->first = log->cached_first = index + 1;
     log->last = log->commit = log->taken = log->saved = log->handed = index;
     log->config_bound = index; /* nothing is proposed nor stood for before it is applied */
+    log->unsure_from = log->saved_commit + 1;
     log->anchor_term = term;
     log->apply_bytes = 0;
     log->unsaved_snapshot = index;
@@ -432,6 +437,8 @@ bool raft_log_save_done(struct raft_log *log, uint64_t id, uint64_t *ret_term, u
             log->saved = s->last_index;
         log->stale_saves += s->clipped;
         log->saved_commit = s->commit;
+        if (log->unsure_from && log->unsure_from <= s->commit) /* which one is the next is not known, if there is one */
+            log->unsure_from = log->config_bound > s->commit ? s->commit + 1 : 0;
         if (s->snapshot && s->snapshot == log->unsaved_snapshot)
             log->unsaved_snapshot = 0; /* whatever its term: what a snapshot holds is committed (statement 40) */
         *ret_term = s->term;
@@ -447,7 +454,7 @@ uint64_t raft_log_known_commit(const struct raft_log *log)
 {
     if (log->unsaved_snapshot) /* it may hold any number of changes */
         return log->saved_commit;
-    return log->config_bound > log->saved_commit && log->commit >= log->config_bound ? log->config_bound - 1 : log->commit;
+    return log->unsure_from && log->commit >= log->unsure_from ? log->unsure_from - 1 : log->commit;
 }
 
 bool raft_log_commit_is_due(const struct raft_log *log, uint64_t taken_commit)
@@ -479,6 +486,7 @@ bool raft_log_check(const struct raft_log *log, const char **ret_clause)
     RAFT_CLAUSE(log->cached_first <= log->saved + 1, "what is not saved is in memory");
     RAFT_CLAUSE(log->cached_first >= log->first, "nothing below the log is in memory");
     RAFT_CLAUSE(log->config_bound <= log->last, "the bound of configuration changes lies in the log");
+    RAFT_CLAUSE(!log->unsure_from || log->unsure_from > log->saved_commit, "what is durably committed is sure");
     RAFT_CLAUSE((log->spans.n == 0) == (log->last < log->first), "an empty log has no terms");
     RAFT_CLAUSE((log->cache.head == log->cache.n) == (log->cached_first == log->last + 1), "the cache ends at the last entry");
     return check_saves(log, ret_clause);

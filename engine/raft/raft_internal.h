@@ -74,6 +74,7 @@ struct raft_log {
     uint64_t cached_first;
     uint64_t apply_bytes;      /* of the entries (applied, handed] that are in memory */
     uint64_t config_bound;     /* no configuration change lies above it */
+    uint64_t unsure_from;      /* none lies in (saved_commit, unsure_from); 0: none above saved_commit at all */
     uint64_t unsaved_snapshot; /* index of a received snapshot that is not durable yet; 0: none */
     bool snapshot_taken;       /* a save was given it */
     uint64_t truncations;

@@ -198,6 +198,27 @@ Test(raft_removed, a_removed_leader_does_not_take_a_saved_entry_for_a_saved_comm
     cluster_deinit(&c);
 }
 
+/* Found by the simulator (seed 89961): the save of the removal's commit was under way when the next change was appended; what was
+ * not durable was taken for known, the removed replica went, the disk failed, and the one that stayed needed its vote. */
+Test(raft_removed, the_next_change_does_not_make_a_commit_durable)
+{
+    cluster_start(&c, 2);
+    c.nodes[1].hold_saves = true;
+    cluster_propose_change(&c, 1, false, 2);
+    cluster_settle(&c);
+    cluster_save(&c, 1); /* the entry */
+    cluster_settle(&c);  /* that it is committed waits to be saved */
+    cr_assert_eq(cluster_status(&c, 1).commit_index, 3);
+    cluster_propose_change(&c, 1, true, 3);
+    cluster_tick(&c, 30);
+    cr_assert_geq(cluster_status(&c, 1).last_index, 4);
+    cr_assert_not(c.nodes[2].removed);
+    c.nodes[1].hold_saves = false;
+    cluster_tick(&c, 30);
+    cr_assert(c.nodes[2].removed);
+    cluster_deinit(&c);
+}
+
 /* Found by the simulator (seed 2217): without check-quorum and pre-vote a leader that was taken out by its successor led on in
  * its old term for ever, and its heartbeats kept the group awake. */
 Test(raft_removed, a_leader_that_its_successor_removed_is_told)
