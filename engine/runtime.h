@@ -30,6 +30,9 @@ struct runtime_ops {
     void (*task_stop)(struct task *t);
     /* After task_stop, when nobody can wake it any more. Takes NULL. */
     void (*task_free)(struct task *t);
+    /* Sleeps, for the few who run somebody else's code that must wait (a machine that writes into a stream whose window is full).
+     * False: there is nobody else to wait for, as the runtime has one thread (the simulator): go on as if there were room. */
+    bool (*sleep_ns)(struct runtime *rt, uint64_t ns);
 };
 
 struct runtime {

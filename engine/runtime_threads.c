@@ -128,12 +128,22 @@ static void task_free(struct task *t)
     free(t);
 }
 
+static bool sleep_ns(struct runtime *rt, uint64_t ns)
+{
+    struct timespec ts = {.tv_sec = (time_t)(ns / 1000000000u), .tv_nsec = (long)(ns % 1000000000u)};
+
+    (void)rt;
+    nanosleep(&ts, NULL);
+    return true;
+}
+
 static const struct runtime_ops ops = {
     .now_ns = now_ns,
     .task_start = task_start,
     .task_wake = task_wake,
     .task_stop = task_stop,
     .task_free = task_free,
+    .sleep_ns = sleep_ns,
 };
 
 struct runtime *runtime_threads_new(void)

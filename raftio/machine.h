@@ -5,17 +5,39 @@
  * of a shard apply the same entries in the same order; `update` must therefore be a function of the machine's state and
  * the entries alone: no clock, no randomness, no addresses, no iteration order that depends on them.
  *
- * Three kinds, as in dragonboat. This version runs NH_MACHINE_REGULAR; the members for the others are part of the table
- * so that it need not change, and a table of another kind is refused with NH_EUNSUPPORTED.
+ * One instance serves one replica. Three kinds:
  *
- * Threads, per instance (one instance serves one replica):
- *   regular:    update, recover and close are exclusive; lookups may run beside each other, never beside an update.
- *   concurrent: lookup and save_snapshot run beside update.
- *   on-disk:    as concurrent; open tells the last applied index; sync makes everything durable.
+ *                         regular              concurrent               on-disk
+ *   state lives           in memory            in memory                in its own files, made durable by sync
+ *   after a restart       empty: recover, then all entries since        as of the index that open tells; entries since
+ *   lookup                beside lookups and   beside everything        beside everything
+ *                         save_snapshot        but recover and close    but recover and close
+ *   update                alone                beside lookup and        beside lookup and save_snapshot
+ *                                              save_snapshot
+ *   save_snapshot         no update meanwhile  beside update, of the    as concurrent; only to feed another replica: its own
+ *                                              prepared context         snapshots are metadata after a sync
  *
- * Errors. A negative return of update, open or recover puts this replica in quarantine: it stops voting and applying, the
- * host reports why, all other replicas live on. An error that belongs to a command ("wrong type") is a *result*, not a
- * failure. A machine must not call back into its host from its functions (NH_EDEADLOCK).
+ * Order of calls. `open` first, `close` last, neither beside another call. update, prepare_snapshot, sync and recover are never
+ * beside each other, whatever the kind; a regular machine's save_snapshot is not beside any of them. One save_snapshot per
+ * prepared context at a time; contexts of several snapshots may live at once. A regular machine that has no prepare_snapshot
+ * gets a NULL context.
+ *
+ * Snapshots. What save_snapshot writes must be a function of the state at the prepared moment alone: all replicas write the same
+ * bytes at the same index, and the same context written twice gives the same bytes (a broken transfer begins anew). `recover`
+ * replaces the whole state by what such bytes say; the instance may be new or in use. An image that recover cannot
+ * understand is a failure (below), never a guess.
+ *
+ * Crashes (on-disk). `open` tells the index I of the last entry in the durable state: everything up to I is in it, nothing above.
+ * What was applied and not synced may be lost, but only a suffix; the host replays it. A crash inside recover leaves either the
+ * old state, or the new one, or an empty one (I = 0). A machine that opens behind its shard's compacted log, or ahead of the log,
+ * has lost data or has been swapped: this replica does not start, with an explanation.
+ *
+ * `stop` is set when the host wants save_snapshot or recover to end early: return NH_ECLOSED soon; look at it now and then.
+ *
+ * Errors. A negative return of update, open, sync or recover puts this replica in quarantine: it stops voting and applying, the
+ * host reports why, all other replicas live on. A failed prepare_snapshot or save_snapshot fails that snapshot alone. An error
+ * that belongs to a command ("wrong type") is a *result*, not a failure. A machine must not call back into its host from its
+ * functions (NH_EDEADLOCK).
  */
 #ifndef NH_RAFTIO_MACHINE_H
 #define NH_RAFTIO_MACHINE_H
@@ -41,7 +63,8 @@ struct nh_result {
     size_t size_bytes;
 };
 
-/* One committed entry, in index order, each index at most once per instance. `cmd` is borrowed for the call. */
+/* One committed entry, in index order, each index at most once per instance. `cmd` is borrowed for the call: a machine that
+ * keeps it must copy it. */
 struct nh_entry {
     uint64_t index;
     const void *cmd;
@@ -60,11 +83,26 @@ struct nh_reader {
     void *ctx;
 };
 
+/* Extra files of a snapshot (regular and concurrent machines). */
+#define NH_SNAPSHOT_FILES_MAX     64u
+#define NH_SNAPSHOT_FILE_META_MAX 4096u
+struct nh_file_sink {
+    /* Copies the file at `path`, as it is now, into the image, with `meta`. Ids are the machine's, each once. */
+    int (*add)(void *ctx, uint64_t file_id, const char *path, const void *meta, size_t meta_bytes);
+    void *ctx;
+};
+struct nh_snapshot_file {
+    uint64_t file_id;
+    const char *path; /* a copy of its own, which the machine may rename away; removed after the call */
+    const void *meta;
+    size_t meta_bytes;
+};
+
 struct nh_machine_args {
     uint32_t struct_size;
     uint64_t shard_id;
     uint64_t replica_id;
-    const char *data_dir; /* for on-disk machines; NULL for others */
+    const char *data_dir; /* for on-disk machines: theirs alone, exists; NULL for others */
     const struct nh_plugin_services *services;
 };
 
@@ -74,30 +112,43 @@ struct nh_machine_ops {
     uint32_t abi_version; /* NH_MACHINE_ABI */
     uint32_t struct_size;
     const char *name;    /* "kv": written to the bootstrap record, replicas that disagree refuse to start */
-    const char *version; /* free text for people */
+    const char *version; /* of the semantics of its entries: written there too. Change it when equal entries would no longer give
+                            an equal state. */
     uint32_t kind;       /* enum nh_machine_kind */
     uint32_t reserved;   /* 0 */
 
-    /* thread: an apply worker, first call. *ret_applied (on-disk only): last applied index, else 0. Required. */
+    /* First call. *ret_applied (on-disk only): last applied index, else 0. Required. */
     int (*open)(const struct nh_machine_args *args, struct nh_machine **ret, uint64_t *ret_applied, struct nh_error *err);
-    /* thread: the replica's apply worker. Applies `n` >= 1 entries in order and fills their results. Required. */
+    /* Applies `n` >= 1 entries in order and fills their results. Required. */
     int (*update)(struct nh_machine *m, struct nh_entry *entries, size_t n, struct nh_error *err);
     /* thread: any (see above). Answers a read-only query into `out`; *ret_value is the number of the answer. The code of a
      * failure and its text reach the client. Required. */
     int (*lookup)(struct nh_machine *m, const void *query, size_t size_bytes, struct nh_writer *out, uint64_t *ret_value,
                   struct nh_error *err);
-    /* thread: last call; no other is running. Required. */
+    /* Last call; no other is running. Required. */
     void (*close)(struct nh_machine *m);
-    /* A hash of the whole state: equal on all replicas at equal applied index. Optional, for tests and tools. */
+    /* A hash of the whole state: equal on all replicas at equal applied index. Thread: as lookup of a regular machine, also
+     * beside updates for the other kinds. Optional, for tests and tools. */
     uint64_t (*hash)(struct nh_machine *m);
 
-    /* Snapshots; required of machines once snapshots run. The image must be a function of the state alone. */
+    /* Snapshots. Regular: save_snapshot and recover are required for its log ever to be compacted; without them its shard has no
+     * snapshots. Concurrent and on-disk: required, with prepare_snapshot and release_snapshot. */
+
+    /* Fixes the present state for save_snapshot; quick. Optional for regular machines. */
     int (*prepare_snapshot)(struct nh_machine *m, void **ret_ctx, struct nh_error *err);
+    /* thread: a snapshot worker. */
     int (*save_snapshot)(struct nh_machine *m, void *snapshot_ctx, struct nh_writer *out, const volatile bool *stop,
                          struct nh_error *err);
+    /* thread: a snapshot worker. */
     int (*recover)(struct nh_machine *m, struct nh_reader *in, const volatile bool *stop, struct nh_error *err);
-    /* On-disk machines: everything applied so far is durable on return. */
+    /* On-disk machines, required: everything applied so far is durable on return. */
     int (*sync)(struct nh_machine *m, struct nh_error *err);
+    /* Ends a prepared context, saved or not. May come from another thread than prepare_snapshot. Required with it. */
+    void (*release_snapshot)(struct nh_machine *m, void *snapshot_ctx);
+    /* Optional, not for on-disk machines: after save_snapshot, with the same context and under the same rules. */
+    int (*save_files)(struct nh_machine *m, void *snapshot_ctx, struct nh_file_sink *files, struct nh_error *err);
+    /* Before recover of an image that has files; required if save_files is there. */
+    int (*recover_files)(struct nh_machine *m, const struct nh_snapshot_file *files, size_t n, struct nh_error *err);
     /* since 1.0 ends here; append below */
 };
 

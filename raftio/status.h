@@ -61,7 +61,10 @@ NH_BEGIN_DECLS
     X(EFENCED, -20, "the log store is fenced after an I/O failure: restart after repair") \
     X(EQUARANTINED, -21, "this replica is in quarantine")                                 \
     X(ECOMPACTED, -22, "the requested log entries are compacted")                         \
-    X(EMACHINE, -23, "the state machine reported an error")
+    X(EMACHINE, -23, "the state machine reported an error")                               \
+    X(ENOSPC, -24, "no space left on the device")                                         \
+    X(ESESSION, -25, "no such session: never opened, closed, or evicted")                 \
+    X(EACKED, -26, "applied before, and its result is not kept any more")
 
 enum nh_status {
     NH_OK = 0,

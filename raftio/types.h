@@ -124,18 +124,18 @@ struct nh_bootstrap {
     struct nh_membership initial; /* the same on every initial member */
 };
 
-/* The record of a snapshot; the image itself lies in files. Reserved for snapshots: no code writes one yet. */
+/* The record of a snapshot; the image itself is a file (engine/rsm/image.h). */
 struct nh_snapshot {
     uint64_t shard_id;
     uint64_t index; /* last log index that the image contains; 0: no snapshot */
     uint64_t term;
-    uint64_t file_size_bytes;
-    uint64_t on_disk_index;
-    uint32_t checksum;
-    bool dummy; /* metadata only: the data of an on-disk machine lives in the machine */
-    bool witness;
-    bool imported;
-    char *file_path; /* owned by whoever owns the struct; NULL: none */
+    uint64_t file_size_bytes; /* of the image; 0: not known yet (a stream) */
+    uint64_t on_disk_index;   /* of an on-disk machine: what it held durably when the image was made */
+    uint32_t checksum;        /* reserved, 0: the image carries its own digest */
+    bool dummy;               /* without the machine's data: it lives in the machine itself (on-disk) */
+    bool witness;             /* metadata only: for a witness, which has no image */
+    bool imported;            /* rebuilt from an export with a new membership */
+    char *file_path;          /* owned by whoever owns the struct; NULL: none */
     struct nh_membership membership;
 };
 
@@ -181,7 +181,8 @@ enum nh_message_type {
     NH_MSG_READ_INDEX = 19,        /* hint, hint_high = context */
     NH_MSG_READ_INDEX_RESP = 20,   /* log_index = read index; its own context echoed; reject: dropped */
     NH_MSG_QUIESCE = 21,           /* leader -> all: log_index, log_term = last, commit: stop your timers if you are there too */
-    NH_MSG_SNAPSHOT_RECEIVED = 22,
+    NH_MSG_SNAPSHOT_RECEIVED = 22, /* receiver -> sender of a stream: log_index = its index, hint = next chunk wanted, hint_high =
+                                      enum snapshot_answer (engine/snapshot_stream.h); not for the core */
     NH_MSG_LEADER_TRANSFER =
         23,                  /* to the leader: hint = target, hint_high = key of the request; from it: reject, hint = reason */
     NH_MSG_TIMEOUT_NOW = 24, /* leader -> target of a transfer: stand now */

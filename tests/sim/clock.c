@@ -93,7 +93,14 @@ static void task_free(struct task *t)
     free(t);
 }
 
-static const struct runtime_ops ops = {now_ns, task_start, wake_task, task_stop, task_free};
+static bool sleep_ns(struct runtime *rt, uint64_t ns)
+{
+    (void)rt;
+    (void)ns;
+    return false; /* one thread */
+}
+
+static const struct runtime_ops ops = {now_ns, task_start, wake_task, task_stop, task_free, sleep_ns};
 
 struct runtime *clock_new(uint32_t host)
 {

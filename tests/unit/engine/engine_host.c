@@ -66,7 +66,14 @@ static void task_free(struct task *t)
     free(t);
 }
 
-static const struct runtime_ops runtime_ops = {now_ns, task_start, task_wake, task_stop, task_free};
+static bool sleep_ns(struct runtime *rt, uint64_t ns)
+{
+    (void)rt;
+    (void)ns;
+    return false; /* one thread */
+}
+
+static const struct runtime_ops runtime_ops = {now_ns, task_start, task_wake, task_stop, task_free, sleep_ns};
 static struct runtime runtime = {&runtime_ops};
 
 static bool poll_all(void)

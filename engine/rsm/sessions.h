@@ -1,0 +1,62 @@
+/* engine/rsm/sessions.h - registered clients and what they have had answered: exactly-once proposals.
+ *
+ * A session is opened and closed by entries of the log, and its table is changed by applied entries alone, so that it is the
+ * same on all replicas; it is part of every snapshot. A proposal of a session carries (client_id, series_id, responded_to)
+ * (raftio/entry.h): series ids count a client's proposals from 1; everything up to responded_to has been answered and its results
+ * may be forgotten. An entry that was applied before is not applied again: its result is taken from here (thesis 6.3).
+ *
+ *     series_id   SESSION_OPEN    opens it; the payload is a u32, little-endian: how many sessions the shard may hold from now on
+ *                 SESSION_CLOSE   closes it
+ *                 1 ..            a proposal
+ *
+ * The table is an LRU: opening one more than may be held evicts the one whose last entry is the oldest. A session keeps at
+ * most SESSION_RESULTS_MAX results; the oldest gives way.
+ *
+ * Encoding, version 1 (docs/FORMATS.md): sessions from the least to the most recently used, results by series id: equal tables
+ * have equal bytes.
+ *
+ * Threads: the apply worker of the replica. Errors: ECORRUPT (decode).
+ */
+#ifndef NH_ENGINE_RSM_SESSIONS_H
+#define NH_ENGINE_RSM_SESSIONS_H
+
+#include "raftio/entry.h"
+#include "raftio/machine.h"
+
+#define SESSION_OPEN        (UINT64_MAX - 1)
+#define SESSION_CLOSE       UINT64_MAX
+#define SESSION_RESULTS_MAX 256u
+#define SESSIONS_DEFAULT    4096u
+#define SESSIONS_MAX        65536u
+
+struct sessions;
+
+struct sessions *sessions_new(void);
+void sessions_free(struct sessions *s); /* takes NULL */
+
+enum session_verdict {
+    SESSION_OPENED,   /* *ret is {client_id}. Opening it again while it is open: the same, nothing changes. */
+    SESSION_CLOSED,   /* *ret is {client_id} */
+    SESSION_APPLY,    /* new: apply it, then sessions_keep */
+    SESSION_IN_BATCH, /* it is being applied: nothing was kept yet. Keep first, then ask again. */
+    SESSION_REPEATED, /* applied before: *ret is its result, valid until the next call */
+    SESSION_ACKED,    /* applied before, and its result is not kept any more */
+    SESSION_UNKNOWN,  /* no such session */
+    SESSION_INVALID,  /* client_id 0 or series_id 0, or an opening without its number */
+};
+
+/* What is to be done with an entry that has session words. Forgets results up to its responded_to and makes the session the most
+ * recently used. */
+enum session_verdict sessions_check(struct sessions *s, const struct nh_entry_view *e, struct nh_result *ret);
+/* The result of an entry for which sessions_check said APPLY; copied. NULL: it was applied, but its result is not known (an
+ * on-disk machine that was ahead at start): a repetition is answered as ACKED. Does nothing if the session has been closed or
+ * evicted since. */
+void sessions_keep(struct sessions *s, uint64_t client_id, uint64_t series_id, const struct nh_result *result);
+
+size_t sessions_count(const struct sessions *s);
+/* A new allocation; the caller frees it. No entry may be between APPLY and keep. */
+uint8_t *sessions_encode(const struct sessions *s, size_t *ret_size_bytes);
+/* Replaces the table. On failure it is as before. Memory is bounded by the input. */
+int sessions_decode(struct sessions *s, const uint8_t *data, size_t size_bytes, struct nh_error *err);
+
+#endif
