@@ -5,12 +5,17 @@
  * (raftio/entry.h): series ids count a client's proposals from 1; everything up to responded_to has been answered and its results
  * may be forgotten. An entry that was applied before is not applied again: its result is taken from here (thesis 6.3).
  *
- *     series_id   SESSION_OPEN    opens it; the payload is a u32, little-endian: how many sessions the shard may hold from now on
+ *     series_id   SESSION_OPEN    opens it; the payload is a u32, little-endian, 1 .. SESSIONS_MAX: how many sessions the
+ *                                 shard may hold from now on
  *                 SESSION_CLOSE   closes it
- *                 1 ..            a proposal
+ *                 1 ..            a proposal; responded_to is below it
  *
- * The table is an LRU: opening one more than may be held evicts the one whose last entry is the oldest. A session keeps at
- * most SESSION_RESULTS_MAX results; the oldest gives way.
+ * The table is an LRU: an opening evicts those whose last entry is the oldest until no more are held than it says. A session
+ * keeps at most SESSION_RESULTS_MAX results; the one of the lowest series id gives way. A client that has one proposal under way
+ * at a time never notices. One that has left a gap that far behind cannot be told any more whether an entry of the gap was
+ * applied: it is not, and the answer is UNKNOWN.
+ *
+ * The table after a sequence of entries does not depend on how many of them were checked before they were kept.
  *
  * Encoding, version 1 (docs/FORMATS.md): sessions from the least to the most recently used, results by series id: equal tables
  * have equal bytes.
@@ -35,22 +40,22 @@ struct sessions *sessions_new(void);
 void sessions_free(struct sessions *s); /* takes NULL */
 
 enum session_verdict {
-    SESSION_OPENED,   /* *ret is {client_id}. Opening it again while it is open: the same, nothing changes. */
+    SESSION_OPENED,   /* *ret is {client_id}. Opening it again while it is open: the same, its results stay. */
     SESSION_CLOSED,   /* *ret is {client_id} */
     SESSION_APPLY,    /* new: apply it, then sessions_keep */
     SESSION_IN_BATCH, /* it is being applied: nothing was kept yet. Keep first, then ask again. */
     SESSION_REPEATED, /* applied before: *ret is its result, valid until the next call */
     SESSION_ACKED,    /* applied before, and its result is not kept any more */
-    SESSION_UNKNOWN,  /* no such session */
-    SESSION_INVALID,  /* client_id 0 or series_id 0, or an opening without its number */
+    SESSION_UNKNOWN,  /* no such session, or a gap that it has forgotten (above): surely not applied now, perhaps before */
+    SESSION_INVALID,  /* client_id 0, series_id 0 or not above responded_to, or an opening without its number; changes nothing */
 };
 
 /* What is to be done with an entry that has session words. Forgets results up to its responded_to and makes the session the most
- * recently used. */
+ * recently used. *ret is set by OPENED, CLOSED and REPEATED. */
 enum session_verdict sessions_check(struct sessions *s, const struct nh_entry_view *e, struct nh_result *ret);
-/* The result of an entry for which sessions_check said APPLY; copied. NULL: it was applied, but its result is not known (an
- * on-disk machine that was ahead at start): a repetition is answered as ACKED. Does nothing if the session has been closed or
- * evicted since. */
+/* The result of an entry for which sessions_check said APPLY; copied; in the order of the entries. NULL: it was applied, but its
+ * result is not known (an on-disk machine that was ahead at start): a repetition is answered as ACKED. So is one of a result of
+ * more than UINT32_MAX bytes. Does nothing if the session has been closed or evicted since, or the result has given way. */
 void sessions_keep(struct sessions *s, uint64_t client_id, uint64_t series_id, const struct nh_result *result);
 
 size_t sessions_count(const struct sessions *s);

@@ -1,4 +1,6 @@
-/* Writes the seed corpora of fuzz_batch and fuzz_records below the directory in argv[1]. */
+/* Writes the seed corpora of fuzz_batch, fuzz_records and the targets of snapshots below the directory in argv[1]. */
+#include "tests/fuzz/make_corpus.h"
+
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -8,7 +10,7 @@
 
 static const char *root;
 
-static void save(const char *name, const void *data, size_t size_bytes)
+void save(const char *name, const void *data, size_t size_bytes)
 {
     char path[512];
     FILE *f;
@@ -120,6 +122,7 @@ int main(int argc, char **argv)
     u = unsealed();
     make_records(a, b, u);
     make_batches(a, b, u);
+    make_snapshots();
     nh_block_unref(a);
     nh_block_unref(b);
     nh_block_unref(u);
