@@ -25,6 +25,8 @@ SYSTEM_HEADER_HOMES = [
     (re.compile(r"^uv(\.h|/)"), ["transport/tcp", "cmd"]),
     (re.compile(r"^cyaml/"), ["cmd"]),
     (re.compile(r"^protobuf-c/"), ["raftio"]),
+    (re.compile(r"^zstd\.h$"), ["engine/rsm"]),
+    (re.compile(r"^xxhash\.h$"), ["engine/rsm", "cmd/machines"]),
 ]
 
 # Time, sleep and threads exist in the engine only behind its runtime.
