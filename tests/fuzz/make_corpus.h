@@ -6,7 +6,7 @@
 
 /* Writes a file of the corpora, "target/name"; ends the program if that fails. */
 void save(const char *name, const void *data, size_t size_bytes);
-/* Session tables. */
+/* Session tables and images. */
 void make_snapshots(void);
 
 #endif

@@ -4,7 +4,10 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "engine/rsm/image.h"
 #include "engine/rsm/sessions.h"
+
+/* ---- session tables ---- */
 
 static void open_session(struct sessions *s, uint64_t client_id)
 {
@@ -64,8 +67,74 @@ static void make_entries(void)
     save("sessions/entries", data, sizeof data);
 }
 
+/* ---- images ---- */
+
+struct image {
+    uint8_t *data;
+    size_t n;
+};
+
+static int add(void *ctx, const void *data, size_t size_bytes, struct nh_error *err)
+{
+    struct image *i = ctx;
+
+    (void)err;
+    i->data = realloc(i->data, i->n + size_bytes);
+    if (!i->data)
+        abort();
+    memcpy(i->data + i->n, data, size_bytes);
+    i->n += size_bytes;
+    return NH_OK;
+}
+
+static void must(int r)
+{
+    if (r < 0)
+        abort();
+}
+
+static void write_content(struct image_writer *w, size_t n)
+{
+    static const char text[] = "what the machine wrote, and wrote, and wrote, and wrote";
+
+    must(image_write_data(w, text, sizeof text, NULL));
+    for (size_t at = 0; at < n; at += sizeof text)
+        must(image_write_data(w, text, sizeof text, NULL));
+    must(image_write_file(w, 3, "name", 4, 5, NULL));
+    must(image_write_file_data(w, "12345", 5, NULL));
+    must(image_write_file(w, 1, NULL, 0, 0, NULL));
+}
+
+static void make_image(const char *name, enum image_compression compression, bool dummy, size_t n)
+{
+    struct nh_member members[2] = {{1, NH_MEMBER_VOTER, "h1:26000"}, {2, NH_MEMBER_WITNESS, "h2:26000"}};
+    struct image_head head = {
+        .record = {.shard_id = 7, .index = 1000, .term = 5, .dummy = dummy, .membership = {.n_members = 2, .members = members}},
+        .machine_name = "kv",
+        .machine_version = "3",
+        .compression = compression,
+    };
+    struct image image = {0};
+    struct image_sink sink = {.write = add, .ctx = &image};
+    struct image_writer *w;
+    uint64_t size;
+
+    must(image_writer_new(&sink, &head, &w, NULL));
+    must(image_write_sessions(w, "\1\0\0\0\0\0\0", 8, NULL));
+    if (!dummy)
+        write_content(w, n);
+    must(image_writer_finish(w, &size, NULL));
+    save(name, image.data, image.n);
+    image_writer_free(w);
+    free(image.data);
+}
+
 void make_snapshots(void)
 {
     make_sessions();
     make_entries();
+    make_image("image/stored", IMAGE_STORED, false, 0);
+    make_image("image/zstd", IMAGE_ZSTD, false, 0);
+    make_image("image/blocks", IMAGE_ZSTD, false, IMAGE_BLOCK_BYTES);
+    make_image("image/dummy", IMAGE_STORED, true, 0);
 }
