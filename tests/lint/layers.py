@@ -29,12 +29,24 @@ SYSTEM_HEADER_HOMES = [
     (re.compile(r"^xxhash\.h$"), ["engine/rsm", "cmd/machines"]),
 ]
 
-# Time, sleep and threads exist in the engine only behind its runtime.
+# Doors of the engine: time, sleep and threads exist only behind its runtime, files only behind engine/files.h. A header or call
+# of a door may be used in its one source alone; unistd.h, signal.h and their like belong to several.
 RUNTIME = "engine/runtime_threads.c"
-ENGINE_BANNED_HEADERS = re.compile(r"^(time|threads|unistd|fcntl|poll|signal|sched|semaphore|sys/.*)(\.h)?$")
-ENGINE_BANNED_CALLS = re.compile(
-    r"(?<![\w.>])(clock_gettime|gettimeofday|time|nanosleep|clock_nanosleep|usleep|sleep|sched_yield|rand|random|srand|"
-    r"getrandom|thrd_\w+|pthread_(?!mutex|rwlock)\w+)\s*\(")
+FILES = "engine/files_posix.c"
+FAILPOINT = "engine/failpoint.c"
+ENGINE_DOOR_HEADERS = [
+    (re.compile(r"(time|threads|poll|sched|semaphore|sys/(time|timerfd|epoll|eventfd|random))\.h"), {RUNTIME}, "the runtime"),
+    (re.compile(r"(fcntl|dirent|ftw|glob|sys/(stat|statvfs|file|mman|uio|types|xattr))\.h"), {FILES}, "engine/files.h"),
+    (re.compile(r"(unistd|signal|sys/.*)\.h"), {RUNTIME, FILES, FAILPOINT}, "the runtime"),
+]
+ENGINE_DOOR_CALLS = [
+    (re.compile(
+        r"(?<![\w.>])(clock_gettime|gettimeofday|time|nanosleep|clock_nanosleep|usleep|sleep|sched_yield|rand|random|srand|"
+        r"getrandom|thrd_\w+|pthread_(?!mutex|rwlock)\w+)\s*\("), RUNTIME, "the runtime"),
+    (re.compile(
+        r"(?<![\w.>])(fopen|freopen|tmpfile|mkstemp|mkdtemp|open|openat|creat|mkdir|mkdirat|rename|renameat|unlink|unlinkat|remove|rmdir|link|"
+        r"symlink|opendir|fsync|fdatasync|truncate|ftruncate)\s*\("), FILES, "engine/files.h"),
+]
 
 INCLUDE = re.compile(r'^[ \t]*#[ \t]*include[ \t]*([<"])([^>"]+)[>"]', re.M)
 GENERATED = {"raftio/raftpb.pb-c.h"}
@@ -71,8 +83,10 @@ def check_system_include(path, target):
         return None
     if layer == "engine/raft":
         return None if target in CORE_SYSTEM_HEADERS else "is not on the core's list"
-    if layer == "engine" and path != RUNTIME and ENGINE_BANNED_HEADERS.match(target):
-        return f"belongs behind the runtime ({RUNTIME})"
+    if layer == "engine":
+        for pattern, homes, door in ENGINE_DOOR_HEADERS:
+            if pattern.fullmatch(target):
+                return None if path in homes else f"belongs behind {door} ({', '.join(sorted(homes))})"
     for pattern, homes in SYSTEM_HEADER_HOMES:
         if pattern.match(target) and not any(inside(path, home) for home in homes):
             return f"is only for {' and '.join(homes)}"
@@ -117,11 +131,11 @@ def check_guard(path, text, guards):
 
 
 def check_calls(path, text):
-    if not inside(path, "engine") or path == RUNTIME:
+    if not inside(path, "engine"):
         return []
     text = common.strip_comments(text)
-    return [f"{path}:{text.count(chr(10), 0, m.start()) + 1}: {m.group(1)}() belongs behind the runtime"
-            for m in ENGINE_BANNED_CALLS.finditer(text)]
+    return [f"{path}:{text.count(chr(10), 0, m.start()) + 1}: {m.group(1)}() belongs behind {door}"
+            for pattern, home, door in ENGINE_DOOR_CALLS if path != home for m in pattern.finditer(text)]
 
 
 def main():

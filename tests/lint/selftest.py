@@ -111,6 +111,23 @@ class Layers(LintTest):
         self.planted("engine/x.c", '#include "engine/e.h"\nvoid f(void)\n{\n    pthread_create(0, 0, 0, 0);\n}\n',
                      "engine/x.c:4: pthread_create() belongs behind the runtime")
 
+    def test_engine_opens_a_file(self):
+        self.planted("engine/x.c", '#include "engine/e.h"\nvoid f(void)\n{\n    rename("a", "b");\n}\n',
+                     "engine/x.c:4: rename() belongs behind engine/files.h")
+
+    def test_engine_includes_fcntl(self):
+        self.planted("engine/x.c", '#include "engine/e.h"\n#include <fcntl.h>\n', "fcntl.h belongs behind engine/files.h")
+
+    def test_runtime_has_no_files(self):
+        self.planted("engine/runtime_threads.c", '#include "engine/e.h"\n#include <sys/stat.h>\n', "sys/stat.h belongs behind")
+
+    def test_files_have_no_time(self):
+        self.planted("engine/files_posix.c", '#include "engine/e.h"\nlong f(void)\n{\n    return time(0);\n}\n',
+                     "time() belongs behind the runtime")
+
+    def test_engine_includes_unistd(self):
+        self.planted("engine/x.c", '#include "engine/e.h"\n#include <unistd.h>\n', "unistd.h belongs behind")
+
     def test_own_header_is_first(self):
         self.planted("engine/raft/r.c", '#include "raftio/a.h"\n#include "engine/raft/r.h"\n', "is not included first")
 
