@@ -34,7 +34,7 @@ declare -A suites=(
     [build-release]="integration"
 )
 declare -A options=(
-    [build-asan]="-Dbuildtype=debugoptimized -Db_sanitize=address,undefined -Db_lundef=false"
+    [build-asan]="-Dbuildtype=debugoptimized -Db_sanitize=address,undefined -Db_lundef=false -Dfailpoints=true"
     [build-tsan]="-Dbuildtype=debugoptimized -Db_sanitize=thread -Db_lundef=false"
     [build-release]="-Dbuildtype=release"
 )
