@@ -182,7 +182,7 @@ enum nh_message_type {
     NH_MSG_READ_INDEX_RESP = 20,   /* log_index = read index; its own context echoed; reject: dropped */
     NH_MSG_QUIESCE = 21,           /* leader -> all: log_index, log_term = last, commit: stop your timers if you are there too */
     NH_MSG_SNAPSHOT_RECEIVED = 22, /* receiver -> sender of a stream: log_index = its index, hint = next chunk wanted, hint_high =
-                                      enum snapshot_answer (engine/snapshot_stream.h); not for the core */
+                                      enum snapshot_answer (engine/snapshot_stream.h), reject: go back to it; not for the core */
     NH_MSG_LEADER_TRANSFER =
         23,                  /* to the leader: hint = target, hint_high = key of the request; from it: reject, hint = reason */
     NH_MSG_TIMEOUT_NOW = 24, /* leader -> target of a transfer: stand now */
