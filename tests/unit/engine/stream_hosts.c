@@ -431,7 +431,11 @@ static int keep(void *ctx, const void *data, size_t size_bytes, struct nh_error 
     return NH_OK;
 }
 
-static void make_image(size_t data_bytes)
+/* The last one that was made is kept: most tests want the same again and again. */
+static uint8_t *image_kept;
+static size_t image_kept_bytes, image_kept_data;
+
+static void write_image(size_t data_bytes)
 {
     const struct image_sink sink = {keep, NULL};
     struct image_head head = {.record = record_of(STREAM_INDEX), .machine_name = "m", .machine_version = "1"};
@@ -451,6 +455,20 @@ static void make_image(size_t data_bytes)
     cr_assert_eq(image_writer_finish(w, &size, NULL), NH_OK);
     image_writer_free(w);
     cr_assert_eq(size, test.image_bytes);
+}
+
+static void make_image(size_t data_bytes)
+{
+    if (image_kept_bytes == 0 || image_kept_data != data_bytes) {
+        write_image(data_bytes);
+        free(image_kept);
+        image_kept = xmemdup(test.image, test.image_bytes);
+        image_kept_bytes = test.image_bytes;
+        image_kept_data = data_bytes;
+    } else {
+        test.image = xmemdup(image_kept, image_kept_bytes);
+        test.image_bytes = image_kept_bytes;
+    }
 }
 
 static void store_image(struct stream_host *h, uint64_t index)
@@ -484,7 +502,8 @@ void stream_hosts_open(size_t data_bytes)
     }
     make_image(data_bytes);
     store_image(&test.hosts[0], STREAM_INDEX);
-    store_image(&test.hosts[2], STREAM_INDEX);
+    if (test.two_sources)
+        store_image(&test.hosts[2], STREAM_INDEX);
 }
 
 void stream_hosts_close(void)

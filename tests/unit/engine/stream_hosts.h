@@ -68,13 +68,14 @@ struct stream_test {
     /* before stream_hosts_open */
     uint64_t bytes_per_s, disk_budget_bytes;
     uint32_t sending_max, receiving_max;
+    bool two_sources; /* host 2 has the image too */
     /* the producer */
     uint32_t n_produced;
     uint64_t produce_fails_at; /* bytes; 0: never */
 };
 extern struct stream_test test;
 
-/* Makes an image of about this many bytes, and opens and starts the hosts. Host 0 and 2 have the image. */
+/* Makes an image of about this many bytes, and opens and starts the hosts. Host 0 has the image. */
 void stream_hosts_open(size_t data_bytes);
 void stream_hosts_close(void);
 /* Power of this host is cut, or (not) it is closed; and it begins anew. */

@@ -402,7 +402,6 @@ Test(snapshot_stream, what_was_cancelled_is_gone_when_cancel_returns)
 {
     test.bytes_per_s = STREAM_CHUNK_BYTES;
     stream_hosts_open(MANY_BYTES);
-    cr_assert_eq(snapshot_dir_clean(&test.hosts[2].dir, 0, 1, NULL), NH_OK);
     stream_send(0, 2, true);
     stream_send(0, 3, false);
     stream_run_ms(3000);
@@ -434,6 +433,7 @@ Test(snapshot_stream, a_produce_function_that_fails_ends_the_stream)
 
 Test(snapshot_stream, two_hosts_may_send_to_one_replica)
 {
+    test.two_sources = true;
     stream_hosts_open(MANY_BYTES);
     stream_send(0, 2, false);
     stream_send(2, 2, false);
@@ -446,6 +446,7 @@ Test(snapshot_stream, two_hosts_may_send_to_one_replica)
 
 Test(snapshot_stream, one_more_than_a_receiver_takes_waits)
 {
+    test.two_sources = true;
     test.receiving_max = 1;
     stream_hosts_open(MANY_BYTES);
     stream_send(0, 2, false);
@@ -479,7 +480,6 @@ Test(snapshot_stream, streams_have_turns)
 {
     test.sending_max = 1;
     stream_hosts_open(MANY_BYTES);
-    cr_assert_eq(snapshot_dir_clean(&test.hosts[2].dir, 0, 1, NULL), NH_OK);
     stream_send(0, 2, false);
     stream_send(0, 3, false);
     stream_run_ended(0, 2);
@@ -511,7 +511,6 @@ Test(snapshot_stream, no_stream_starves_when_tokens_are_few)
 
     test.bytes_per_s = 4 * STREAM_CHUNK_BYTES;
     stream_hosts_open(MANY_BYTES);
-    cr_assert_eq(snapshot_dir_clean(&test.hosts[2].dir, 0, 1, NULL), NH_OK);
     stream_send(0, 2, false);
     stream_send(0, 3, true);
     stream_run_ms(2500);
