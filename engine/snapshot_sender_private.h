@@ -42,6 +42,7 @@ struct stream {
 
     uint64_t not_before_ns; /* WAITING */
     uint64_t asked_ns;      /* ASKING */
+    bool asked_in_silence;  /* ASKING: while a connection stood */
     uint64_t heard_ns;      /* SENDING: last answer */
     uint32_t tries;         /* that failed since there was progress */
     uint32_t n_put_off;     /* FULL or BUSY, since there was progress */

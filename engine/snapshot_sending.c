@@ -25,6 +25,8 @@
 
 #define MS_NS 1000000ull
 
+static const char chunks_lost[] = "chunks are lost again and again";
+
 static uint64_t now_of(const struct snapshot_sender *s)
 {
     return runtime_now_ns(s->config.runtime);
@@ -278,7 +280,10 @@ static uint64_t step_waiting(struct snapshot_sender *s, struct stream *st, uint6
     }
     if (now < st->not_before_ns)
         return st->not_before_ns;
-    return s->n_active < s->config.sending_max ? ask(s, st) : TASK_POLL_NEVER; /* a turn that ends polls again */
+    if (s->n_active >= s->config.sending_max)
+        return TASK_POLL_NEVER; /* a turn that ends polls again */
+    st->asked_in_silence = false;
+    return ask(s, st);
 }
 
 /* ---- answers ---- */
@@ -304,13 +309,17 @@ static bool is_possible(const struct stream *st, uint64_t k)
     return k >= 1 && (st->chunk_count == 0 || k <= st->chunk_count);
 }
 
-/* The answer to chunk 0: what it says holds. */
+/* The answer to chunk 0: what it says holds. That chunks were lost, which nobody noticed before, counts as a try. */
 static uint64_t on_want_asked(struct snapshot_sender *s, struct stream *st, uint64_t k, uint64_t now)
 {
     if (!is_possible(st, k))
         return try_failed(s, st, STREAM_RETRY_MS * MS_NS, "the receiver gives senseless answers");
     st->durable = k;
     note_progress(st);
+    if (st->asked_in_silence && k < st->next && k <= st->best && ++st->tries >= STREAM_TRIES) {
+        sending_end(s, st, true, chunks_lost);
+        return TASK_POLL_NOW;
+    }
     go_to(st, k);
     set_state(s, st, STREAM_SENDING);
     st->heard_ns = now;
@@ -329,7 +338,7 @@ static uint64_t on_want_sending(struct snapshot_sender *s, struct stream *st, co
         return TASK_POLL_NOW;
     go_to(st, a->want);
     if (++st->tries >= STREAM_TRIES)
-        sending_end(s, st, true, "chunks are lost again and again");
+        sending_end(s, st, true, chunks_lost);
     return TASK_POLL_NOW;
 }
 
@@ -460,8 +469,10 @@ static uint64_t step_sending(struct snapshot_sender *s, struct stream *st, uint6
 
     if (st->answer.present)
         return on_answer(s, st, now);
-    if (now >= patient_until)
+    if (now >= patient_until) {
+        st->asked_in_silence = true;
         return ask(s, st);
+    }
     next = send_next(s, st, now);
     return next < patient_until ? next : patient_until;
 }

@@ -223,17 +223,36 @@ Test(snapshot_stream, one_that_makes_none_ends_as_failed)
     stream_check_nothing(1);
 }
 
-Test(snapshot_stream, chunks_that_are_lost_for_ever_end_it_too)
+Test(snapshot_stream, a_chunk_that_is_lost_for_ever_ends_it_too)
+{
+    static const uint64_t lost[] = {1, 3, MANY_CHUNKS};
+
+    for (int produced = 0; produced < 2; produced++)
+        for (unsigned i = 0; i < sizeof lost / sizeof lost[0]; i++) {
+            stream_hosts_open(MANY_BYTES);
+            test.net.fault = FAULT_LOST;
+            test.net.times = 1000;
+            test.net.chunk = lost[i];
+            stream_send(0, 2, produced);
+            stream_run_ended(0, 1);
+            cr_assert_str_eq(reason_of(0), "chunks are lost again and again");
+            stream_run_ms(STREAM_IDLE_MS);
+            stream_check_nothing(1);
+            if (!produced || i < 2)
+                stream_hosts_close();
+        }
+}
+
+Test(snapshot_stream, no_more_than_a_window_is_under_way)
 {
     stream_hosts_open(MANY_BYTES);
-    test.net.fault = FAULT_LOST;
+    test.net.fault = FAULT_ANSWER_LOST;
     test.net.times = 1000;
-    test.net.chunk = 3;
+    test.net.chunk = 1;
     stream_send(0, 2, false);
-    stream_run_ended(0, 1);
-    cr_assert_eq(test.hosts[0].n_failed, 1);
-    stream_run_ms(STREAM_IDLE_MS);
-    stream_check_nothing(1);
+    stream_run_ms(STREAM_ANSWER_MS - 1);
+    cr_assert_eq(test.net.n_sent[STREAM_WINDOW], 1);
+    cr_assert_eq(test.net.n_sent[STREAM_WINDOW + 1], 0);
 }
 
 Test(snapshot_stream, a_message_that_was_lost_after_the_commit_needs_no_second_transfer)
