@@ -1,8 +1,9 @@
 /* cmd/machines/kv.c - a map from strings to strings with the semantics of Redis, in memory: the machine behind SET and GET.
  *
- * Commands: kv_ops.h. The map: kv_table.h.
+ * Commands: kv_ops.h. The map: kv_table.h. Snapshots: kv_image.h; a regular machine is not updated while it saves one, so the
+ * table itself is what is saved.
  */
-#include "cmd/machines/kv_ops.h"
+#include "cmd/machines/kv_image.h"
 
 struct nh_machine {
     struct kv_table table;
@@ -91,6 +92,68 @@ static uint64_t hash(struct nh_machine *m)
     return sum;
 }
 
+/* ---- snapshots ---- */
+
+static int compare_items(const void *a, const void *b)
+{
+    const struct kv_item *const *x = a, *const *y = b;
+
+    return kv_key_compare(kv_key_of(*x), kv_key_of(*y));
+}
+
+/* Sorted, because the order in the table depends on its seed and on its history. */
+static const struct kv_item **sorted_items(const struct kv_table *t)
+{
+    const struct kv_item **items = kv_must(malloc((t->n + 1) * sizeof(const struct kv_item *)));
+    size_t n = 0;
+
+    for (const struct kv_item *i = kv_table_next(t, NULL); i; i = kv_table_next(t, i))
+        items[n++] = i;
+    qsort(items, n, sizeof(const struct kv_item *), compare_items);
+    return items;
+}
+
+static int save_snapshot(struct nh_machine *m, void *snapshot_ctx, struct nh_writer *out, const volatile bool *stop,
+                         struct nh_error *err)
+{
+    const struct kv_item **items = sorted_items(&m->table);
+    struct kv_image_writer w;
+
+    (void)snapshot_ctx;
+    kv_image_begin(&w, out, stop, 0, m->table.n);
+    for (size_t i = 0; i < m->table.n; i++)
+        if (kv_image_put(&w, kv_key_of(items[i]), kv_value_of(items[i])) < 0)
+            break;
+    free(items);
+    return kv_image_end(&w, err);
+}
+
+static int read_image(struct kv_table *t, struct nh_reader *in, const volatile bool *stop, struct nh_error *err)
+{
+    struct kv_slice key, value;
+    struct kv_image_reader r;
+    int found = kv_image_open(&r, in, stop, err);
+
+    if (found == NH_OK)
+        while ((found = kv_image_next(&r, &key, &value, err)) > 0)
+            kv_table_put(t, key, (struct kv_slice){key.data, 0}, value);
+    kv_image_close(&r);
+    return found;
+}
+
+static int recover(struct nh_machine *m, struct nh_reader *in, const volatile bool *stop, struct nh_error *err)
+{
+    struct kv_table fresh;
+    int failed;
+
+    kv_table_init(&fresh);
+    failed = read_image(&fresh, in, stop, err);
+    kv_table_deinit(failed ? &fresh : &m->table);
+    if (!failed)
+        m->table = fresh;
+    return failed;
+}
+
 static const struct nh_machine_ops ops = {
     .abi_version = NH_MACHINE_ABI,
     .struct_size = sizeof(struct nh_machine_ops),
@@ -102,6 +165,8 @@ static const struct nh_machine_ops ops = {
     .lookup = lookup,
     .close = machine_close,
     .hash = hash,
+    .save_snapshot = save_snapshot,
+    .recover = recover,
 };
 
 NH_API const struct nh_machine_ops *nh_machine_plugin(void);
