@@ -1,0 +1,241 @@
+#include "cmd/machines/kv_db.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <limits.h>
+#include <pthread.h>
+#include <stdio.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#define MIB             ((size_t)1024 * 1024)
+#define TABLES_OPEN_MAX 512
+#define NAME            "kv-disk"
+
+struct kv_db {
+    struct kv_db *next; /* guarded by all_lock, as is refs */
+    uint32_t refs;
+    char *path;
+    rocksdb_t *db;
+    rocksdb_options_t *options;
+    rocksdb_readoptions_t *read;
+    rocksdb_writeoptions_t *write_lazy, *write_synced;
+    bool failed; /* atomic */
+
+    pthread_mutex_t lock; /* guards what follows; not held while RocksDB syncs */
+    pthread_cond_t synced;
+    uint64_t begun, done; /* syncs, in order: one runs at a time */
+};
+
+static pthread_mutex_t all_lock = PTHREAD_MUTEX_INITIALIZER;
+static struct kv_db *all;
+
+int kv_db_error(char *message, const char *what, struct nh_error *err)
+{
+    int code = NH_EIO;
+
+    if (strncmp(message, "Corruption", 10) == 0)
+        code = NH_ECORRUPT;
+    else if (strstr(message, "No space left"))
+        code = NH_ENOSPC;
+    else if (strstr(message, "/LOCK:") || strstr(message, "lock hold by"))
+        code = NH_ELOCKED;
+    kv_error(err, code, "%s: %s", what, message);
+    rocksdb_free(message);
+    return code;
+}
+
+rocksdb_t *kv_db_handle(struct kv_db *db)
+{
+    return db->db;
+}
+
+const rocksdb_readoptions_t *kv_db_read_options(struct kv_db *db)
+{
+    return db->read;
+}
+
+/* ---- opening and closing ---- */
+
+static rocksdb_options_t *make_options(void)
+{
+    rocksdb_block_based_table_options_t *table = rocksdb_block_based_options_create();
+    rocksdb_options_t *o = rocksdb_options_create();
+
+    /* Every change looks whether its key is there; most new keys are answered by the filter. */
+    rocksdb_block_based_options_set_filter_policy(table, rocksdb_filterpolicy_create_bloom_full(10));
+    rocksdb_options_set_block_based_table_factory(o, table);
+    rocksdb_block_based_options_destroy(table);
+    rocksdb_options_set_create_if_missing(o, 1);
+    rocksdb_options_set_compression(o, rocksdb_no_compression);
+    rocksdb_options_set_write_buffer_size(o, 64 * MIB);
+    rocksdb_options_set_max_open_files(o, TABLES_OPEN_MAX);
+    rocksdb_options_set_bytes_per_sync(o, MIB);
+    /* Only a suffix may be lost: what lies behind a hole in the WAL is not read. */
+    rocksdb_options_set_wal_recovery_mode(o, rocksdb_point_in_time_recovery);
+    rocksdb_options_set_stats_dump_period_sec(o, 0);
+    rocksdb_options_set_stats_persist_period_sec(o, 0);
+    rocksdb_options_set_max_log_file_size(o, MIB);
+    rocksdb_options_set_keep_log_file_num(o, 4);
+    return o;
+}
+
+static void db_free(struct kv_db *db)
+{
+    if (db->db)
+        rocksdb_close(db->db);
+    rocksdb_options_destroy(db->options);
+    rocksdb_readoptions_destroy(db->read);
+    rocksdb_writeoptions_destroy(db->write_lazy);
+    rocksdb_writeoptions_destroy(db->write_synced);
+    pthread_cond_destroy(&db->synced);
+    pthread_mutex_destroy(&db->lock);
+    free(db->path);
+    free(db);
+}
+
+static struct kv_db *db_new(const char *path)
+{
+    struct kv_db *db = kv_must(calloc(1, sizeof *db));
+
+    db->refs = 1;
+    db->path = kv_must(strdup(path));
+    db->options = make_options();
+    db->read = rocksdb_readoptions_create();
+    db->write_lazy = rocksdb_writeoptions_create();
+    db->write_synced = rocksdb_writeoptions_create();
+    rocksdb_writeoptions_set_sync(db->write_synced, 1);
+    pthread_mutex_init(&db->lock, NULL);
+    pthread_cond_init(&db->synced, NULL);
+    return db;
+}
+
+static int make_directory(const char *parent, const char *path, struct nh_error *err)
+{
+    int fd, failed;
+
+    if (mkdir(path, 0700) == 0) {
+        fd = open(parent, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+        failed = fd < 0 || fsync(fd) < 0;
+        if (fd >= 0)
+            close(fd);
+        return failed ? kv_error(err, NH_EIO, "sync %s: %s", parent, strerror(errno)) : NH_OK;
+    }
+    return errno == EEXIST ? NH_OK : kv_error(err, NH_EIO, "make %s: %s", path, strerror(errno));
+}
+
+static int open_new(const char *parent, const char *path, struct kv_db **ret, struct nh_error *err)
+{
+    int r = make_directory(parent, path, err);
+    char *message = NULL;
+    struct kv_db *db;
+
+    if (r < 0)
+        return r;
+    db = db_new(path);
+    db->db = rocksdb_open(db->options, path, &message);
+    r = message ? kv_db_error(message, path, err) : kv_db_sweep(db, parent, err);
+    if (r < 0) {
+        db_free(db);
+        return r;
+    }
+    db->next = all;
+    all = db;
+    *ret = db;
+    return NH_OK;
+}
+
+static int acquire_locked(const char *parent, const char *path, struct kv_db **ret, struct nh_error *err)
+{
+    for (struct kv_db *db = all; db; db = db->next) {
+        if (strcmp(db->path, path) == 0) {
+            db->refs++;
+            *ret = db;
+            return NH_OK;
+        }
+    }
+    return open_new(parent, path, ret, err);
+}
+
+int kv_db_acquire(const char *data_dir, struct kv_db **ret, struct nh_error *err)
+{
+    char parent[PATH_MAX], path[PATH_MAX + sizeof NAME];
+    int r;
+
+    if (!realpath(data_dir, parent))
+        return kv_error(err, NH_EIO, "%s: %s", data_dir, strerror(errno));
+    *strrchr(parent, '/') = 0; /* an absolute path has one */
+    snprintf(path, sizeof path, "%s/" NAME, parent);
+    pthread_mutex_lock(&all_lock);
+    r = acquire_locked(parent[0] ? parent : "/", path, ret, err);
+    pthread_mutex_unlock(&all_lock);
+    return r;
+}
+
+void kv_db_release(struct kv_db *db)
+{
+    struct kv_db **at = &all;
+
+    pthread_mutex_lock(&all_lock);
+    if (--db->refs == 0) {
+        while (*at != db)
+            at = &(*at)->next;
+        *at = db->next;
+        db_free(db); /* under the lock: who opens it next must find it closed */
+    }
+    pthread_mutex_unlock(&all_lock);
+}
+
+/* ---- writing ---- */
+
+static int check_failed(struct kv_db *db, struct nh_error *err)
+{
+    if (!__atomic_load_n(&db->failed, __ATOMIC_ACQUIRE))
+        return NH_OK;
+    return kv_error(err, NH_EIO, "%s: an earlier write or sync failed: repair the disk and restart", db->path);
+}
+
+int kv_db_write(struct kv_db *db, rocksdb_writebatch_t *batch, bool sync, struct nh_error *err)
+{
+    char *message = NULL;
+    int r = check_failed(db, err);
+
+    if (r < 0)
+        return r;
+    rocksdb_write(db->db, sync ? db->write_synced : db->write_lazy, batch, &message);
+    if (!message)
+        return NH_OK;
+    __atomic_store_n(&db->failed, true, __ATOMIC_RELEASE);
+    return kv_db_error(message, "write", err);
+}
+
+static void sync_now(struct kv_db *db)
+{
+    uint64_t number = ++db->begun;
+    char *message = NULL;
+
+    pthread_mutex_unlock(&db->lock);
+    rocksdb_flush_wal(db->db, 1, &message);
+    if (message)
+        __atomic_store_n(&db->failed, true, __ATOMIC_RELEASE);
+    rocksdb_free(message);
+    pthread_mutex_lock(&db->lock);
+    db->done = number;
+    pthread_cond_broadcast(&db->synced);
+}
+
+int kv_db_sync(struct kv_db *db, struct nh_error *err)
+{
+    uint64_t number;
+
+    pthread_mutex_lock(&db->lock);
+    number = db->begun + 1; /* a sync that runs already may have begun before our writes */
+    while (db->done < number && check_failed(db, NULL) == NH_OK) {
+        if (db->begun == db->done)
+            sync_now(db);
+        else
+            pthread_cond_wait(&db->synced, &db->lock);
+    }
+    pthread_mutex_unlock(&db->lock);
+    return check_failed(db, err);
+}

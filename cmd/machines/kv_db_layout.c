@@ -1,0 +1,216 @@
+#include "cmd/machines/kv_db.h"
+
+#include <errno.h>
+#include <limits.h>
+#include <stdio.h>
+#include <sys/stat.h>
+
+#define RECORD_BYTES 32u /* and the name */
+
+static void store_be(char *p, uint64_t v)
+{
+    for (int i = 0; i < 8; i++)
+        p[i] = (char)(uint8_t)(v >> (56 - 8 * i));
+}
+
+static uint64_t load_be(const char *p)
+{
+    uint64_t v = 0;
+
+    for (int i = 0; i < 8; i++)
+        v = v << 8 | (uint8_t)p[i];
+    return v;
+}
+
+static void store_le(uint8_t *p, uint64_t v)
+{
+    kv_store_u32(p, (uint32_t)v);
+    kv_store_u32(p + 4, (uint32_t)(v >> 32));
+}
+
+static uint64_t load_le(const uint8_t *p)
+{
+    return kv_load_u32(p) | (uint64_t)kv_load_u32(p + 4) << 32;
+}
+
+static void key_init(struct kv_db_key *k, struct kv_db_replica r, char kind, size_t size)
+{
+    k->size = size;
+    k->data = size <= sizeof k->small ? k->small : kv_must(malloc(size));
+    store_be(k->data, r.shard_id);
+    store_be(k->data + 8, r.replica_id);
+    k->data[KV_DB_PREFIX_BYTES] = kind;
+}
+
+void kv_db_record_key(struct kv_db_key *k, struct kv_db_replica r)
+{
+    key_init(k, r, 'A', KV_DB_PREFIX_BYTES + 1);
+}
+
+void kv_db_data_key(struct kv_db_key *k, struct kv_db_replica r, uint64_t generation, struct kv_slice key)
+{
+    key_init(k, r, 'D', KV_DB_DATA_KEY_BYTES + (size_t)key.size);
+    store_be(k->data + KV_DB_PREFIX_BYTES + 1, generation);
+    if (key.size)
+        memcpy(k->data + KV_DB_DATA_KEY_BYTES, key.data, key.size);
+}
+
+void kv_db_key_deinit(struct kv_db_key *k)
+{
+    if (k->data != k->small)
+        free(k->data);
+}
+
+/* ---- the record ---- */
+
+void kv_db_put_record(rocksdb_writebatch_t *batch, struct kv_db_replica r, const struct kv_db_record *record)
+{
+    uint8_t bytes[RECORD_BYTES + KV_DB_NAME_BYTES] = {KV_DB_RECORD_VERSION};
+    size_t name_size = strlen(record->name);
+    struct kv_db_key key;
+
+    kv_store_u32(bytes + 4, (uint32_t)name_size);
+    store_le(bytes + 8, record->generation);
+    store_le(bytes + 16, record->applied);
+    store_le(bytes + 24, record->n);
+    memcpy(bytes + RECORD_BYTES, record->name, name_size);
+    kv_db_record_key(&key, r);
+    rocksdb_writebatch_put(batch, key.data, key.size, (const char *)bytes, RECORD_BYTES + name_size);
+    kv_db_key_deinit(&key);
+}
+
+static int decode_record(const uint8_t *p, size_t size, struct kv_db_record *ret, struct nh_error *err)
+{
+    uint32_t name_size;
+
+    if (size < RECORD_BYTES)
+        return kv_error(err, NH_ECORRUPT, "a replica's record has %zu bytes", size);
+    if (p[0] != KV_DB_RECORD_VERSION)
+        return kv_error(err, NH_EUNSUPPORTED, "a replica's record has version %u, this machine reads version %u", p[0],
+                        KV_DB_RECORD_VERSION);
+    name_size = kv_load_u32(p + 4);
+    if (name_size != size - RECORD_BYTES || name_size >= KV_DB_NAME_BYTES)
+        return kv_error(err, NH_ECORRUPT, "a replica's record has %zu bytes", size);
+    *ret = (struct kv_db_record){.generation = load_le(p + 8), .applied = load_le(p + 16), .n = load_le(p + 24)};
+    memcpy(ret->name, p + RECORD_BYTES, name_size);
+    return 1;
+}
+
+int kv_db_get_record(rocksdb_t *db, const rocksdb_readoptions_t *options, struct kv_db_replica r, struct kv_db_record *ret,
+                     struct nh_error *err)
+{
+    rocksdb_pinnableslice_t *found;
+    struct kv_db_key key;
+    char *message = NULL;
+    const char *bytes;
+    size_t size;
+    int result;
+
+    kv_db_record_key(&key, r);
+    found = rocksdb_get_pinned(db, options, key.data, key.size, &message);
+    kv_db_key_deinit(&key);
+    if (message)
+        return kv_db_error(message, "read a replica's record", err);
+    if (!found)
+        return 0;
+    bytes = rocksdb_pinnableslice_value(found, &size);
+    result = decode_record((const uint8_t *)bytes, size, ret, err);
+    rocksdb_pinnableslice_destroy(found);
+    return result;
+}
+
+/* ---- what nobody needs any more ---- */
+
+void kv_db_delete_generations(rocksdb_writebatch_t *batch, struct kv_db_replica r, uint64_t from, uint64_t to)
+{
+    struct kv_slice none = {(const uint8_t *)"", 0};
+    struct kv_db_key a, b;
+
+    kv_db_data_key(&a, r, from, none);
+    kv_db_data_key(&b, r, to, none);
+    rocksdb_writebatch_delete_range(batch, a.data, a.size, b.data, b.size);
+    kv_db_key_deinit(&a);
+    kv_db_key_deinit(&b);
+}
+
+/* The generation of the first data at or after generation `from`; false: there is none. */
+static bool find_generation(rocksdb_iterator_t *it, struct kv_db_replica r, uint64_t from, uint64_t *ret)
+{
+    struct kv_db_key key;
+    const char *found;
+    size_t size;
+    bool ours;
+
+    kv_db_data_key(&key, r, from, (struct kv_slice){(const uint8_t *)"", 0});
+    rocksdb_iter_seek(it, key.data, key.size);
+    found = rocksdb_iter_valid(it) ? rocksdb_iter_key(it, &size) : NULL;
+    ours = found && size >= KV_DB_DATA_KEY_BYTES && memcmp(found, key.data, KV_DB_PREFIX_BYTES + 1) == 0;
+    if (ours)
+        *ret = load_be(found + KV_DB_PREFIX_BYTES + 1);
+    kv_db_key_deinit(&key);
+    return ours;
+}
+
+static int finish(struct kv_db *db, rocksdb_iterator_t *it, rocksdb_writebatch_t *batch, struct nh_error *err)
+{
+    char *message = NULL;
+    int r = NH_OK;
+
+    rocksdb_iter_get_error(it, &message);
+    rocksdb_iter_destroy(it);
+    if (message)
+        r = kv_db_error(message, "look for leftovers", err);
+    else if (rocksdb_writebatch_count(batch) > 0)
+        r = kv_db_write(db, batch, false, err);
+    rocksdb_writebatch_destroy(batch);
+    return r;
+}
+
+int kv_db_clean(struct kv_db *db, struct kv_db_replica r, uint64_t keep, struct nh_error *err)
+{
+    rocksdb_iterator_t *it = rocksdb_create_iterator(kv_db_handle(db), kv_db_read_options(db));
+    rocksdb_writebatch_t *batch = rocksdb_writebatch_create();
+    uint64_t found;
+
+    if (find_generation(it, r, 0, &found) && found < keep)
+        kv_db_delete_generations(batch, r, 0, keep);
+    if (find_generation(it, r, keep + 1, &found))
+        kv_db_delete_generations(batch, r, keep + 1, UINT64_MAX);
+    return finish(db, it, batch, err);
+}
+
+static bool has_directory(const char *parent, const char *name)
+{
+    char path[PATH_MAX + KV_DB_NAME_BYTES];
+    struct stat st;
+
+    snprintf(path, sizeof path, "%s/%s", parent, name);
+    return stat(path, &st) == 0 || errno != ENOENT; /* in doubt it is there */
+}
+
+/* Goes from replica to replica: the first key of each is its record. */
+int kv_db_sweep(struct kv_db *db, const char *parent, struct nh_error *err)
+{
+    rocksdb_iterator_t *it = rocksdb_create_iterator(kv_db_handle(db), kv_db_read_options(db));
+    rocksdb_writebatch_t *batch = rocksdb_writebatch_create();
+
+    rocksdb_iter_seek_to_first(it);
+    while (rocksdb_iter_valid(it)) {
+        char begin[KV_DB_PREFIX_BYTES + 1], end[KV_DB_PREFIX_BYTES + 1];
+        struct kv_db_record record;
+        size_t key_size, size;
+        const char *key = rocksdb_iter_key(it, &key_size), *value = rocksdb_iter_value(it, &size);
+
+        if (key_size <= KV_DB_PREFIX_BYTES)
+            break; /* not ours */
+        memcpy(begin, key, KV_DB_PREFIX_BYTES);
+        memcpy(end, key, KV_DB_PREFIX_BYTES);
+        begin[KV_DB_PREFIX_BYTES] = 0;
+        end[KV_DB_PREFIX_BYTES] = (char)0xff;
+        if (key[KV_DB_PREFIX_BYTES] == 'A' && decode_record((const uint8_t *)value, size, &record, NULL) == 1 &&
+            !has_directory(parent, record.name))
+            rocksdb_writebatch_delete_range(batch, begin, sizeof begin, end, sizeof end);
+        rocksdb_iter_seek(it, end, sizeof end);
+    }
+    return finish(db, it, batch, err);
+}

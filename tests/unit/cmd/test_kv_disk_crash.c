@@ -1,0 +1,416 @@
+/* kv-disk when it is killed, when the power fails, and when the disk does. RocksDB's entry points for writing and the process's
+ * calls for syncing are replaced here: the machine and RocksDB call these. Whatever opens a database is a child process, because
+ * RocksDB's threads do not survive a fork. */
+#include "tests/unit/cmd/kv_replica.h"
+
+#include <criterion/criterion.h>
+#include <dlfcn.h>
+#include <errno.h>
+#include <limits.h>
+#include <pthread.h>
+#include <rocksdb/c.h>
+#include <signal.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <sys/mman.h>
+#include <sys/stat.h>
+#include <sys/syscall.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+#define LOGS_MAX 32u
+
+struct log_file {
+    char path[256];
+    int64_t size_bytes; /* when it was last synced */
+};
+
+/* Between a test and its children. */
+static struct shared {
+    int writes, flushes; /* atomic */
+    int kill_at;         /* the write at which the child dies; 0: never */
+    bool kill_after;     /* it was done, or not */
+    int fail_at;
+    uint64_t synced; /* applied, when a sync returned */
+    struct log_file logs[LOGS_MAX];
+} * shared;
+
+NH_API void rocksdb_write(rocksdb_t *db, const rocksdb_writeoptions_t *options, rocksdb_writebatch_t *batch, char **message);
+NH_API void rocksdb_flush_wal(rocksdb_t *db, unsigned char sync, char **message);
+NH_API int fdatasync(int fd);
+NH_API int fsync(int fd);
+
+static void die_if(bool it_is_time)
+{
+    if (it_is_time)
+        kill(getpid(), SIGKILL);
+}
+
+void rocksdb_write(rocksdb_t *db, const rocksdb_writeoptions_t *options, rocksdb_writebatch_t *batch, char **message)
+{
+    void (*next)(rocksdb_t *, const rocksdb_writeoptions_t *, rocksdb_writebatch_t *, char **);
+    int number = __atomic_add_fetch(&shared->writes, 1, __ATOMIC_ACQ_REL);
+
+    *(void **)&next = dlsym(RTLD_NEXT, "rocksdb_write");
+    die_if(number == shared->kill_at && !shared->kill_after);
+    if (number == shared->fail_at)
+        *message = strdup("IO error: planted");
+    else
+        next(db, options, batch, message);
+    die_if(number == shared->kill_at);
+}
+
+void rocksdb_flush_wal(rocksdb_t *db, unsigned char sync, char **message)
+{
+    void (*next)(rocksdb_t *, unsigned char, char **);
+
+    *(void **)&next = dlsym(RTLD_NEXT, "rocksdb_flush_wal");
+    __atomic_add_fetch(&shared->flushes, 1, __ATOMIC_ACQ_REL);
+    usleep(20000);
+    next(db, sync, message);
+}
+
+static void remember_size(int fd)
+{
+    char link[64], path[256] = "";
+    struct stat st;
+
+    snprintf(link, sizeof link, "/proc/self/fd/%d", fd);
+    if (readlink(link, path, sizeof path - 1) < 0 || !strstr(path, ".log") || fstat(fd, &st) < 0)
+        return;
+    for (size_t i = 0; i < LOGS_MAX; i++) {
+        struct log_file *l = &shared->logs[i];
+
+        if (l->path[0] && strcmp(l->path, path) != 0)
+            continue;
+        memcpy(l->path, path, sizeof l->path);
+        l->size_bytes = st.st_size;
+        return;
+    }
+}
+
+static int sync_fd(long number, int fd)
+{
+    int r = (int)syscall(number, fd);
+
+    if (shared)
+        remember_size(fd);
+    return r;
+}
+
+int fdatasync(int fd)
+{
+    return sync_fd(SYS_fdatasync, fd);
+}
+
+int fsync(int fd)
+{
+    return sync_fd(SYS_fsync, fd);
+}
+
+/* ---- children ---- */
+
+/* True if it ended by itself, and well. */
+static bool run(void (*body)(void))
+{
+    int status;
+    pid_t pid = fork();
+
+    if (pid == 0) {
+        body();
+        _exit(0);
+    }
+    cr_assert_eq(waitpid(pid, &status, 0), pid);
+    cr_assert((WIFEXITED(status) && WEXITSTATUS(status) == 0) || (WIFSIGNALED(status) && WTERMSIG(status) == SIGKILL),
+              "status %d", status);
+    return WIFEXITED(status);
+}
+
+static void must_run(void (*body)(void))
+{
+    shared->kill_at = 0;
+    cr_assert(run(body));
+}
+
+/* In a child, where Criterion can not be told. */
+static void expect(bool holds, const char *what)
+{
+    if (holds)
+        return;
+    fprintf(stderr, "expected: %s (kill at %d, %s)\n", what, shared->kill_at, shared->kill_after ? "after" : "before");
+    _exit(1);
+}
+
+/* What was not synced is gone: the end of each WAL. */
+static void cut_the_power(void)
+{
+    char command[128];
+    FILE *list;
+    char path[256];
+
+    snprintf(command, sizeof command, "ls %s/*.log 2>/dev/null", kv_replica_database());
+    list = popen(command, "r");
+    cr_assert(list);
+    while (fgets(path, sizeof path, list)) {
+        int64_t size = 0;
+
+        path[strcspn(path, "\n")] = 0;
+        for (size_t i = 0; i < LOGS_MAX; i++)
+            if (strcmp(shared->logs[i].path, path) == 0)
+                size = shared->logs[i].size_bytes;
+        cr_assert_eq(truncate(path, size), 0);
+    }
+    pclose(list);
+}
+
+static void forget_everything(void)
+{
+    kv_replica_remove_root();
+    kv_replica_root();
+    memset(shared, 0, sizeof *shared);
+}
+
+static void setup(void)
+{
+    shared = mmap(NULL, sizeof *shared, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0);
+    kv_replica_root();
+}
+
+TestSuite(kv_disk_crash, .init = setup, .fini = kv_replica_remove_root, .timeout = 280);
+
+/* ---- updates ---- */
+
+#define BATCHES 12
+
+static size_t make_batch(char texts[][KV_TEXT_BYTES], unsigned *seed)
+{
+    size_t n = 1 + (size_t)rand_r(seed) % 8;
+
+    for (size_t i = 0; i < n; i++)
+        kv_random_command(texts[i], seed);
+    return n;
+}
+
+static void update_and_sync(void)
+{
+    char texts[KV_BATCH_MAX][KV_TEXT_BYTES];
+    struct kv_replica disk;
+    unsigned seed = 11;
+
+    kv_replica_open(&disk, KV_DISK_SO, 1, 1);
+    for (int b = 0; b < BATCHES; b++) {
+        kv_replica_apply(&disk, texts, make_batch(texts, &seed));
+        if (b % 5 == 3) {
+            expect(disk.ops->sync(disk.m, NULL) == 0, "sync works");
+            shared->synced = disk.applied;
+        }
+    }
+    kill(getpid(), SIGKILL);
+}
+
+/* All of the first batches and nothing else. */
+static void check_that_it_is_a_prefix(void)
+{
+    char texts[KV_BATCH_MAX][KV_TEXT_BYTES];
+    struct kv_replica disk, kv;
+    unsigned seed = 11;
+
+    kv_replica_open(&disk, KV_DISK_SO, 1, 1);
+    kv_replica_open(&kv, KV_SO, 1, 1);
+    expect(disk.applied >= shared->synced, "what was synced is there");
+    while (kv.applied < disk.applied)
+        kv_replica_apply(&kv, texts, make_batch(texts, &seed));
+    expect(kv.applied == disk.applied, "it ends with a batch");
+    expect(kv.ops->hash(kv.m) == disk.ops->hash(disk.m), "its state is that of its index");
+    kv_replica_close(&disk);
+    kv_replica_close(&kv);
+}
+
+static void kill_updates(bool power_too)
+{
+    for (int at = 1; at <= 2 * (BATCHES + 2); at++) {
+        shared->kill_at = at / 2;
+        shared->kill_after = at % 2;
+        cr_assert_not(run(update_and_sync));
+        if (power_too)
+            cut_the_power();
+        must_run(check_that_it_is_a_prefix);
+        forget_everything();
+    }
+}
+
+Test(kv_disk_crash, killed_at_any_write_it_has_whole_batches)
+{
+    kill_updates(false);
+}
+
+Test(kv_disk_crash, after_a_power_cut_it_has_all_that_was_synced)
+{
+    kill_updates(true);
+}
+
+/* ---- recover ---- */
+
+#define NEW_KEYS    40u
+#define VALUE_BYTES 100000u /* so that the image is written in several batches */
+#define NEW_APPLIED 77u
+
+static uint8_t image[NEW_KEYS * (VALUE_BYTES + 16u) + 64u];
+static size_t image_size;
+
+static void put_u32(uint32_t v)
+{
+    kv_store_u32(image + image_size, v);
+    image_size += 4;
+}
+
+static void make_image(void)
+{
+    memcpy(image, "NHKV", 4);
+    image_size = 4;
+    put_u32(1), put_u32(NEW_APPLIED), put_u32(0), put_u32(NEW_KEYS), put_u32(0);
+    for (uint32_t i = 0; i < NEW_KEYS; i++) {
+        put_u32(2), put_u32(VALUE_BYTES);
+        image[image_size] = (uint8_t)('a' + i / 10);
+        image[image_size + 1] = (uint8_t)('0' + i % 10);
+        memset(image + image_size + 2, (int)i, VALUE_BYTES);
+        image_size += 2 + VALUE_BYTES;
+    }
+}
+
+static void make_old_state(void)
+{
+    struct kv_replica disk;
+
+    kv_replica_open(&disk, KV_DISK_SO, 1, 1);
+    kv_replica_apply_text(&disk, "MSET a0 old b 2 c 3");
+    expect(disk.ops->sync(disk.m, NULL) == 0, "sync works");
+    kv_replica_close(&disk);
+    shared->writes = 0;
+}
+
+static void recover(void)
+{
+    struct kv_replica disk;
+
+    kv_replica_open(&disk, KV_DISK_SO, 1, 1);
+    expect(kv_replica_recover(&disk, image, image_size) == 0, "recover works");
+    shared->synced = NEW_APPLIED;
+    kv_replica_close(&disk);
+}
+
+static void check_old_or_new(void)
+{
+    struct kv_replica disk;
+    bool is_new;
+
+    kv_replica_open(&disk, KV_DISK_SO, 1, 1);
+    is_new = disk.applied == NEW_APPLIED;
+    expect(is_new || disk.applied == 1, "the index is the old or the new one");
+    expect(is_new || shared->synced == 0, "a recover that returned counts");
+    kv_replica_query(&disk, "DBSIZE");
+    expect(disk.answer[0] == (is_new ? NEW_KEYS : 3), "so is the number of keys");
+    kv_replica_query(&disk, "STRLEN a0");
+    expect(disk.answer[0] == (is_new ? (uint8_t)VALUE_BYTES : 3), "so are the values");
+    kv_replica_close(&disk);
+    expect(kv_replica_count_keys() == 1 + (is_new ? NEW_KEYS : 3), "nothing is left over");
+}
+
+static void kill_recover(bool power_too)
+{
+    bool survived = false;
+    int at;
+
+    make_image();
+    for (at = 1; !survived; at++) {
+        must_run(make_old_state);
+        shared->kill_at = (at + 1) / 2;
+        shared->kill_after = at % 2 == 0;
+        survived = run(recover);
+        if (power_too)
+            cut_the_power();
+        must_run(check_old_or_new);
+        forget_everything();
+    }
+    cr_assert_gt(at, 10, "recover wrote in several steps");
+}
+
+Test(kv_disk_crash, a_recover_that_is_killed_leaves_the_old_or_the_new)
+{
+    kill_recover(false);
+}
+
+Test(kv_disk_crash, a_recover_in_a_power_cut_leaves_the_old_or_the_new)
+{
+    kill_recover(true);
+}
+
+/* ---- a disk that fails ---- */
+
+static void fail_a_write(void)
+{
+    char texts[1][KV_TEXT_BYTES] = {"SET a 1"};
+    struct kv_replica disk, other;
+
+    kv_replica_open(&disk, KV_DISK_SO, 1, 1);
+    kv_replica_open(&other, KV_DISK_SO, 2, 1);
+    kv_replica_apply(&disk, texts, 1);
+    shared->fail_at = shared->writes + 1;
+    expect(kv_replica_update(&disk, texts, 1) == NH_EIO && strstr(disk.err.text, "planted"), "the failure is told");
+    expect(kv_replica_update(&disk, texts, 1) == NH_EIO && strstr(disk.err.text, "earlier"), "nothing is written any more");
+    expect(kv_replica_update(&other, texts, 1) == NH_EIO, "by nobody");
+    expect(disk.ops->sync(disk.m, &disk.err) == NH_EIO, "nor synced");
+    kv_replica_close(&disk);
+    kv_replica_close(&other);
+}
+
+static void look_after_the_failure(void)
+{
+    struct kv_replica disk;
+
+    kv_replica_open(&disk, KV_DISK_SO, 1, 1);
+    expect(disk.applied == 1, "the update that failed is not there");
+    kv_replica_close(&disk);
+}
+
+Test(kv_disk_crash, a_failed_write_is_a_failure_until_the_next_start)
+{
+    must_run(fail_a_write);
+    shared->fail_at = 0;
+    must_run(look_after_the_failure);
+}
+
+/* ---- syncs ---- */
+
+#define SYNCERS 16
+
+static void *sync_once(void *arg)
+{
+    struct kv_replica *r = arg;
+
+    expect(r->ops->sync(r->m, NULL) == 0, "sync works");
+    return NULL;
+}
+
+static void sync_together(void)
+{
+    struct kv_replica replicas[SYNCERS];
+    pthread_t threads[SYNCERS];
+
+    for (uint64_t i = 0; i < SYNCERS; i++)
+        kv_replica_open(&replicas[i], KV_DISK_SO, 1 + i, 1);
+    shared->flushes = 0;
+    for (int i = 0; i < SYNCERS; i++)
+        pthread_create(&threads[i], NULL, sync_once, &replicas[i]);
+    for (int i = 0; i < SYNCERS; i++)
+        pthread_join(threads[i], NULL);
+    for (int i = 0; i < SYNCERS; i++)
+        kv_replica_close(&replicas[i]);
+}
+
+Test(kv_disk_crash, syncs_of_many_shards_are_few)
+{
+    must_run(sync_together);
+    cr_assert_geq(shared->flushes, 1);
+    cr_assert_lt(shared->flushes, SYNCERS / 2, "%d syncs", shared->flushes);
+}
