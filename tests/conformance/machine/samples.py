@@ -29,7 +29,7 @@ def judge(kit, machine, sanitizer):
     expected = expectation(name, sanitizer)
     if name.startswith("broken_") and expected is None and "leak" not in name:
         return f"{name}: its first line names no check"
-    done = subprocess.run([kit, "--call-limit", "5", "--fail-fast", machine], capture_output=True, text=True)
+    done = subprocess.run([kit, "--call-limit", "10", "--fail-fast", machine], capture_output=True, text=True)
     failed = FAIL.findall(done.stdout)
     if expected is None:
         return None if done.returncode == 0 and not failed else f"{name} is sound:\n{done.stdout}{done.stderr}"
