@@ -145,8 +145,6 @@ static void remove_if_done(struct snapshot_receiver *r, struct receiving *st)
     pthread_mutex_unlock(&r->lock);
     if (done)
         free_stream(r, st);
-    else
-        st->state = RECEIVING_OPENING;
 }
 
 /* The streams as they are now: only this task takes one away. */

@@ -1,12 +1,14 @@
 /* The receiving side of one stream: engine/snapshot_stream.h says what comes, this file what is done with it.
  *
- *     chunk 0 --> OPENING -- admitted, space ----> WRITING -- the last chunk, all durable ----> VERIFYING
- *                    |                              |  ^ \                                         |
- *                    |                              +--+  \ chunk 0 of another image: anew         | whole: committed, handed
- * over |                     the next chunk                                          | v v OVER <-- nothing heard for long,
- * cancelled, disk full, I/O error, corrupt -----+
+ *     chunk 0 --> OPENING -- admitted, space --> WRITING -- the last chunk, all durable --> VERIFYING
+ *                    |                            | |                                        |
+ *                    |                            | +- chunk 0 of another image: OPENING     |
+ *                    | not wanted, busy, full     |    disk full, I/O error, senseless       | committed and handed over,
+ *                    v                            v    chunk, nothing heard for long         v or corrupt, or disk full
+ *                   OVER <-------------------------------------------------------------------+
  *
- * OVER: what is unfinished is removed from the disk, and the stream forgotten. Whoever asks again begins again.
+ * OVER: what is unfinished is removed from the disk, and the stream forgotten, unless a chunk 0 waits: who asks again begins
+ * again.
  */
 #include "engine/snapshot_receiver_private.h"
 
@@ -528,10 +530,6 @@ uint64_t receiving_step(struct snapshot_receiver *r, struct receiving *st, struc
     }
     if (st->state == RECEIVING_VERIFYING) {
         verify(r, st);
-        return TASK_POLL_NOW;
-    }
-    if (st->state == RECEIVING_OPENING) { /* again, after an end: what still came was of no use */
-        st->state = RECEIVING_OVER;
         return TASK_POLL_NOW;
     }
     if (now - st->heard_ns < STREAM_IDLE_MS * MS_NS)

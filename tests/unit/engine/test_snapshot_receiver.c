@@ -284,11 +284,25 @@ Test(snapshot_receiver, a_chunk_of_another_image_is_ignored)
 
     begin();
     c = stream_chunk(1);
+    c.data = test.image + 1; /* it would be seen */
     c.index++;
     cr_assert(stream_give(&c));
-    c = stream_chunk(1);
+    c.index--;
     c.term++;
     cr_assert(stream_give(&c));
+    finish(1);
+}
+
+/* Of a stream that ended: neither its turn nor its space is missing to the next one. */
+Test(snapshot_receiver, what_has_ended_takes_no_room)
+{
+    struct nh_chunk c = stream_chunk(1);
+
+    c.size_bytes--;
+    for (uint32_t i = 0; i <= STREAM_RECEIVING_MAX; i++)
+        check_refused(c, "one byte too few");
+    cr_assert_eq(test.net.n_answers[SNAPSHOT_BUSY], 0);
+    cr_assert(give(0));
     finish(1);
 }
 

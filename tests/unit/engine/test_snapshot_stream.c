@@ -282,6 +282,32 @@ Test(snapshot_stream, what_is_there_is_not_sent)
     cr_assert_eq(test.net.n_sent[1], 1);
 }
 
+Test(snapshot_stream, an_image_that_is_pruned_while_the_connection_is_broken_is_sent_all_the_same)
+{
+    stream_hosts_open(MANY_BYTES);
+    test.net.fault = FAULT_BROKEN;
+    test.net.times = 1;
+    test.net.chunk = 10;
+    stream_send(0, 2, false);
+    stream_run_ms(500);
+    cr_assert_eq(snapshot_dir_clean(&test.hosts[0].dir, 0, 1, NULL), NH_OK);
+    stream_run_ended(0, 1);
+    cr_assert_eq(test.hosts[0].n_failed, 0, "%s", reason_of(0));
+    stream_check_arrived(1);
+}
+
+Test(snapshot_stream, one_that_is_pruned_while_the_receiver_has_no_space_gives_way_to_a_newer_one)
+{
+    stream_hosts_open(MANY_BYTES);
+    memory_files_set_limit(test.hosts[1].disk, test.image_bytes);
+    stream_send(0, 2, false);
+    stream_run_ms(500);
+    cr_assert_eq(snapshot_dir_clean(&test.hosts[0].dir, 0, 1, NULL), NH_OK);
+    cr_assert_eq(memory_files_used(test.hosts[0].disk), 0, "nobody holds it open");
+    stream_run_ended(0, 1);
+    cr_assert_eq(strncmp(reason_of(0), "open the image: ", 16), 0, "%s", reason_of(0));
+}
+
 /* ---- ends ---- */
 
 Test(snapshot_stream, a_replica_that_is_not_there_refuses)
