@@ -6,6 +6,7 @@
 #include <stdlib.h>
 
 #include "engine/engine_private.h"
+#include "engine/snapshots.h"
 #include "raftio/support/memory.h"
 
 /* Read from the log store at once when a log is replayed. */
@@ -48,6 +49,14 @@ void apply_worker_post_all(struct apply_worker *w, struct queue *items)
         w->engine->config.runtime->ops->task_wake(w->task);
 }
 
+void apply_worker_post(struct apply_worker *w, struct apply_item *item)
+{
+    struct queue items = {0};
+
+    queue_push(&items, &item->node);
+    apply_worker_post_all(w, &items);
+}
+
 static void count(uint64_t *counter, uint64_t n)
 {
     __atomic_store_n(counter, *counter + n, __ATOMIC_RELAXED); /* one writer */
@@ -77,6 +86,7 @@ static void end_results(struct replica *r, const struct rsm_result *results, siz
         struct nh_outcome outcome = {
             .code = result->rejected ? NH_REQUEST_REJECTED : NH_REQUEST_COMPLETED,
             .index = result->index,
+            .status = result->status,
             .value = result->value.value,
             .data = result->value.data,
             .size_bytes = result->value.size_bytes,
@@ -154,7 +164,7 @@ static int replay(struct replica *r, uint64_t last, const struct rsm_sink *sink,
     return NH_OK;
 }
 
-static void announce_if_ready(struct replica *r)
+void apply_worker_announce(struct replica *r)
 {
     struct engine *e = r->engine;
     bool was_ready;
@@ -169,7 +179,13 @@ static void announce_if_ready(struct replica *r)
         e->config.events.replica_ready(e->config.events.ctx, info_of(r));
 }
 
-/* The machine or its entries cannot be trusted any more: the step worker takes the replica out. */
+void apply_worker_fail(struct replica *r, const char *reason)
+{
+    struct queue none = {0};
+
+    replica_post_applied(r, rsm_applied(r->rsm), &none, reason);
+}
+
 static void fail(struct replica *r, struct queue *changes, const struct nh_error *err)
 {
     replica_post_applied(r, rsm_applied(r->rsm), changes, err->text);
@@ -192,24 +208,27 @@ static void apply_entries(struct apply_worker *w, struct apply_item *item)
         return;
     }
     replica_post_applied(r, item->last, &applying.changes, NULL);
-    announce_if_ready(r);
+    apply_worker_announce(r);
+    snapshots_applied(r, run_list_bytes(&item->runs));
 }
 
 static void open_machine(struct replica *r)
 {
-    struct queue none = {0};
     struct nh_error err;
 
-    if (rsm_open(r->rsm, &err) < 0)
-        fail(r, &none, &err);
-    else
-        announce_if_ready(r);
+    if (rsm_open(r->rsm, &err) < 0) {
+        apply_worker_fail(r, err.text);
+        return;
+    }
+    snapshots_opened(r);
+    apply_worker_announce(r);
 }
 
 static void close_machine(struct replica *r)
 {
     struct engine *e = r->engine;
 
+    snapshots_closing(r);
     rsm_close(r->rsm);
     replica_terminate(r, NH_ECLOSED);
     engine_forget(e, r);
@@ -269,16 +288,70 @@ static void answer_reads(struct apply_worker *w, struct replica *r, struct read_
 
 /* ---- the poll function ---- */
 
+static void item_free(struct apply_item *item)
+{
+    run_list_deinit(&item->runs);
+    if (item->record)
+        nh_snapshot_deinit(item->record);
+    free(item->record);
+    if (item->install)
+        nh_message_deinit(item->install);
+    free(item->install);
+    free(item->export_dir);
+    free(item->failure);
+    free(item);
+}
+
 static void perform(struct apply_worker *w, struct apply_item *item)
 {
+    struct replica *r = item->replica;
+
     switch (item->type) {
-    case APPLY_OPEN: open_machine(item->replica); break;
+    case APPLY_OPEN: open_machine(r); break;
     case APPLY_ENTRIES: apply_entries(w, item); break;
-    case APPLY_READS: answer_reads(w, item->replica, item->reads); break;
-    case APPLY_CLOSE: close_machine(item->replica); break;
+    case APPLY_READS: answer_reads(w, r, item->reads); break;
+    case APPLY_SAVE: snapshots_save(r, item); break;
+    case APPLY_RECOVER: snapshots_recover(r, item); break;
+    case APPLY_STREAM: snapshots_stream(r, item); break;
+    case APPLY_RETURNED: snapshots_returned(r, item); break;
+    case APPLY_STREAM_ENDED: r->n_streams--; break;
+    case APPLY_CLOSE: close_machine(r); break;
     }
-    run_list_deinit(&item->runs);
-    free(item);
+    item_free(item);
+}
+
+/* What waited, as far as it need not wait on. A close is the last. */
+static void unpark(struct apply_worker *w, struct replica *r)
+{
+    while (!queue_empty(&r->parked)) {
+        struct apply_item *item = container_of(r->parked.first, struct apply_item, node);
+        bool last = item->type == APPLY_CLOSE;
+
+        if (snapshots_hold(r, item))
+            return;
+        queue_pop(&r->parked);
+        perform(w, item);
+        if (last)
+            return;
+    }
+}
+
+static void take(struct apply_worker *w, struct apply_item *item)
+{
+    bool is_news = item->type == APPLY_RETURNED || item->type == APPLY_STREAM_ENDED;
+    struct replica *r = item->replica;
+
+    if (!is_news && (!queue_empty(&r->parked) || snapshots_hold(r, item))) {
+        queue_push(&r->parked, &item->node);
+        return;
+    }
+    if (!is_news) {
+        perform(w, item);
+        return;
+    }
+    perform(w, item);
+    unpark(w, r);
+    replica_unref(r); /* the item's */
 }
 
 uint64_t apply_worker_poll(void *arg)
@@ -289,6 +362,12 @@ uint64_t apply_worker_poll(void *arg)
 
     mailbox_take(&w->mailbox, &items);
     while ((node = queue_pop(&items)))
-        perform(w, container_of(node, struct apply_item, node));
+        take(w, container_of(node, struct apply_item, node));
     return TASK_POLL_NEVER;
+}
+
+void apply_worker_drain(struct apply_worker *w)
+{
+    while (!mailbox_empty(&w->mailbox))
+        apply_worker_poll(w);
 }

@@ -1,9 +1,11 @@
 /* engine/apply_worker.h - hands committed entries to machines, answers reads, ends requests.
  *
  * What a replica's step worker posts is done in order: open the machine, apply, answer reads, close. So a batch of reads
- * that is posted behind the entries up to its index finds them applied.
+ * that is posted behind the entries up to its index finds them applied. While the machine is lent to the snapshot pool, what has
+ * to wait for it is parked with its replica, and done in order when it is back (engine/snapshots.h).
  *
- * Threads: apply_worker_post from step workers; the poll function by the runtime. A replica belongs to one apply worker.
+ * Threads: apply_worker_post_all from step workers, apply_worker_post from any; the poll function by the runtime. A replica
+ * belongs to one apply worker.
  */
 #ifndef NH_ENGINE_APPLY_WORKER_H
 #define NH_ENGINE_APPLY_WORKER_H
@@ -15,7 +17,13 @@ enum apply_item_type {
     APPLY_OPEN,    /* open the machine */
     APPLY_ENTRIES, /* apply [first, last]; without runs: read them from the log store */
     APPLY_READS,   /* answer them */
-    APPLY_CLOSE,   /* close the machine, end what is pending, drop the worker's reference */
+    APPLY_SAVE,    /* make a snapshot */
+    APPLY_RECOVER, /* take over the snapshot `record` */
+    APPLY_STREAM,  /* begin to send an image that is made on the fly */
+    /* News, never parked: */
+    APPLY_RETURNED,     /* the machine is back from the snapshot pool, or a save has ended. Has a reference on the replica. */
+    APPLY_STREAM_ENDED, /* an image on the fly needs the machine no more. The same. */
+    APPLY_CLOSE,        /* close the machine, end what is pending, drop the worker's reference */
 };
 
 struct apply_item {
@@ -25,6 +33,14 @@ struct apply_item {
     uint64_t first, last;
     struct run_list runs;
     struct read_batch *reads;
+    struct request request;                   /* SAVE; fn NULL: nobody waits */
+    uint64_t overhead;                        /* SAVE */
+    char *export_dir;                         /* SAVE; owned; NULL: none */
+    struct nh_snapshot *record;               /* RECOVER; owned */
+    struct nh_message *install;               /* STREAM; owned */
+    char address[NH_ADDRESS_BYTES];           /* STREAM */
+    bool machine_back, save_ended, recovered; /* RETURNED */
+    char *failure;                            /* RETURNED: of the machine; owned; NULL: none */
 };
 
 struct apply_worker {
@@ -40,7 +56,17 @@ void apply_worker_start(struct apply_worker *w);
 void apply_worker_stop(struct apply_worker *w); /* stops polling; the mailbox keeps what is in it */
 /* Does what is in the mailbox. `arg` is the worker. */
 uint64_t apply_worker_poll(void *arg);
+/* After the stop: until nothing is left, as machines come back and closes go on. */
+void apply_worker_drain(struct apply_worker *w);
 /* Posts items (struct apply_item, transferred) and wakes the worker. */
 void apply_worker_post_all(struct apply_worker *w, struct queue *items);
+void apply_worker_post(struct apply_worker *w, struct apply_item *item);
+
+/* ---- for engine/snapshots.c ---- */
+
+/* The machine or its entries cannot be trusted any more: the step worker takes the replica out. */
+void apply_worker_fail(struct replica *r, const char *reason);
+/* Tells, once, that the log is replayed up to where it was known to be committed at start. */
+void apply_worker_announce(struct replica *r);
 
 #endif

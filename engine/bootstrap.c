@@ -13,6 +13,7 @@
 void bootstrap_result_deinit(struct bootstrap_result *b)
 {
     nh_membership_deinit(&b->members);
+    nh_snapshot_deinit(&b->snapshot);
     run_list_deinit(&b->first);
     free(b->spans);
     *b = (struct bootstrap_result){0};
@@ -218,6 +219,19 @@ static int find_spans(const struct engine_config *e, struct nh_replica_info id, 
     return r;
 }
 
+/* The log must begin where the snapshot ends, or before; and reach it (I13). */
+static int check_gap(const struct bootstrap_result *b, struct nh_error *err)
+{
+    uint64_t index = b->snapshot.index, first = b->boot.first_index, last = b->boot.last_index;
+
+    if (first <= index + 1 && last >= index)
+        return NH_OK;
+    return nh_error_set(err, NH_ECORRUPT,
+                        "the snapshot ends at index %" PRIu64 ", the log holds %" PRIu64 " to %" PRIu64
+                        ": something is missing between them; remove the data of this replica and let it join anew",
+                        index, first, last);
+}
+
 static int load_log(const struct engine_config *e, const struct engine_replica_config *c, struct bootstrap_result *b,
                     struct nh_error *err)
 {
@@ -225,6 +239,8 @@ static int load_log(const struct engine_config *e, const struct engine_replica_c
     struct nh_raft_state stored;
     int r = e->logdb_ops->read_raft_state(e->logdb, c->shard_id, c->replica_id, &stored, err);
 
+    if (r == NH_ENOTFOUND && b->snapshot.index > 0)
+        return nh_error_set(err, NH_ECORRUPT, "there is a snapshot at index %" PRIu64 ", but no log", b->snapshot.index);
     if (r == NH_ENOTFOUND) {
         b->boot.first_index = 1;
         if (b->members.n_members > 0)
@@ -237,7 +253,23 @@ static int load_log(const struct engine_config *e, const struct engine_replica_c
     b->boot.first_index = stored.first_index;
     b->boot.last_index = stored.last_index;
     b->boot.config_bound = stored.last_index; /* the log is not read for it */
-    return find_spans(e, id, b, err);
+    r = check_gap(b, err);
+    return r < 0 ? r : find_spans(e, id, b, err);
+}
+
+/* What the snapshot holds is applied and committed, and its last entry's term is known. */
+static void begin_at_snapshot(struct bootstrap_result *b)
+{
+    const struct nh_snapshot *s = &b->snapshot;
+
+    nh_membership_deinit(&b->members);
+    nh_membership_copy(&b->members, &s->membership);
+    b->boot.snapshot = s;
+    b->boot.applied = s->index;
+    if (b->boot.state.commit < s->index)
+        b->boot.state.commit = s->index; /* a commit index is not saved each time */
+    if (b->boot.first_index == s->index + 1)
+        b->boot.anchor_term = s->term;
 }
 
 int bootstrap_replica(const struct engine_config *engine, const struct engine_replica_config *config,
@@ -249,7 +281,11 @@ int bootstrap_replica(const struct engine_config *engine, const struct engine_re
     if (r == NH_OK)
         r = load_record(engine, config, ret, err);
     if (r == NH_OK)
+        r = engine->logdb_ops->get_snapshot(engine->logdb, config->shard_id, config->replica_id, &ret->snapshot, err);
+    if (r == NH_OK)
         r = load_log(engine, config, ret, err);
+    if (r == NH_OK && ret->snapshot.index > 0)
+        begin_at_snapshot(ret);
     if (r < 0) {
         bootstrap_result_deinit(ret);
         return r;

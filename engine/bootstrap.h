@@ -4,6 +4,9 @@
  * takes part: the same INITIALIZE change, with the same bytes, on every initial member. A crash in between leaves a
  * record without a log; the next start writes the entry again. A joining replica has a record and an empty log.
  *
+ * A replica with a snapshot starts from its record: membership, and applied up to its index; the image is recovered by the apply
+ * worker before anything else. The log must continue it without a gap.
+ *
  * Thread: any but workers (it reads and writes the log store). Errors: as engine_start_replica.
  */
 #ifndef NH_ENGINE_BOOTSTRAP_H
@@ -12,8 +15,9 @@
 #include "engine/engine.h"
 
 struct bootstrap_result {
-    struct nh_membership members; /* initial ones; empty when joining */
-    struct raft_boot boot;        /* spans and membership point into this struct */
+    struct nh_membership members; /* as of the snapshot, or the initial ones; empty when joining */
+    struct nh_snapshot snapshot;  /* the newest record; index 0: none */
+    struct raft_boot boot;        /* spans, membership and snapshot point into this struct */
     struct raft_term_span *spans;
     bool save_first;       /* entry 1 and the state below are not in the log store yet */
     struct run_list first; /* then: entry 1 */

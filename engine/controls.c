@@ -4,6 +4,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "engine/apply_worker.h"
 #include "engine/engine_private.h"
 #include "engine/step_worker.h"
 #include "raftio/support/memory.h"
@@ -50,12 +51,27 @@ int engine_look_at_peers(struct engine *e, uint64_t shard_id, nh_completion_fn f
     return add(e, shard_id, &c, err);
 }
 
+int engine_snapshot(struct engine *e, uint64_t shard_id, const char *export_dir, uint64_t overhead, nh_completion_fn fn,
+                    void *ctx, struct nh_error *err)
+{
+    struct control c = {.type = CONTROL_SNAPSHOT,
+                        .export_dir = xstrdup(export_dir),
+                        .overhead = overhead,
+                        .request = {fn, ctx, REQUESTS_NO_DEADLINE}};
+    int r = add(e, shard_id, &c, err);
+
+    if (r < 0)
+        free(c.export_dir);
+    return r;
+}
+
 /* ---- ends ---- */
 
 static void end(struct control *c, const struct nh_outcome *outcome)
 {
     if (c->request.fn)
         c->request.fn(c->request.ctx, outcome);
+    free(c->export_dir);
     free(c);
 }
 
@@ -109,6 +125,20 @@ static void look_at_peers(struct replica *r, struct control *c)
     end(c, &outcome);
 }
 
+/* On to the apply worker, which ends it. */
+static void snapshot(struct step_worker *w, struct replica *r, struct control *c)
+{
+    struct apply_item *item = xcalloc(1, sizeof *item);
+
+    item->type = APPLY_SAVE;
+    item->replica = r;
+    item->request = c->request;
+    item->export_dir = c->export_dir;
+    item->overhead = c->overhead;
+    free(c);
+    step_worker_apply(w, r, item);
+}
+
 void controls_step(struct step_worker *w, struct replica *r)
 {
     struct queue_node *node;
@@ -121,6 +151,7 @@ void controls_step(struct step_worker *w, struct replica *r)
         case CONTROL_CAMPAIGN: simple(w, r, c, RAFT_EV_CAMPAIGN); break;
         case CONTROL_FORGET_LEADER: simple(w, r, c, RAFT_EV_FORGET_LEADER); break;
         case CONTROL_LOOK_AT_PEERS: look_at_peers(r, c); break;
+        case CONTROL_SNAPSHOT: snapshot(w, r, c); break;
         }
     }
 }

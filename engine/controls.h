@@ -1,4 +1,5 @@
-/* engine/controls.h - wishes to one replica that are neither proposals nor reads: transfer, campaign, forget, look at peers.
+/* engine/controls.h - wishes to one replica that are neither proposals nor reads: transfer, campaign, forget, look at peers, make
+ * a snapshot (which goes on to the apply worker).
  *
  * They wait in the replica's inbox, the step worker gives them to the core in order. A transfer ends when the core says how; the
  * others at once. Every control ends exactly once, TERMINATED if the replica stops before.
@@ -17,13 +18,15 @@
 /* Controls that may wait for one replica. */
 #define CONTROLS_MAX 64u
 
-enum control_type { CONTROL_TRANSFER, CONTROL_CAMPAIGN, CONTROL_FORGET_LEADER, CONTROL_LOOK_AT_PEERS };
+enum control_type { CONTROL_TRANSFER, CONTROL_CAMPAIGN, CONTROL_FORGET_LEADER, CONTROL_LOOK_AT_PEERS, CONTROL_SNAPSHOT };
 
 struct control {
     struct queue_node node;
     enum control_type type;
     uint64_t target;
-    uint64_t key; /* of a transfer in the core */
+    uint64_t key;      /* of a transfer in the core */
+    char *export_dir;  /* of a snapshot; owned; NULL: none */
+    uint64_t overhead; /* of a snapshot */
     struct request request;
 };
 

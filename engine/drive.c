@@ -11,6 +11,7 @@
 #include "engine/inbound.h"
 #include "engine/peers.h"
 #include "engine/reads.h"
+#include "engine/snapshots.h"
 #include "engine/trace.h"
 #include "raftio/support/log.h"
 #include "raftio/support/memory.h"
@@ -87,7 +88,10 @@ static void step_messages(struct step_worker *w, struct replica *r)
         peers_learn(w, r, m);
         if (trace_is_on())
             trace_message(r->shard_id, &m->message);
-        step(w, r, (struct raft_event){.type = RAFT_EV_MESSAGE, .message = &m->message});
+        if (m->message.type == NH_MSG_SNAPSHOT_RECEIVED)
+            snapshots_answer(w, &m->message);
+        else
+            step(w, r, (struct raft_event){.type = RAFT_EV_MESSAGE, .message = &m->message});
     }
 }
 
@@ -168,6 +172,7 @@ static void step_all(struct step_worker *w, struct replica *r, struct inbox *in)
         r->told_applied = in->applied;
         step(w, r, (struct raft_event){.type = RAFT_EV_APPLIED, .applied = in->applied});
     }
+    snapshots_step(w, r, &in->notes);
     step_messages(w, r);
     step_unreachable(w, r);
     if (r->wake) {
@@ -202,10 +207,13 @@ static void obey_save(struct step_worker *w, struct replica *r, struct raft_upda
         .has_state = out->has_state,
         .must_sync = out->must_sync,
         .state = out->state,
+        .snapshot = out->snapshot,
     };
 
     if (out->save_id == 0)
         return;
+    if (out->snapshot)
+        register_members(w, r, &out->snapshot->membership);
     r->last_save = save_batch_add(w->open, r, &update, out->save_id, &out->runs);
     r->last_batch = w->open;
     r->n_saves++;
@@ -257,7 +265,8 @@ static void obey_leader(struct step_worker *w, struct replica *r, const struct r
 static void obey(struct step_worker *w, struct replica *r, struct raft_update *out)
 {
     for (size_t i = 0; i < out->send.n; i++)
-        peers_send(w, r, &out->send.items[i]);
+        if (!snapshots_send(w, r, &out->send.items[i]))
+            peers_send(w, r, &out->send.items[i]);
     for (size_t i = 0; i < out->reads.n; i++)
         reads_confirm(r, &out->reads.items[i]);
     obey_dropped(w, r, out);
@@ -268,6 +277,8 @@ static void obey(struct step_worker *w, struct replica *r, struct raft_update *o
     controls_obey(r, out);
     obey_leader(w, r, out);
     r->is_removed |= out->removed;
+    if (out->snapshot_wanted)
+        snapshots_want(w, r);
 }
 
 /* ---- entries that are only in the log store ---- */
@@ -392,6 +403,7 @@ static void publish(struct replica *r, uint64_t *ret_earliest_ns)
     r->status.leader_id = s.leader_id;
     r->status.term = s.term;
     r->status.role = s.role;
+    r->status.first_index = s.first_index;
     r->status.last_index = s.last_index;
     r->status.commit_index = s.commit_index;
     r->status.quiesced = s.quiesced;
@@ -415,6 +427,8 @@ static void discard_inbox(struct replica *r, struct inbox *in)
         nh_membership_deinit(&c->membership);
         free(c);
     }
+    while ((node = queue_pop(&in->notes)))
+        snapshot_note_free(container_of(node, struct snapshot_note, node));
     block_builder_deinit(&in->proposals);
     controls_end(&in->wishes, NH_REQUEST_TERMINATED);
     if (in->reads)

@@ -6,9 +6,9 @@
 #include <string.h>
 
 #include "engine/apply_worker.h"
-#include "engine/bootstrap.h"
 #include "engine/engine_private.h"
 #include "engine/inbound.h"
+#include "engine/snapshots.h"
 #include "engine/step_worker.h"
 #include "raftio/support/memory.h"
 
@@ -16,7 +16,6 @@
 #define DEFAULT_MAX_INBOX_BYTES       (64u << 20)
 #define DEFAULT_MAX_UNCOMMITTED_BYTES ((uint64_t)1 << 30)
 #define INCARNATION_MAX               ((uint64_t)1 << 24)
-#define KEY_SHIFT                     40u
 
 /* ---- life of the engine ---- */
 
@@ -46,6 +45,8 @@ int engine_new(const struct engine_config *config, struct engine **ret, struct n
     e->config = *config;
     strcpy(e->address, config->address);
     e->config.address = e->address;
+    e->snapshot_root = xstrdup(config->snapshot_root);
+    e->config.snapshot_root = e->snapshot_root;
     if (e->config.max_pending_per_replica == 0)
         e->config.max_pending_per_replica = DEFAULT_MAX_PENDING;
     if (e->config.max_inbox_bytes == 0)
@@ -73,35 +74,42 @@ static void set_running(struct engine *e, bool running)
     __atomic_store_n(&e->running, running, __ATOMIC_RELEASE);
 }
 
-static bool is_running(struct engine *e)
+bool engine_is_running(struct engine *e)
 {
     return __atomic_load_n(&e->running, __ATOMIC_ACQUIRE);
 }
 
-void engine_start(struct engine *e)
+int engine_start(struct engine *e, struct nh_error *err)
 {
-    assert(e->transport && !is_running(e));
+    int r;
+
+    assert(e->transport && !engine_is_running(e));
+    r = snapshots_start(e, err);
+    if (r < 0)
+        return r;
     for (uint32_t i = 0; i < e->config.n_apply_workers; i++)
         apply_worker_start(e->apply_workers[i]);
     for (uint32_t i = 0; i < e->config.n_step_workers; i++)
         step_worker_start(e->step_workers[i]);
     set_running(e, true);
+    return NH_OK;
 }
 
 void engine_stop(struct engine *e)
 {
-    if (!is_running(e))
+    if (!engine_is_running(e))
         return;
     set_running(e, false);
     for (uint32_t i = 0; i < e->config.n_step_workers; i++)
         step_worker_stop(e->step_workers[i]);
+    snapshots_stop(e); /* lent machines are on their way back */
     for (uint32_t i = 0; i < e->config.n_apply_workers; i++)
         apply_worker_stop(e->apply_workers[i]);
     /* All workers stand still: what is left is done here. */
     for (uint32_t i = 0; i < e->config.n_step_workers; i++)
         step_worker_drain(e->step_workers[i]);
     for (uint32_t i = 0; i < e->config.n_apply_workers; i++)
-        apply_worker_poll(e->apply_workers[i]);
+        apply_worker_drain(e->apply_workers[i]);
 }
 
 /* What the transport brought after the stop. */
@@ -117,7 +125,7 @@ void engine_free(struct engine *e)
 
     if (!e)
         return;
-    assert(!is_running(e) && e->routes.n == 0);
+    assert(!engine_is_running(e) && e->routes.n == 0);
     discard_mailboxes(e);
     for (uint32_t i = 0; i < e->config.n_step_workers; i++)
         step_worker_free(e->step_workers[i]);
@@ -125,6 +133,8 @@ void engine_free(struct engine *e)
         apply_worker_free(e->apply_workers[i]);
     for (size_t i = 0; (used = map_next(&e->used_keys, &i, NULL));)
         free(used);
+    snapshots_free(e);
+    free(e->snapshot_root);
     map_deinit(&e->used_keys);
     map_deinit(&e->starting);
     map_deinit(&e->routes);
@@ -141,7 +151,7 @@ static void on_batch(void *ctx, const struct nh_message_batch *batch)
 
     if (batch->source_address)
         liveness_heard(&e->liveness, batch->source_address, engine_now_ns(e));
-    if (is_running(e))
+    if (engine_is_running(e))
         inbound_post(e, batch);
 }
 
@@ -149,16 +159,15 @@ static void on_unreachable(void *ctx, struct nh_replica_info to)
 {
     struct engine *e = ctx;
 
-    if (is_running(e))
+    if (engine_is_running(e))
         step_worker_post_unreachable(e->step_workers[hash_u64(to.shard_id) % e->config.n_step_workers], to);
 }
 
-/* Snapshots are not received yet. */
 static bool on_chunk(void *ctx, const struct nh_chunk *chunk)
 {
-    (void)ctx;
-    (void)chunk;
-    return false;
+    struct engine *e = ctx;
+
+    return engine_is_running(e) && snapshots_chunk(e, chunk);
 }
 
 static void on_connected(void *ctx, const char *address, bool snapshot)
@@ -222,7 +231,7 @@ struct replica *engine_find(struct engine *e, uint64_t shard_id)
 
 int engine_find_for_request(struct engine *e, uint64_t shard_id, struct replica **ret, struct nh_error *err)
 {
-    if (!is_running(e))
+    if (!engine_is_running(e))
         return nh_error_set(err, NH_ECLOSED, "the host is being closed");
     *ret = engine_find(e, shard_id);
     if (!*ret)
@@ -246,161 +255,7 @@ void engine_forget(struct engine *e, struct replica *r)
     replica_unref(r);
 }
 
-/* Keeps others from starting the same shard meanwhile. */
-static int reserve(struct engine *e, uint64_t shard_id, struct nh_error *err)
-{
-    bool taken;
-
-    pthread_rwlock_wrlock(&e->routes_lock);
-    taken = map_get(&e->routes, shard_id) || map_get(&e->starting, shard_id);
-    if (!taken)
-        map_put(&e->starting, shard_id, e);
-    pthread_rwlock_unlock(&e->routes_lock);
-    return taken ? nh_error_set(err, NH_EEXIST, "it has a replica on this host that runs, starts or stops") : NH_OK;
-}
-
-/* `r` NULL: it did not start. Its START is posted under the lock: before any request can find it, and it cannot stop by itself
- * (a removed replica does) and be forgotten before it is known. */
-static void unreserve(struct engine *e, uint64_t shard_id, struct replica *r)
-{
-    pthread_rwlock_wrlock(&e->routes_lock);
-    map_remove(&e->starting, shard_id);
-    if (r) {
-        step_worker_post_replica(r->step, STEP_START, r);
-        map_put(&e->routes, shard_id, r);
-    }
-    pthread_rwlock_unlock(&e->routes_lock);
-}
-
 /* ---- replicas ---- */
-
-static void set_keys(struct engine *e, struct replica *r)
-{
-    const struct used_keys *used;
-    uint64_t first = e->config.incarnation << KEY_SHIFT | 1;
-
-    pthread_rwlock_rdlock(&e->routes_lock);
-    used = map_get(&e->used_keys, r->shard_id);
-    r->ring.base = r->ring.next = used ? used->next_proposal : first;
-    r->next_read = used ? used->next_read : first;
-    pthread_rwlock_unlock(&e->routes_lock);
-}
-
-static struct replica *replica_new(struct engine *e, const struct engine_replica_config *c, struct bootstrap_result *boot,
-                                   struct raft *raft)
-{
-    struct replica *r = xcalloc(1, sizeof *r);
-    struct rsm_config rsm = {c->shard_id, c->replica_id, c->machine, c->machine_dir};
-
-    r->engine = e;
-    r->step = e->step_workers[hash_u64(c->shard_id) % e->config.n_step_workers];
-    r->apply = e->apply_workers[hash_u64(c->shard_id) / e->config.n_step_workers % e->config.n_apply_workers];
-    r->rsm = rsm_new(&rsm);
-    r->shard_id = c->shard_id;
-    r->replica_id = c->replica_id;
-    r->election_ticks = c->election_rtt;
-    r->uses_leases = c->lease_reads;
-    r->boot_commit = boot->boot.state.commit;
-    r->refs = 2; /* the routes and the apply worker; the START item brings the step worker's */
-    pthread_mutex_init(&r->lock, NULL);
-    r->notify.type = STEP_NOTIFY;
-    r->earliest_ns = r->reads_earliest_ns = REQUESTS_NO_DEADLINE;
-    r->status = (struct engine_replica_status){
-        .shard_id = c->shard_id,
-        .replica_id = c->replica_id,
-        .term = boot->boot.state.term,
-        .last_index = boot->boot.last_index,
-        .commit_index = boot->boot.state.commit,
-    };
-    set_keys(e, r);
-    r->raft = raft;
-    list_init(&r->active);
-    timer_init(&r->timer);
-    list_init(&r->reads_waiting);
-    list_init(&r->reads_confirmed);
-    r->boot_runs = boot->first;
-    boot->first = (struct run_list){0};
-    r->boot_save = boot->save_first;
-    r->boot_state = boot->boot.state;
-    return r;
-}
-
-static int make_raft(struct engine *e, const struct engine_replica_config *c, struct bootstrap_result *boot, struct raft **ret,
-                     struct nh_error *err)
-{
-    struct raft_options options = {
-        .shard_id = c->shard_id,
-        .replica_id = c->replica_id,
-        .election_ticks = c->election_rtt,
-        .heartbeat_ticks = c->heartbeat_rtt,
-        .pre_vote = c->pre_vote,
-        .check_quorum = c->check_quorum,
-        .quiesce = c->quiesce,
-        .lease_reads = c->lease_reads,
-        .lease_drift_percent = c->lease_drift_percent,
-        .priority = c->priority,
-        .max_uncommitted_bytes = c->max_uncommitted_bytes,
-        .max_unapplied_bytes = c->max_unapplied_bytes,
-        .seed = hash_u64(e->config.seed ^ hash_u64(c->shard_id) ^ c->replica_id),
-    };
-
-    boot->boot.now = engine_now_ns(e) / 1000000u / e->config.rtt_ms;
-    return raft_new(&options, &boot->boot, ret, err);
-}
-
-static int register_members(struct engine *e, uint64_t shard_id, const struct nh_membership *m, struct nh_error *err)
-{
-    int r = NH_OK;
-
-    for (uint32_t i = 0; i < m->n_members && r == NH_OK; i++)
-        r = e->config.registry_ops->add(e->config.registry, shard_id, m->members[i].replica_id, m->members[i].address, err);
-    return r;
-}
-
-static int start_reserved(struct engine *e, const struct engine_replica_config *c, struct nh_error *err)
-{
-    struct bootstrap_result boot = {0};
-    struct raft *raft = NULL;
-    struct replica *r = NULL;
-    int rc = bootstrap_replica(&e->config, c, &boot, err);
-
-    if (rc == NH_OK)
-        rc = register_members(e, c->shard_id, &boot.members, err);
-    if (rc == NH_OK)
-        rc = make_raft(e, c, &boot, &raft, err);
-    if (rc == NH_OK)
-        r = replica_new(e, c, &boot, raft);
-    unreserve(e, c->shard_id, r);
-    bootstrap_result_deinit(&boot);
-    return rc;
-}
-
-static int check_replica_config(struct engine *e, const struct engine_replica_config *c, struct nh_error *err)
-{
-    if (!is_running(e))
-        return nh_error_set(err, NH_ECLOSED, "the host is being closed");
-    if (engine_is_fenced(e))
-        return nh_error_set(err, NH_EFENCED, "%s", nh_status_text(NH_EFENCED));
-    if (c->shard_id == NH_NO_SHARD || c->replica_id == NH_NO_REPLICA)
-        return nh_error_set(err, NH_EINVAL, "shard or replica id is 0");
-    if (c->machine->kind != NH_MACHINE_REGULAR)
-        return nh_error_set(err, NH_EUNSUPPORTED,
-                            "machine \"%s\" is of kind %" PRIu32 "; only regular machines run in this version", c->machine->name,
-                            c->machine->kind);
-    return NH_OK;
-}
-
-int engine_start_replica(struct engine *e, const struct engine_replica_config *config, struct nh_error *err)
-{
-    int r = check_replica_config(e, config, err);
-
-    if (r == NH_OK)
-        r = reserve(e, config->shard_id, err);
-    if (r == NH_OK)
-        r = start_reserved(e, config, err);
-    return r < 0 ? nh_error_wrap(err, r, "start replica %" PRIu64 " of shard %" PRIu64, config->replica_id, config->shard_id)
-                 : NH_OK;
-}
 
 int engine_stop_replica(struct engine *e, uint64_t shard_id, struct nh_error *err)
 {

@@ -1,10 +1,12 @@
 /* engine/engine.h - runs the replicas of one host.
  *
- * An engine owns three pools of workers, each a poll() function over engine/runtime.h:
+ * An engine owns pools of workers, each a poll() function over engine/runtime.h:
  *
  *     step workers    drive the cores of their replicas: messages, proposals, timers; one log store save per pass
  *     log workers     one per step worker: perform the saves, so that they are in flight while the step worker goes on
  *     apply workers   hand committed entries to the machines, answer reads, complete requests
+ *
+ *     snapshot pool   saves and recovers machines; a sender and a receiver task move images (engine/snapshots.h)
  *
  * A replica is pinned to one worker of each pool by a hash of its shard id. What crosses threads goes through mailboxes in
  * batches. Where the order of durability is enforced: engine/step_worker.c.
@@ -15,6 +17,7 @@
 #ifndef NH_ENGINE_ENGINE_H
 #define NH_ENGINE_ENGINE_H
 
+#include "engine/files.h"
 #include "engine/raft/raft.h"
 #include "engine/runtime.h"
 #include "raftio/listener.h"
@@ -25,6 +28,19 @@
 #include "raftio/transport.h"
 
 struct engine;
+
+/* What became of snapshots and logs, as raftio/listener.h tells it. */
+enum engine_snapshot_event {
+    ENGINE_SNAPSHOT_SEND_STARTED,
+    ENGINE_SNAPSHOT_SEND_COMPLETED,
+    ENGINE_SNAPSHOT_SEND_ABORTED,
+    ENGINE_SNAPSHOT_RECEIVED,
+    ENGINE_SNAPSHOT_RECOVERED,
+    ENGINE_SNAPSHOT_CREATED,
+    ENGINE_SNAPSHOT_COMPACTED, /* older images were removed */
+    ENGINE_LOG_COMPACTED,      /* entries up to `index` are gone for readers */
+    ENGINE_LOGDB_COMPACTED,    /* and their space was given back. May still come until the log store is closed. */
+};
 
 /* Called on workers, in order per shard. Members may not be NULL. */
 struct engine_events {
@@ -38,6 +54,7 @@ struct engine_events {
     /* It was removed from its shard, and stops (replica_unloaded follows). */
     void (*replica_removed)(void *ctx, struct nh_replica_info info);
     void (*overload_changed)(void *ctx, struct nh_replica_info info, bool overloaded);
+    void (*snapshot_event)(void *ctx, enum engine_snapshot_event what, const struct nh_snapshot_info *info);
 };
 
 #define ENGINE_WORKERS_MAX 64u
@@ -57,9 +74,14 @@ struct engine_config {
     const struct nh_registry_ops *registry_ops;
     struct nh_registry *registry; /* borrowed */
     struct engine_events events;
-    uint32_t max_pending_per_replica; /* requests; 0: 65,536. One more is answered NH_EBUSY. */
-    uint64_t max_inbox_bytes;         /* proposals of one replica that its worker has not taken; 0: 64 MiB */
-    uint64_t max_uncommitted_bytes;   /* payload that all leaders of this host have not committed; 0: 1 GiB. Above: NH_EBUSY. */
+    uint32_t max_pending_per_replica;   /* requests; 0: 65,536. One more is answered NH_EBUSY. */
+    uint64_t max_inbox_bytes;           /* proposals of one replica that its worker has not taken; 0: 64 MiB */
+    uint64_t max_uncommitted_bytes;     /* payload that all leaders of this host have not committed; 0: 1 GiB. Above: NH_EBUSY. */
+    struct files *files;                /* borrowed; NULL: no snapshots on this host */
+    const char *snapshot_root;          /* directory for images, exists; copied */
+    uint32_t n_snapshot_workers;        /* 0: 2 */
+    uint64_t snapshot_send_bytes_per_s; /* of all streams together; 0: no limit */
+    uint32_t snapshot_streams_max;      /* sent at once, and received at once; 0: 8 */
 };
 
 /* How to start one replica. Pointers are borrowed for the call. */
@@ -74,7 +96,14 @@ struct engine_replica_config {
     bool pre_vote, check_quorum, quiesce, lease_reads;
     uint32_t lease_drift_percent, priority;
     uint64_t max_uncommitted_bytes, max_unapplied_bytes; /* 0: defaults of the core */
+    /* A snapshot is made after so many entries, or bytes of entries, since the last one; the first one a little earlier or later,
+     * so that shards do not all come at once. ENGINE_NEVER: not by itself; 0: 100,000 and 256 MiB. */
+    uint64_t snapshot_entries, snapshot_bytes;
+    uint64_t compaction_overhead; /* entries that stay in the log behind a snapshot, for followers that lag; 0: 5,000 */
+    uint32_t snapshots_kept;      /* images; 0: 1 */
+    bool compress_snapshots;      /* zstd */
 };
+#define ENGINE_NEVER UINT64_MAX
 
 struct engine_replica_status {
     uint64_t shard_id, replica_id;
@@ -91,6 +120,8 @@ struct engine_replica_status {
     uint64_t transferee; /* a leader's: who is to lead next; 0: nobody */
     uint64_t uncommitted_bytes;
     uint32_t pending_requests;
+    uint64_t first_index;    /* of the log */
+    uint64_t snapshot_index; /* newest durable snapshot; 0: none */
 };
 
 struct engine_stats { /* sums over workers since the start */
@@ -105,7 +136,8 @@ int engine_new(const struct engine_config *config, struct engine **ret, struct n
 void engine_transport_handlers(struct engine *e, struct nh_transport_handlers *ret);
 /* Before engine_start; borrowed. */
 void engine_set_transport(struct engine *e, const struct nh_transport_ops *ops, struct nh_transport *transport);
-void engine_start(struct engine *e);
+/* Errors: those of the snapshot tasks' start. */
+int engine_start(struct engine *e, struct nh_error *err);
 /* Ends every pending request (TERMINATED), closes every machine, stops the workers. The transport must be closed after
  * it and before engine_free. */
 void engine_stop(struct engine *e);
@@ -120,13 +152,19 @@ int engine_start_replica(struct engine *e, const struct engine_replica_config *c
  * is closed. Thread: any. Errors: ENOTFOUND. */
 int engine_stop_replica(struct engine *e, uint64_t shard_id, struct nh_error *err);
 
+/* Which proposal of which session (engine/rsm/sessions.h). Zeroed: none. */
+struct engine_session {
+    uint64_t client_id, series_id, responded_to;
+};
+
 /* One proposal of a batch. A METADATA entry without bytes is a barrier: it completes when all before it is applied. */
 struct engine_proposal {
     const void *cmd; /* copied */
     size_t size_bytes;
     nh_completion_fn fn;
     void *ctx;
-    enum nh_entry_type type; /* APPLICATION, CONFIG_CHANGE (an encoded nh_config_change) or METADATA */
+    enum nh_entry_type type;       /* APPLICATION, CONFIG_CHANGE (an encoded nh_config_change) or METADATA */
+    struct engine_session session; /* of an APPLICATION entry */
 };
 /* Submits `n` proposals to one shard under one lock; all or none are accepted. deadline_ns is on the runtime's clock.
  * Thread: any. Errors (nothing was accepted): ENOTFOUND, EBUSY, ETOOBIG, EQUARANTINED, EFENCED, ECLOSED. */
@@ -150,6 +188,13 @@ int engine_campaign(struct engine *e, uint64_t shard_id, struct nh_error *err);
 int engine_forget_leader(struct engine *e, uint64_t shard_id, struct nh_error *err);
 /* Progress of the others if our replica leads: outcome.data is an array of struct nh_peer_info. */
 int engine_look_at_peers(struct engine *e, uint64_t shard_id, nh_completion_fn fn, void *ctx, struct nh_error *err);
+
+/* Makes a snapshot now. COMPLETED: outcome.index is its index; with export_dir (a directory; copied) the image is written to a
+ * new directory in there instead, of which outcome.data is the path, and nothing else changes. REJECTED: there is nothing new, or
+ * it failed; outcome.data says why. overhead: entries to keep in the log behind it; ENGINE_NEVER: as configured. Errors as above.
+ */
+int engine_snapshot(struct engine *e, uint64_t shard_id, const char *export_dir, uint64_t overhead, nh_completion_fn fn,
+                    void *ctx, struct nh_error *err);
 
 /* Thread: any. Errors: ENOTFOUND. */
 int engine_get_status(struct engine *e, uint64_t shard_id, struct engine_replica_status *ret, struct nh_error *err);

@@ -11,6 +11,7 @@
 struct step_worker;
 struct log_worker;
 struct apply_worker;
+struct snapshots;
 struct replica;
 
 /* The keys that a replica has used, for the next start of one in its place: keys of one origin only grow. */
@@ -21,6 +22,8 @@ struct used_keys {
 struct engine {
     struct engine_config config; /* defaults filled in */
     char address[NH_ADDRESS_BYTES];
+    char *snapshot_root;
+    struct snapshots *snapshots; /* from start to free */
     const struct nh_transport_ops *transport_ops;
     struct nh_transport *transport;
     struct liveness liveness;
@@ -53,5 +56,6 @@ void engine_forget(struct engine *e, struct replica *r);
 /* A write failed: nothing is saved any more. Tells every worker and, once, the owner. Thread: any worker. */
 void engine_fence(struct engine *e, const char *reason);
 bool engine_is_fenced(struct engine *e);
+bool engine_is_running(struct engine *e); /* between start and stop. Thread: any. */
 
 #endif

@@ -13,10 +13,12 @@ struct share {
     struct inbound *inbound;
 };
 
-/* Snapshots are not received yet; the types that only a host may give to its own replicas never come from outside. */
+/* The types that only a host may give to its own replicas never come from outside, and a snapshot with data not without it. */
 static bool is_acceptable(const struct nh_message *m)
 {
-    return m->type != NH_MSG_INSTALL_SNAPSHOT && !nh_message_type_is_local(m->type);
+    if (m->type == NH_MSG_INSTALL_SNAPSHOT)
+        return m->snapshot && m->snapshot->witness;
+    return !nh_message_type_is_local(m->type);
 }
 
 static uint32_t worker_index(struct engine *e, uint64_t shard_id)
@@ -43,7 +45,10 @@ static void add(struct inbound *in, const struct nh_message *m)
     struct inbound_message *to = &in->messages[in->n++];
 
     *to = (struct inbound_message){.inbound = in, .message = *m};
-    to->message.snapshot = NULL;
+    if (m->snapshot) {
+        to->message.snapshot = xcalloc(1, sizeof *m->snapshot);
+        nh_snapshot_copy(to->message.snapshot, m->snapshot);
+    }
     to->message.runs = in->runs + in->n_runs;
     for (uint32_t i = 0; i < m->n_runs; i++) {
         nh_block_ref(m->runs[i].block);
@@ -86,5 +91,10 @@ void inbound_free(struct inbound *in)
 {
     for (uint32_t i = 0; i < in->n_runs; i++)
         nh_block_unref(in->runs[i].block);
+    for (uint32_t i = 0; i < in->n; i++) {
+        if (in->messages[i].message.snapshot)
+            nh_snapshot_deinit(in->messages[i].message.snapshot);
+        free(in->messages[i].message.snapshot);
+    }
     free(in);
 }

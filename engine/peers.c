@@ -106,3 +106,10 @@ void peers_silent(struct step_worker *w, struct replica *r, const struct outbox_
     r->wake = true;
     step_worker_activate(w, r);
 }
+
+const char *peers_address(struct step_worker *w, struct replica *r, uint64_t replica_id)
+{
+    struct outbox_peer *peer = resolve(w, r, replica_id);
+
+    return peer ? peer->host->address : NULL;
+}

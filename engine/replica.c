@@ -29,17 +29,34 @@ static void free_changes(struct queue *changes)
     }
 }
 
+void snapshot_note_free(struct snapshot_note *note)
+{
+    nh_snapshot_deinit(&note->record);
+    nh_message_deinit(&note->install);
+    free(note);
+}
+
+static void free_notes(struct queue *notes)
+{
+    struct queue_node *node;
+
+    while ((node = queue_pop(notes)))
+        snapshot_note_free(container_of(node, struct snapshot_note, node));
+}
+
 void replica_unref(struct replica *r)
 {
     if (!r || __atomic_sub_fetch(&r->refs, 1, __ATOMIC_ACQ_REL) > 0)
         return;
-    assert(r->n_reads == 0 && !r->reads && r->n_saves == 0);
+    assert(r->n_reads == 0 && !r->reads && r->n_saves == 0 && r->lent == LENT_NOT && queue_empty(&r->parked));
     rsm_free(r->rsm);
     raft_free(r->raft);
     block_builder_deinit(&r->proposals);
     request_ring_deinit(&r->ring);
     run_list_deinit(&r->boot_runs);
     free_changes(&r->changes);
+    free_notes(&r->notes);
+    nh_snapshot_deinit(&r->boot_snapshot);
     free(r->failure);
     free(r->unreachable);
     free(r->peers);
@@ -108,6 +125,9 @@ static void add_proposal(struct replica *r, const struct engine_proposal *p, uin
         .key = r->ring.next,
         .payload = p->cmd,
         .payload_bytes = (uint32_t)p->size_bytes,
+        .client_id = p->session.client_id,
+        .series_id = p->session.series_id,
+        .responded_to = p->session.responded_to,
     };
     int rc = block_builder_add(&r->proposals, &rec);
 
@@ -220,6 +240,7 @@ void replica_take_inbox(struct replica *r, bool with_proposals, struct inbox *re
     ret->applied = r->applied;
     ret->failed = r->failure != NULL;
     queue_splice(&ret->changes, &r->changes);
+    queue_splice(&ret->notes, &r->notes);
     ret->reads = r->reads;
     r->reads = NULL;
     queue_splice(&ret->wishes, &r->wishes);
@@ -404,4 +425,43 @@ void replica_post_applied(struct replica *r, uint64_t applied, struct queue *cha
     pthread_mutex_unlock(&r->lock);
     if (must)
         post_notification(r);
+}
+
+void replica_post_note(struct replica *r, const struct snapshot_note *note)
+{
+    struct snapshot_note *copy = xmemdup(note, sizeof *note);
+    bool must;
+
+    pthread_mutex_lock(&r->lock);
+    queue_push(&r->notes, &copy->node);
+    must = must_notify(r);
+    pthread_mutex_unlock(&r->lock);
+    if (must)
+        post_notification(r);
+}
+
+uint64_t replica_snapshot_index(struct replica *r)
+{
+    uint64_t index;
+
+    pthread_mutex_lock(&r->lock);
+    index = r->status.snapshot_index;
+    pthread_mutex_unlock(&r->lock);
+    return index;
+}
+
+void replica_set_snapshot_index(struct replica *r, uint64_t index)
+{
+    pthread_mutex_lock(&r->lock);
+    r->status.snapshot_index = index;
+    pthread_mutex_unlock(&r->lock);
+}
+
+void replica_snapshot_dir(const struct replica *r, struct snapshot_dir *ret)
+{
+    const struct engine *e = r->engine;
+    int rc = snapshot_dir_name(ret, e->config.files, e->snapshot_root, r->shard_id, r->replica_id, NULL);
+
+    assert(rc == NH_OK); /* its length was checked when it was made */
+    (void)rc;
 }

@@ -11,8 +11,10 @@
  * belongs to the step worker. The machine (`rsm`) belongs to the apply worker, as engine/rsm/rsm.h says. `lock` is a leaf:
  * nothing is called while it is held but the functions of requests.h and block.h.
  *
- * References are held by the routes, the step worker, the apply worker (for its close) and by each call of an API function; the
- * last one frees.
+ * The apply worker lends the machine to the snapshot pool while it is saved or recovered (engine/snapshots.h).
+ *
+ * References are held by the routes, the step worker, the apply worker (for its close), jobs of the snapshot pool and by each
+ * call of an API function; the last one frees.
  */
 #ifndef NH_ENGINE_REPLICA_H
 #define NH_ENGINE_REPLICA_H
@@ -23,6 +25,7 @@
 #include "engine/requests.h"
 #include "engine/rsm/rsm.h"
 #include "engine/saves.h"
+#include "engine/snapshot_dir.h"
 #include "engine/timer_wheel.h"
 
 struct step_worker;
@@ -65,6 +68,31 @@ struct membership_change {
     struct nh_membership membership;
 };
 
+/* News of snapshots for the core. */
+enum snapshot_note_type {
+    NOTE_MADE,    /* `record` is durable; the log store holds nothing up to `compacted` (0: as before) */
+    NOTE_FAILED,  /* none was made */
+    NOTE_STATUS,  /* one reached `peer`, or did not (`failed`) */
+    NOTE_INSTALL, /* one was received: `install` */
+};
+struct snapshot_note {
+    struct queue_node node;
+    enum snapshot_note_type type;
+    struct nh_snapshot record;
+    uint64_t compacted;
+    uint64_t peer;
+    bool failed;
+    struct nh_message install;
+};
+
+/* What the apply worker must leave alone. */
+enum machine_lent {
+    LENT_NOT = 0,
+    LENT_BESIDE,  /* saved beside updates: no closing, no recovery */
+    LENT_READING, /* saved: no updates either */
+    LENT_ALONE,   /* recovered: nothing */
+};
+
 /* A member and where its messages go. */
 struct replica_peer {
     uint64_t replica_id;
@@ -79,8 +107,14 @@ struct replica {
     uint64_t shard_id, replica_id;
     uint32_t election_ticks;
     bool uses_leases;
-    uint64_t boot_commit; /* ready once this is applied */
-    uint32_t refs;        /* atomic */
+    uint64_t boot_commit;                                           /* ready once this is applied */
+    bool has_place;                                                 /* the host has one for snapshots */
+    bool has_snapshots;                                             /* and the machine can make them */
+    uint64_t snapshot_entries, snapshot_bytes, compaction_overhead; /* as configured, defaults filled in */
+    uint32_t snapshots_kept, compression;
+    struct nh_snapshot boot_snapshot; /* to be recovered before anything is applied; index 0: none */
+    volatile bool snapshot_stop;      /* what runs on the snapshot pool is to end early */
+    uint32_t refs;                    /* atomic */
 
     /* ---- guarded by lock ---- */
     pthread_mutex_t lock;
@@ -97,10 +131,24 @@ struct replica {
     uint64_t earliest_ns;           /* no pending proposal expires before */
     uint64_t applied;               /* as told by the apply worker */
     struct queue changes;           /* struct membership_change */
+    struct queue notes;             /* struct snapshot_note */
     struct queue wishes;            /* struct control, not yet taken */
     uint32_t n_wishes;
     char *failure; /* of the machine or of stored entries; NULL: none. Owned. */
     struct engine_replica_status status;
+
+    /* ---- apply worker ---- */
+    enum machine_lent lent;
+    struct queue parked;     /* struct apply_item: wait for the machine */
+    uint32_t n_streams;      /* images that are made on the fly for others */
+    bool saving;             /* a save is under way, perhaps with the machine given back */
+    uint64_t snapshot_tried; /* index of the last snapshot, or of the last attempt */
+    uint64_t snapshot_due;   /* at this index by itself */
+    uint64_t bytes_applied;  /* since the last snapshot */
+
+    /* ---- snapshot pool, one job at a time ---- */
+    uint64_t image_bytes; /* of the newest image */
+    uint64_t compacted;   /* the log is removed up to here */
 
     /* ---- step worker ---- */
     enum replica_state state;
@@ -133,6 +181,7 @@ struct replica {
     uint64_t told_uncommitted; /* its part of the engine's uncommitted_bytes */
     bool is_removed;           /* the core says so: to be stopped */
     bool told_overloaded;
+    uint64_t next_snapshot_tick; /* a snapshot that a peer needs is asked for at most this often */
 };
 
 struct replica *replica_ref(struct replica *r);
@@ -159,6 +208,7 @@ int replica_add_control(struct replica *r, struct control *c, struct nh_error *e
 struct inbox {
     uint64_t applied;
     struct queue changes;
+    struct queue notes;
     struct block_builder proposals;
     uint64_t first_key;
     bool has_expired, has_special;
@@ -181,6 +231,13 @@ void replica_expire(struct replica *r, uint64_t now_ns);
 uint64_t replica_earliest(struct replica *r);
 /* Refuses later requests with `code` and ends the pending ones of inbox and ring as TERMINATED. Thread: a worker. */
 void replica_terminate(struct replica *r, int code);
+void replica_post_note(struct replica *r, const struct snapshot_note *note); /* takes its contents; thread: any */
+void snapshot_note_free(struct snapshot_note *note);
+/* Where its images are; only with has_place. Thread: any. */
+void replica_snapshot_dir(const struct replica *r, struct snapshot_dir *ret);
+/* Index of the newest durable snapshot. Thread: any. */
+uint64_t replica_snapshot_index(struct replica *r);
+void replica_set_snapshot_index(struct replica *r, uint64_t index);
 /* The apply worker's news: applied up to, a change, a failure (copied; the first one counts). */
 void replica_post_applied(struct replica *r, uint64_t applied, struct queue *changes, const char *failure);
 

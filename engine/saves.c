@@ -14,6 +14,9 @@ void save_batch_clear(struct save_batch *b)
     for (size_t i = 0; i < b->n; i++) {
         run_list_deinit(&b->saves[i].runs);
         messages_deinit(&b->saves[i].after);
+        if (b->saves[i].snapshot)
+            nh_snapshot_deinit(b->saves[i].snapshot);
+        free(b->saves[i].snapshot);
     }
     b->n = 0;
     b->must_sync = false;
@@ -39,7 +42,12 @@ size_t save_batch_add(struct save_batch *b, struct replica *r, const struct nh_u
     s = &b->saves[b->n];
     *s = (struct save){.replica = r, .save_id = save_id, .runs = *runs};
     *runs = (struct run_list){0};
+    if (update->snapshot) {
+        s->snapshot = xcalloc(1, sizeof *s->snapshot);
+        nh_snapshot_copy(s->snapshot, update->snapshot);
+    }
     b->updates[b->n] = *update;
+    b->updates[b->n].snapshot = s->snapshot;
     b->updates[b->n].runs = s->runs.runs;
     b->updates[b->n].n_runs = s->runs.n;
     b->must_sync |= update->must_sync;

@@ -18,7 +18,8 @@ struct save {
     struct replica *replica; /* borrowed: counted in replica->n_saves */
     uint64_t save_id;        /* of the core; 0: the first save of a new replica */
     struct run_list runs;
-    struct messages after; /* leave when the save is durable */
+    struct messages after;        /* leave when the save is durable */
+    struct nh_snapshot *snapshot; /* a received one, to be recovered when the save is durable; owned; NULL: none */
 };
 
 struct save_batch {
@@ -35,7 +36,7 @@ struct save_batch *save_batch_new(void);
 void save_batch_free(struct save_batch *b); /* takes NULL */
 /* Empties it, keeps the arrays. */
 void save_batch_clear(struct save_batch *b);
-/* Adds one save; `runs` is moved. Returns its place in b->saves. */
+/* Adds one save; `runs` is moved, the update's snapshot is copied. Returns its place in b->saves. */
 size_t save_batch_add(struct save_batch *b, struct replica *r, const struct nh_update *update, uint64_t save_id,
                       struct run_list *runs);
 /* Writes it; sets result and err. */

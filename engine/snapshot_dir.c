@@ -92,15 +92,20 @@ static int find_all(struct snapshot_dir *d, struct findings *ret, struct nh_erro
 
 /* ---- the directory ---- */
 
-int snapshot_dir_init(struct snapshot_dir *d, struct files *files, const char *root, uint64_t shard_id, uint64_t replica_id,
+int snapshot_dir_name(struct snapshot_dir *d, struct files *files, const char *root, uint64_t shard_id, uint64_t replica_id,
                       struct nh_error *err)
 {
-    int r;
-
     d->files = files;
     d->shard_id = shard_id;
     d->replica_id = replica_id;
-    r = files_path(d->path, err, "%s/%020" PRIu64 "-%020" PRIu64, root, shard_id, replica_id);
+    return files_path(d->path, err, "%s/%020" PRIu64 "-%020" PRIu64, root, shard_id, replica_id);
+}
+
+int snapshot_dir_init(struct snapshot_dir *d, struct files *files, const char *root, uint64_t shard_id, uint64_t replica_id,
+                      struct nh_error *err)
+{
+    int r = snapshot_dir_name(d, files, root, shard_id, replica_id, err);
+
     if (r == NH_OK)
         r = files->ops->make_dir(files, d->path, err);
     if (r == NH_OK) /* also if it was there: it may be from a life that ended before this */

@@ -48,6 +48,9 @@ struct snapshot_dir {
     char path[FILES_PATH_BYTES];
 };
 
+/* Names the replica's directory, which is there. Errors: EINVAL (too long). */
+int snapshot_dir_name(struct snapshot_dir *d, struct files *files, const char *root, uint64_t shard_id, uint64_t replica_id,
+                      struct nh_error *err);
 /* Makes the replica's directory below `root`, which exists, if it is not there; durably. Nothing needs to be released. */
 int snapshot_dir_init(struct snapshot_dir *d, struct files *files, const char *root, uint64_t shard_id, uint64_t replica_id,
                       struct nh_error *err);

@@ -9,6 +9,7 @@
 #include "engine/engine_private.h"
 #include "engine/inbound.h"
 #include "engine/peers.h"
+#include "engine/snapshots.h"
 #include "raftio/support/memory.h"
 
 #define NS_PER_MS 1000000u
@@ -231,6 +232,8 @@ static void finish_save(struct step_worker *w, struct save_batch *b, size_t at)
         release_after(w, s);
         if (s->save_id > r->saved_id)
             r->saved_id = s->save_id;
+        if (s->snapshot)
+            snapshots_installed(w, r, s->snapshot);
         if (r->state == REPLICA_STARTING)
             drive_start(w, r);
         step_worker_activate(w, r);

@@ -266,7 +266,9 @@ static int open_parts(struct nh_host *host, const struct nh_host_config *c, stru
         return r;
     engine_set_transport(host->engine, c->transport, host->transport);
     events_start(host->events);
-    engine_start(host->engine);
+    r = engine_start(host->engine, err);
+    if (r < 0)
+        return r;
     return c->transport->start(host->transport, err);
 }
 

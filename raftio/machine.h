@@ -28,11 +28,13 @@
  * understand is a failure (below), never a guess.
  *
  * Crashes (on-disk). `open` tells the index I of the last entry in the durable state: everything up to I is in it, nothing above.
- * What was applied and not synced may be lost, but only a suffix; the host replays it. A crash inside recover leaves either the
- * old state, or the new one, or an empty one (I = 0). A machine that opens behind its shard's compacted log, or ahead of the log,
- * has lost data or has been swapped: this replica does not start, with an explanation.
+ * A machine sees application entries only: its images must contain I, as recover is not told. What was applied and not synced may
+ * be lost, but only a suffix; the host replays it. A crash inside recover leaves either the old state, or the new one, or an
+ * empty one (I = 0). A machine that opens behind its shard's compacted log, or ahead of the log, has lost data or has been
+ * swapped: this replica does not start, with an explanation.
  *
- * `stop` is set when the host wants save_snapshot or recover to end early: return NH_ECLOSED soon; look at it now and then.
+ * `stop` is set when the host wants save_snapshot or recover to end early: return NH_ECLOSED soon; look at it now and then
+ * (another thread writes it).
  *
  * Errors. A negative return of update, open, sync or recover puts this replica in quarantine: it stops voting and applying, the
  * host reports why, all other replicas live on. A failed prepare_snapshot or save_snapshot fails that snapshot alone. An error
@@ -127,8 +129,8 @@ struct nh_machine_ops {
                   struct nh_error *err);
     /* Last call; no other is running. Required. */
     void (*close)(struct nh_machine *m);
-    /* A hash of the whole state: equal on all replicas at equal applied index. Thread: as lookup of a regular machine, also
-     * beside updates for the other kinds. Optional, for tests and tools. */
+    /* A hash of the whole state: equal on all replicas at equal applied index. Thread: any; beside save_snapshot, but
+     * not beside update or lookup, whatever the kind. Optional, for tests and tools. */
     uint64_t (*hash)(struct nh_machine *m);
 
     /* Snapshots. Regular: save_snapshot and recover are required for its log ever to be compacted; without them its shard has no

@@ -130,7 +130,7 @@ struct nh_snapshot {
     uint64_t index; /* last log index that the image contains; 0: no snapshot */
     uint64_t term;
     uint64_t file_size_bytes; /* of the image; 0: not known yet (a stream) */
-    uint64_t on_disk_index;   /* of an on-disk machine: what it held durably when the image was made */
+    uint64_t on_disk_index;   /* of an on-disk machine: the last entry that was in it when the image was made */
     uint32_t checksum;        /* reserved, 0: the image carries its own digest */
     bool dummy;               /* without the machine's data: it lives in the machine itself (on-disk) */
     bool witness;             /* metadata only: for a witness, which has no image */

@@ -2,59 +2,57 @@
 
 #include <assert.h>
 #include <inttypes.h>
-#include <pthread.h>
 #include <stdlib.h>
 #include <string.h>
 
 #include "engine/rsm/membership.h"
+#include "engine/rsm/rsm_private.h"
 #include "raftio/support/memory.h"
-
-enum rsm_state {
-    RSM_NEW = 0, /* -- rsm_open --> OPEN */
-    RSM_OPEN,    /* -- rsm_apply fails --> FAILED; -- rsm_close --> CLOSED */
-    RSM_FAILED,  /* -- rsm_close --> CLOSED */
-    RSM_CLOSED,
-};
-
-struct rsm {
-    struct rsm_config config;
-    char *machine_dir;
-    pthread_rwlock_t lock;           /* update: exclusive, lookups: shared */
-    enum rsm_state state;            /* guarded by lock */
-    struct nh_machine *machine;      /* guarded by lock; NULL unless opened */
-    struct nh_membership membership; /* guarded by lock */
-    uint64_t applied;                /* atomic; written by the apply worker */
-
-    struct nh_entry *entries; /* apply worker: the batch under construction */
-    struct rsm_result *results;
-    size_t n_entries, cap_entries, cap_results;
-};
 
 /* ---- the lock that is held across calls of a machine ---- */
 
-/* This thread is inside a machine's update, lookup or hash. Another rsm lock taken there waits for itself, or crosswise. */
 static _Thread_local bool in_machine;
+
+void rsm_enter_machine(void)
+{
+    in_machine = true;
+}
+
+void rsm_leave_machine(void)
+{
+    in_machine = false;
+}
 
 static int check_outside(struct nh_error *err)
 {
     return in_machine ? nh_error_set(err, NH_EDEADLOCK, "a machine must not ask its host from its own functions") : NH_OK;
 }
 
+/* Only a regular machine wants no lookups beside its updates. */
 static void enter_update(struct rsm *s)
 {
-    pthread_rwlock_wrlock(&s->lock);
-    in_machine = true;
+    if (rsm_is_regular(s))
+        pthread_rwlock_wrlock(&s->lock);
+    else
+        pthread_rwlock_rdlock(&s->lock);
+    rsm_enter_machine();
 }
 
 static void enter_lookup(struct rsm *s)
 {
     pthread_rwlock_rdlock(&s->lock);
-    in_machine = true;
+    rsm_enter_machine();
+}
+
+static void enter_alone(struct rsm *s)
+{
+    pthread_rwlock_wrlock(&s->lock);
+    rsm_enter_machine();
 }
 
 static void leave_machine(struct rsm *s)
 {
-    in_machine = false;
+    rsm_leave_machine();
     pthread_rwlock_unlock(&s->lock);
 }
 
@@ -65,8 +63,13 @@ struct rsm *rsm_new(const struct rsm_config *config)
     struct rsm *s = xcalloc(1, sizeof *s);
 
     s->config = *config;
+    memcpy(&s->ops, config->machine, config->machine->struct_size < sizeof s->ops ? config->machine->struct_size : sizeof s->ops);
+    s->config.machine = &s->ops;
     s->machine_dir = xstrdup(config->machine_dir);
+    s->scratch_dir = xstrdup(config->scratch_dir);
     s->config.machine_dir = s->machine_dir;
+    s->config.scratch_dir = s->scratch_dir;
+    s->sessions = sessions_new();
     pthread_rwlock_init(&s->lock, NULL);
     return s;
 }
@@ -80,8 +83,23 @@ void rsm_free(struct rsm *s)
     nh_membership_deinit(&s->membership);
     free(s->entries);
     free(s->results);
+    free(s->series);
+    sessions_free(s->sessions);
     free(s->machine_dir);
+    free(s->scratch_dir);
     free(s);
+}
+
+/* What a machine that keeps its own state says of itself must fit into the log. */
+static int check_opened(const struct rsm *s, uint64_t applied, struct nh_error *err)
+{
+    if (!rsm_is_on_disk(s) || applied <= s->config.last_index)
+        return NH_OK;
+    return nh_error_set(
+        err, NH_EMISMATCH,
+        "it holds entry %" PRIu64 ", the log ends at %" PRIu64
+        ": the log was lost or the machine's files were swapped; remove the data of this replica and let it join anew",
+        applied, s->config.last_index);
 }
 
 int rsm_open(struct rsm *s, struct nh_error *err)
@@ -90,17 +108,23 @@ int rsm_open(struct rsm *s, struct nh_error *err)
         .struct_size = sizeof args,
         .shard_id = s->config.shard_id,
         .replica_id = s->config.replica_id,
-        .data_dir = s->machine_dir,
+        .data_dir = rsm_is_on_disk(s) ? s->machine_dir : NULL,
         .services = nh_plugin_services(),
     };
     struct nh_machine *machine = NULL;
     uint64_t applied = 0;
-    int r = s->config.machine->open(&args, &machine, &applied, err);
+    int r;
 
+    rsm_enter_machine();
+    r = s->config.machine->open(&args, &machine, &applied, err);
+    rsm_leave_machine();
+    if (r == NH_OK)
+        r = check_opened(s, applied, err);
     pthread_rwlock_wrlock(&s->lock);
-    s->machine = r < 0 ? NULL : machine;
+    s->machine = machine;
     s->state = r < 0 ? RSM_FAILED : RSM_OPEN;
     pthread_rwlock_unlock(&s->lock);
+    s->machine_applied = rsm_is_on_disk(s) ? applied : 0;
     return r < 0 ? nh_error_wrap(err, r, "open machine %s", s->config.machine->name) : NH_OK;
 }
 
@@ -124,29 +148,31 @@ uint64_t rsm_applied(const struct rsm *s)
 
 /* ---- applying ---- */
 
-static void set_applied(struct rsm *s, uint64_t index)
+void rsm_set_applied(struct rsm *s, uint64_t index, uint64_t term)
 {
+    s->applied_term = term;
     __atomic_store_n(&s->applied, index, __ATOMIC_RELEASE);
 }
 
-/* Gives the batch to the machine and its results to the sink. */
-static int flush(struct rsm *s, const struct rsm_sink *sink, struct nh_error *err)
+void rsm_fail(struct rsm *s)
 {
-    size_t n = s->n_entries, n_results = 0;
-    int r;
+    pthread_rwlock_wrlock(&s->lock);
+    s->state = RSM_FAILED;
+    pthread_rwlock_unlock(&s->lock);
+}
 
-    if (n == 0)
-        return NH_OK;
-    s->n_entries = 0;
-    enter_update(s);
-    r = s->config.machine->update(s->machine, s->entries, n, err);
-    if (r < 0)
-        s->state = RSM_FAILED;
-    else
-        set_applied(s, s->entries[n - 1].index);
-    leave_machine(s);
-    if (r < 0)
-        return nh_error_wrap(err, r, "machine %s: update at index %" PRIu64, s->config.machine->name, s->entries[0].index);
+/* What sessions are to remember of the batch. */
+static void keep_results(struct rsm *s, size_t n)
+{
+    for (size_t i = 0; i < n; i++)
+        if (s->series[i].client_id)
+            sessions_keep(s->sessions, s->series[i].client_id, s->series[i].series_id, &s->entries[i].result);
+}
+
+static void give_results(struct rsm *s, size_t n, const struct rsm_sink *sink)
+{
+    size_t n_results = 0;
+
     for (size_t i = 0; i < n; i++) {
         s->results[i].value = s->entries[i].result;
         if (s->results[i].key)
@@ -154,6 +180,30 @@ static int flush(struct rsm *s, const struct rsm_sink *sink, struct nh_error *er
     }
     if (n_results > 0)
         sink->on_results(sink->ctx, s->results, n_results);
+}
+
+/* Gives the batch to the machine and its results to the sink. */
+static int flush(struct rsm *s, const struct rsm_sink *sink, struct nh_error *err)
+{
+    size_t n = s->n_entries;
+    int r;
+
+    if (n == 0)
+        return NH_OK;
+    s->n_entries = 0;
+    enter_update(s);
+    r = s->config.machine->update(s->machine, s->entries, n, err);
+    if (r >= 0)
+        rsm_set_applied(s, s->entries[n - 1].index, s->batch_term);
+    leave_machine(s);
+    if (rsm_is_on_disk(s))
+        s->machine_applied = s->entries[n - 1].index;
+    if (r < 0) {
+        rsm_fail(s);
+        return nh_error_wrap(err, r, "machine %s: update at index %" PRIu64, s->config.machine->name, s->entries[0].index);
+    }
+    keep_results(s, n);
+    give_results(s, n, sink);
     return NH_OK;
 }
 
@@ -161,9 +211,72 @@ static void add_entry(struct rsm *s, const struct nh_entry_view *e)
 {
     array_reserve((void **)&s->entries, &s->cap_entries, s->n_entries + 1, sizeof *s->entries);
     array_reserve((void **)&s->results, &s->cap_results, s->n_entries + 1, sizeof *s->results);
+    array_reserve((void **)&s->series, &s->cap_series, s->n_entries + 1, sizeof *s->series);
     s->entries[s->n_entries] = (struct nh_entry){.index = e->index, .cmd = e->payload, .size_bytes = e->payload_bytes};
     s->results[s->n_entries] = (struct rsm_result){.index = e->index, .key = e->key, .origin = e->origin};
+    s->series[s->n_entries] = (struct rsm_series){e->client_id, e->series_id};
+    s->batch_term = e->term;
     s->n_entries++;
+}
+
+/* ---- sessions ---- */
+
+/* An entry that does not reach the machine: its result is known or it is refused. */
+static int answer_session(struct rsm *s, const struct nh_entry_view *e, int status, const struct nh_result *value,
+                          const struct rsm_sink *sink)
+{
+    struct rsm_result result = {.index = e->index, .key = e->key, .origin = e->origin, .rejected = status < 0, .status = status};
+
+    rsm_set_applied(s, e->index, e->term);
+    if (status < 0) {
+        result.value.data = nh_status_text(status);
+        result.value.size_bytes = strlen(result.value.data);
+    } else {
+        result.value = *value;
+    }
+    if (result.key)
+        sink->on_results(sink->ctx, &result, 1);
+    return NH_OK;
+}
+
+/* An on-disk machine holds it already: only the table learns of it. */
+static void keep_unknown(struct rsm *s, const struct nh_entry_view *e)
+{
+    sessions_keep(s->sessions, e->client_id, e->series_id, NULL);
+    rsm_set_applied(s, e->index, e->term);
+}
+
+static int apply_session_entry(struct rsm *s, const struct nh_entry_view *e, const struct rsm_sink *sink, struct nh_error *err)
+{
+    bool is_proposal = e->series_id != SESSION_OPEN && e->series_id != SESSION_CLOSE;
+    struct nh_result value = {0};
+    enum session_verdict verdict;
+    int r = is_proposal ? NH_OK : flush(s, sink, err);
+
+    if (r < 0)
+        return r;
+    verdict = sessions_check(s->sessions, e, &value);
+    if (verdict == SESSION_APPLY && e->index > s->machine_applied) {
+        add_entry(s, e);
+        return s->n_entries >= RSM_UPDATE_ENTRIES_MAX ? flush(s, sink, err) : NH_OK;
+    }
+    if (s->n_entries > 0) { /* what came before comes first; what is kept then may be the answer */
+        r = flush(s, sink, err);
+        if (r < 0)
+            return r;
+        verdict = sessions_check(s->sessions, e, &value);
+    }
+    switch (verdict) {
+    case SESSION_OPENED:
+    case SESSION_CLOSED:
+    case SESSION_REPEATED: return answer_session(s, e, NH_OK, &value, sink);
+    case SESSION_ACKED: return answer_session(s, e, NH_EACKED, NULL, sink);
+    case SESSION_UNKNOWN: return answer_session(s, e, NH_ESESSION, NULL, sink);
+    case SESSION_INVALID: return answer_session(s, e, NH_EINVAL, NULL, sink);
+    case SESSION_APPLY: keep_unknown(s, e); return NH_OK;
+    case SESSION_IN_BATCH: break;
+    }
+    return nh_error_set(err, NH_ECORRUPT, "entry %" PRIu64 " of a session is being applied twice", e->index);
 }
 
 static int apply_config_change(struct rsm *s, const struct nh_entry_view *e, const struct rsm_sink *sink, struct nh_error *err)
@@ -177,7 +290,7 @@ static int apply_config_change(struct rsm *s, const struct nh_entry_view *e, con
         return nh_error_wrap(err, NH_ECORRUPT, "configuration change at index %" PRIu64, e->index);
     pthread_rwlock_wrlock(&s->lock);
     result.rejected = !membership_apply(&s->membership, &change, e->index, &reason);
-    set_applied(s, e->index);
+    rsm_set_applied(s, e->index, e->term);
     pthread_rwlock_unlock(&s->lock);
     nh_config_change_deinit(&change);
     sink->on_membership(sink->ctx, e->index, result.rejected ? NULL : &s->membership);
@@ -191,16 +304,25 @@ static int apply_config_change(struct rsm *s, const struct nh_entry_view *e, con
     return NH_OK;
 }
 
+static int apply_application(struct rsm *s, const struct nh_entry_view *e, const struct rsm_sink *sink, struct nh_error *err)
+{
+    if (e->index <= s->machine_applied) {
+        rsm_set_applied(s, e->index, e->term);
+        return NH_OK;
+    }
+    add_entry(s, e);
+    return s->n_entries >= RSM_UPDATE_ENTRIES_MAX ? flush(s, sink, err) : NH_OK;
+}
+
 static int apply_entry(struct rsm *s, const struct nh_entry_view *e, const struct rsm_sink *sink, struct nh_error *err)
 {
-    bool no_op = e->type == NH_ENTRY_APPLICATION && e->payload_bytes == 0 && e->key == 0;
+    bool in_session = e->flags & NH_RECORD_SESSION;
+    bool no_op = e->type == NH_ENTRY_APPLICATION && e->payload_bytes == 0 && e->key == 0 && !in_session;
     struct rsm_result result = {.index = e->index, .key = e->key, .origin = e->origin};
     int r;
 
-    if (e->type == NH_ENTRY_APPLICATION && !no_op) {
-        add_entry(s, e);
-        return s->n_entries >= RSM_UPDATE_ENTRIES_MAX ? flush(s, sink, err) : NH_OK;
-    }
+    if (e->type == NH_ENTRY_APPLICATION && !no_op)
+        return in_session ? apply_session_entry(s, e, sink, err) : apply_application(s, e, sink, err);
     r = flush(s, sink, err); /* what came before comes first */
     if (r < 0)
         return r;
@@ -208,7 +330,7 @@ static int apply_entry(struct rsm *s, const struct nh_entry_view *e, const struc
         return apply_config_change(s, e, sink, err);
     if (!no_op && e->type != NH_ENTRY_METADATA)
         return nh_error_set(err, NH_ECORRUPT, "entry %" PRIu64 " has the unknown type %u", e->index, (unsigned)e->type);
-    set_applied(s, e->index);
+    rsm_set_applied(s, e->index, e->term);
     if (e->key)
         sink->on_results(sink->ctx, &result, 1); /* a barrier: all before it is applied */
     return NH_OK;
@@ -248,17 +370,14 @@ int rsm_apply(struct rsm *s, const struct nh_run *runs, uint32_t n_runs, const s
         r = flush(s, sink, err);
     if (r < 0) {
         s->n_entries = 0;
-        pthread_rwlock_wrlock(&s->lock);
-        s->state = RSM_FAILED;
-        pthread_rwlock_unlock(&s->lock);
+        rsm_fail(s);
     }
     return r;
 }
 
 /* ---- questions from any thread ---- */
 
-/* With the lock held. */
-static bool is_witness(const struct rsm *s)
+bool rsm_is_witness(const struct rsm *s)
 {
     const struct nh_member *self = nh_membership_find(&s->membership, s->config.replica_id);
 
@@ -269,7 +388,7 @@ static int check_open(const struct rsm *s, struct nh_error *err)
 {
     switch (s->state) {
     case RSM_OPEN:
-        return is_witness(s) ? nh_error_set(err, NH_EUNSUPPORTED, "this replica is a witness: it holds no data") : NH_OK;
+        return rsm_is_witness(s) ? nh_error_set(err, NH_EUNSUPPORTED, "this replica is a witness: it holds no data") : NH_OK;
     case RSM_NEW: return nh_error_set(err, NH_ENOTREADY, "the machine is not open yet");
     case RSM_FAILED: return nh_error_set(err, NH_EQUARANTINED, "the machine has failed");
     case RSM_CLOSED: return nh_error_set(err, NH_ECLOSED, "the machine is closed");
@@ -300,7 +419,7 @@ int rsm_get_hash(struct rsm *s, uint64_t *ret_hash, uint64_t *ret_applied, struc
         r = nh_error_set(err, NH_EUNSUPPORTED, "machine %s has no hash", s->config.machine->name);
     if (r < 0)
         return r;
-    enter_lookup(s);
+    enter_alone(s); /* the hash and the index belong together */
     r = check_open(s, err);
     if (r == NH_OK) {
         *ret_hash = s->config.machine->hash(s->machine);

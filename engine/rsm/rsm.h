@@ -1,19 +1,26 @@
-/* engine/rsm/rsm.h - what surrounds a machine: applying entries in order, membership, lookups beside updates.
+/* engine/rsm/rsm.h - what surrounds a machine: applying entries in order, sessions, membership, lookups, snapshots.
  *
- * One rsm per replica. It hands application entries to the machine in batches, decides configuration changes, skips the
- * no-ops of new leaders, and gives every result to a sink. It does not know who waits for a result.
+ * One rsm per replica. It hands application entries to the machine in batches, answers those of sessions that were applied
+ * before, decides configuration changes, skips the no-ops of new leaders, and gives every result to a sink. It does not know who
+ * waits for a result. It captures a moment of all of this for a snapshot, writes it as an image, and takes it over from one.
  *
- * Threads: rsm_open, rsm_apply and rsm_close belong to the replica's apply worker; rsm_lookup, rsm_get_hash and
- * rsm_get_membership may be called from any thread, until rsm_free. A read-write lock keeps lookups and updates apart: it is
- * the one lock of the engine that is held across a call of a plugin, because that is the promise to a regular machine
- * (raftio/machine.h). What would take it again from inside a machine's function is refused with NH_EDEADLOCK.
+ * Threads. rsm_open, rsm_apply, rsm_capture and rsm_close belong to the replica's apply worker. rsm_save, rsm_sync and
+ * rsm_recover run on a snapshot worker to which the apply worker has lent the machine: it keeps the order that raftio/machine.h
+ * promises (what may run beside what) by not calling rsm_apply (where that is needed), rsm_recover and rsm_close meanwhile.
+ * rsm_lookup, rsm_get_hash and rsm_get_membership may be called from any thread, until rsm_free.
  *
- * Errors: a negative return of rsm_open or rsm_apply means that this replica cannot go on (quarantine). Later calls then
- * answer NH_EQUARANTINED.
+ * A read-write lock keeps lookups and updates of a regular machine apart, and lookups and recover of any: it is the one lock of
+ * the engine that is held across a call of a plugin, because that is the promise to a machine. What would take it again from
+ * inside a machine's function is refused with NH_EDEADLOCK.
+ *
+ * Errors: a negative return of rsm_open, rsm_apply, rsm_sync or rsm_recover means that this replica cannot go on (quarantine).
+ * Later calls then answer NH_EQUARANTINED.
  */
 #ifndef NH_ENGINE_RSM_RSM_H
 #define NH_ENGINE_RSM_RSM_H
 
+#include "engine/files.h"
+#include "engine/rsm/image.h"
 #include "raftio/machine.h"
 #include "raftio/support/block.h"
 
@@ -23,6 +30,9 @@ struct rsm_config {
     uint64_t shard_id, replica_id;
     const struct nh_machine_ops *machine; /* static storage */
     const char *machine_dir;              /* copied; may be NULL */
+    uint64_t last_index;                  /* of the log at start: an on-disk machine that is ahead of it is refused */
+    struct files *files;                  /* borrowed: for extra files of images; NULL: none */
+    const char *scratch_dir;              /* copied; where they are put for the machine; may be made and removed */
 };
 
 /* Most entries in one call of a machine's update. */
@@ -33,7 +43,8 @@ struct rsm_result {
     uint64_t index;
     uint64_t key;
     uint32_t origin;
-    bool rejected; /* a configuration change that does not fit */
+    bool rejected; /* a configuration change that does not fit, or a session that does not: see status */
+    int status;    /* rejected: NH_ESESSION, NH_EACKED, NH_EINVAL of a session; else 0 */
     struct nh_result value;
 };
 
@@ -48,10 +59,11 @@ struct rsm_sink {
 struct rsm *rsm_new(const struct rsm_config *config);
 void rsm_free(struct rsm *s); /* takes NULL; closes the machine */
 
-/* Opens the machine. Errors: the machine's. */
+/* Opens the machine. Errors: the machine's; EMISMATCH (an on-disk machine is ahead of the log). */
 int rsm_open(struct rsm *s, struct nh_error *err);
-/* Applies the entries of `runs` that lie above the applied index; they must continue it. Errors: ECORRUPT (an entry that cannot
- * be understood, or a hole), the machine's. What was applied before the error stays applied. */
+/* Applies the entries of `runs` that lie above the applied index; they must continue it. What an on-disk machine holds already
+ * is not given to it again. Errors: ECORRUPT (an entry that cannot be understood, or a hole), the machine's. What was applied
+ * before the error stays applied. */
 int rsm_apply(struct rsm *s, const struct nh_run *runs, uint32_t n_runs, const struct rsm_sink *sink, struct nh_error *err);
 /* Waits for running lookups, closes the machine; later lookups are refused with NH_ECLOSED. */
 void rsm_close(struct rsm *s);
@@ -64,5 +76,42 @@ int rsm_lookup(struct rsm *s, const void *query, size_t size_bytes, struct nh_wr
 int rsm_get_hash(struct rsm *s, uint64_t *ret_hash, uint64_t *ret_applied, struct nh_error *err);
 /* A deep copy; nh_membership_deinit. */
 int rsm_get_membership(struct rsm *s, struct nh_membership *ret, struct nh_error *err);
+
+/* ---- snapshots (rsm_snapshot.c) ---- */
+
+bool rsm_is_of_kind(const struct rsm *s, enum nh_machine_kind kind); /* thread: any */
+/* May this machine have snapshots? Errors: EUNSUPPORTED, with the function that it lacks. */
+int rsm_can_snapshot(const struct rsm *s, struct nh_error *err);
+/* What the apply worker may not do while the machine is lent for a save: true: apply. (Recovering and closing never.) */
+bool rsm_save_excludes_updates(const struct rsm *s, bool with_data);
+
+/* The state after the entry at record.index, as far as it must be fixed in the moment itself. */
+struct rsm_moment {
+    struct nh_snapshot record; /* index, term, membership; dummy unless with data */
+    uint8_t *sessions;
+    size_t sessions_bytes;
+    void *machine_ctx;
+    bool has_ctx;
+};
+/* with_data false: metadata only, of an on-disk machine. A witness has no data either way (record.witness). Errors: those of
+ * prepare_snapshot; ENOTREADY (nothing is applied). Release it in any case where it succeeded. */
+int rsm_capture(struct rsm *s, bool with_data, struct rsm_moment *ret, struct nh_error *err);
+/* Any thread, once the machine is not closed yet. */
+void rsm_release(struct rsm *s, struct rsm_moment *m);
+/* On-disk machines: all that is applied is durable on return. */
+int rsm_sync(struct rsm *s, struct nh_error *err);
+/* Writes the moment as an image. Errors: the machine's, the sink's, ECLOSED (stopped). */
+int rsm_save(struct rsm *s, const struct rsm_moment *m, uint32_t compression, const struct image_sink *sink,
+             const volatile bool *stop, uint64_t *ret_size, struct nh_error *err);
+/* An image that can be read from its beginning more than once: with extra files it is read twice. */
+struct rsm_image {
+    void (*rewind)(void *ctx, struct image_source *ret);
+    void *ctx;
+};
+/* Takes over the state of an image whose record must be this one (index, term). An on-disk machine that is as new keeps its data,
+ * and takes the sessions. image NULL: metadata only (a witness). Errors: ECORRUPT, EMISMATCH (an on-disk machine is behind an
+ * image without data: it lost some), the machine's, ECLOSED. */
+int rsm_recover(struct rsm *s, const struct nh_snapshot *record, const struct rsm_image *image, const volatile bool *stop,
+                struct nh_error *err);
 
 #endif

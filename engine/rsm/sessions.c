@@ -271,7 +271,7 @@ void sessions_keep(struct sessions *s, uint64_t client_id, uint64_t series_id, c
     struct result *r = c ? find_result(c, series_id) : NULL;
 
     if (r)
-        set_result(r, result);
+        set_result(r, result && result->size_bytes <= SESSION_RESULT_BYTES_MAX ? result : NULL);
 }
 
 /* ---- encoding (docs/FORMATS.md) ---- */

@@ -28,11 +28,13 @@
 #include "raftio/entry.h"
 #include "raftio/machine.h"
 
-#define SESSION_OPEN        (UINT64_MAX - 1)
-#define SESSION_CLOSE       UINT64_MAX
-#define SESSION_RESULTS_MAX 256u
-#define SESSIONS_DEFAULT    4096u
-#define SESSIONS_MAX        65536u
+#define SESSION_OPEN  (UINT64_MAX - 1)
+#define SESSION_CLOSE UINT64_MAX
+/* A larger result is not kept: a repetition is answered as ACKED. */
+#define SESSION_RESULT_BYTES_MAX (64u * 1024u)
+#define SESSION_RESULTS_MAX      256u
+#define SESSIONS_DEFAULT         4096u
+#define SESSIONS_MAX             65536u
 
 struct sessions;
 

@@ -109,6 +109,13 @@ static void on_quarantined(void *ctx, struct nh_replica_info info, const char *r
     sim_fail("shard %" PRIu64 " replica %" PRIu64 " is in quarantine: %s", info.shard_id, info.replica_id, reason);
 }
 
+static void on_snapshot(void *ctx, enum engine_snapshot_event what, const struct nh_snapshot_info *info)
+{
+    (void)ctx;
+    (void)what;
+    (void)info;
+}
+
 static void on_overload(void *ctx, struct nh_replica_info info, bool overloaded)
 {
     (void)ctx;
@@ -178,7 +185,8 @@ static void make_engine(struct sim_host *h)
         .registry = h->registry,
         .max_pending_per_replica = sim.options.small_limits ? 12 : 0,
         .max_inbox_bytes = sim.options.small_limits ? 8192 : 0,
-        .events = {h, on_leader, on_replica, on_unloaded, on_quarantined, on_replica, on_fenced, on_removed, on_overload},
+        .events = {h, on_leader, on_replica, on_unloaded, on_quarantined, on_replica, on_fenced, on_removed, on_overload,
+                   on_snapshot},
     };
     struct nh_error err;
 
@@ -291,7 +299,8 @@ void host_start(struct sim_host *h)
     h->runtime = clock_new(h->id);
     make_engine(h);
     open_transport(h);
-    engine_start(h->engine);
+    if (engine_start(h->engine, NULL) < 0)
+        sim_fail("the engine does not start");
     h->up = true;
     host_start_missing(h);
     sim.coverage.starts++;

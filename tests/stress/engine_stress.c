@@ -1,5 +1,6 @@
 /* Three engines in one process on threads: elections, proposals and reads from several client threads on every host, replicas
- * stopped and started under load, a clean stop with requests pending. Run under ThreadSanitizer too.
+ * stopped and started under load, snapshots and compaction all the time with machines of all three kinds, a clean stop with
+ * requests pending. Run under ThreadSanitizer too.
  *
  * Checks: every accepted request ends exactly once; what completed is applied exactly once on every host; a read sees every
  * write that completed before it was asked for; all hosts end with the same state.
@@ -23,10 +24,15 @@
 #define N_ROUNDS    2000u
 #define DEADLINE_NS (20ull * 1000000000u)
 
-/* ---- a counter: adds what it is told, knows how often ---- */
+/* ---- a counter: adds what it is told, knows how often. Of each kind ---- */
+
+struct state {
+    uint64_t sum, n, applied;
+};
 
 struct nh_machine {
-    uint64_t sum, n;
+    struct state now;      /* atomic: looked at beside updates, but for a regular one */
+    struct state *durable; /* on-disk: what the last sync kept */
 };
 
 static int counter_open(const struct nh_machine_args *args, struct nh_machine **ret, uint64_t *ret_applied, struct nh_error *err)
@@ -38,17 +44,47 @@ static int counter_open(const struct nh_machine_args *args, struct nh_machine **
     return NH_OK;
 }
 
+static struct state durable[N_HOSTS + 1][N_SHARDS + 1];
+
+static int disk_open(const struct nh_machine_args *args, struct nh_machine **ret, uint64_t *ret_applied, struct nh_error *err)
+{
+    int r = counter_open(args, ret, ret_applied, err);
+
+    (*ret)->durable = &durable[args->replica_id][args->shard_id];
+    (*ret)->now = *(*ret)->durable;
+    *ret_applied = (*ret)->now.applied;
+    return r;
+}
+
+static uint64_t look(const uint64_t *field)
+{
+    return __atomic_load_n(field, __ATOMIC_RELAXED);
+}
+
+static struct state look_at(const struct nh_machine *m)
+{
+    return (struct state){look(&m->now.sum), look(&m->now.n), look(&m->now.applied)};
+}
+
+static void set(struct nh_machine *m, struct state s)
+{
+    __atomic_store_n(&m->now.sum, s.sum, __ATOMIC_RELAXED);
+    __atomic_store_n(&m->now.n, s.n, __ATOMIC_RELAXED);
+    __atomic_store_n(&m->now.applied, s.applied, __ATOMIC_RELAXED);
+}
+
 static int counter_update(struct nh_machine *m, struct nh_entry *entries, size_t n, struct nh_error *err)
 {
     (void)err;
     for (size_t i = 0; i < n; i++) {
+        struct state s = look_at(m);
         uint64_t v;
 
         assert(entries[i].size_bytes == sizeof v);
+        assert(entries[i].index > s.applied);
         memcpy(&v, entries[i].cmd, sizeof v);
-        m->sum += v;
-        m->n++;
-        entries[i].result.value = m->sum;
+        set(m, (struct state){s.sum + v, s.n + 1, entries[i].index});
+        entries[i].result.value = s.sum + v;
     }
     return NH_OK;
 }
@@ -59,8 +95,8 @@ static int counter_lookup(struct nh_machine *m, const void *query, size_t size_b
     (void)query;
     (void)size_bytes;
     (void)err;
-    *ret_value = m->sum;
-    return out->write(out->ctx, &m->n, sizeof m->n);
+    *ret_value = look(&m->now.sum);
+    return out->write(out->ctx, ret_value, sizeof *ret_value);
 }
 
 static void counter_close(struct nh_machine *m)
@@ -70,7 +106,62 @@ static void counter_close(struct nh_machine *m)
 
 static uint64_t counter_hash(struct nh_machine *m)
 {
-    return m->sum * 31 + m->n;
+    return look(&m->now.sum) * 31 + look(&m->now.n);
+}
+
+static int counter_prepare(struct nh_machine *m, void **ret_ctx, struct nh_error *err)
+{
+    struct state now = look_at(m);
+
+    (void)err;
+    *ret_ctx = xmemdup(&now, sizeof now);
+    return NH_OK;
+}
+
+static void counter_release(struct nh_machine *m, void *snapshot_ctx)
+{
+    (void)m;
+    free(snapshot_ctx);
+}
+
+/* Large enough for several chunks. */
+#define PADDING_BYTES (700u * 1024u)
+
+static int counter_save(struct nh_machine *m, void *snapshot_ctx, struct nh_writer *out, const volatile bool *stop,
+                        struct nh_error *err)
+{
+    const struct state *moment = snapshot_ctx ? snapshot_ctx : &m->now;
+    uint8_t *padding = xcalloc(1, PADDING_BYTES);
+    int r = out->write(out->ctx, moment, sizeof *moment);
+
+    (void)stop;
+    (void)err;
+    if (r == NH_OK)
+        r = out->write(out->ctx, padding, PADDING_BYTES);
+    free(padding);
+    return r;
+}
+
+static int counter_recover(struct nh_machine *m, struct nh_reader *in, const volatile bool *stop, struct nh_error *err)
+{
+    struct state s;
+    uint8_t byte[4096];
+    int64_t n = in->read(in->ctx, &s, sizeof s);
+
+    (void)stop;
+    if (n != (int64_t)sizeof s)
+        return n < 0 ? (int)n : nh_error_set(err, NH_ECORRUPT, "%d bytes", (int)n);
+    while ((n = in->read(in->ctx, byte, sizeof byte)) > 0) {
+    }
+    set(m, s);
+    return n < 0 ? (int)n : NH_OK;
+}
+
+static int disk_sync(struct nh_machine *m, struct nh_error *err)
+{
+    (void)err;
+    *m->durable = look_at(m);
+    return NH_OK;
 }
 
 static const struct nh_machine_ops counter = {
@@ -83,7 +174,26 @@ static const struct nh_machine_ops counter = {
     .lookup = counter_lookup,
     .close = counter_close,
     .hash = counter_hash,
+    .save_snapshot = counter_save,
+    .recover = counter_recover,
 };
+
+/* Kinds of the shards. */
+static struct nh_machine_ops machines[3];
+
+static void make_machines(void)
+{
+    for (uint32_t kind = 0; kind < 3; kind++) {
+        machines[kind] = counter;
+        machines[kind].kind = kind;
+        if (kind == NH_MACHINE_REGULAR)
+            continue;
+        machines[kind].prepare_snapshot = counter_prepare;
+        machines[kind].release_snapshot = counter_release;
+    }
+    machines[NH_MACHINE_ON_DISK].open = disk_open;
+    machines[NH_MACHINE_ON_DISK].sync = disk_sync;
+}
 
 /* ---- hosts ---- */
 
@@ -95,7 +205,9 @@ struct host {
     struct nh_transport *transport;
     char address[32];
     uint32_t unloaded; /* atomic */
+    char snapshots[64];
 };
+static uint64_t snapshot_events[ENGINE_LOGDB_COMPACTED + 1]; /* atomic */
 
 static struct host hosts[N_HOSTS];
 static struct nh_membership members;
@@ -127,6 +239,13 @@ static void on_quarantined(void *ctx, struct nh_replica_info info, const char *r
     abort();
 }
 
+static void on_snapshot(void *ctx, enum engine_snapshot_event what, const struct nh_snapshot_info *info)
+{
+    (void)ctx;
+    (void)info;
+    __atomic_add_fetch(&snapshot_events[what], 1, __ATOMIC_RELAXED);
+}
+
 static void on_overload(void *ctx, struct nh_replica_info info, bool overloaded)
 {
     (void)ctx;
@@ -152,13 +271,16 @@ static void start_replica(struct host *h, uint64_t shard_id, bool restart)
     struct engine_replica_config c = {
         .shard_id = shard_id,
         .replica_id = (uint64_t)(h - hosts) + 1,
-        .machine = &counter,
+        .machine = &machines[shard_id % 3],
         .initial = restart ? NULL : &members,
         .election_rtt = 10,
         .heartbeat_rtt = 2,
         .pre_vote = true,
         .check_quorum = true,
         .quiesce = shard_id % 2,
+        .snapshot_entries = 50,
+        .compaction_overhead = 5,
+        .compress_snapshots = shard_id % 4 == 0,
     };
     struct nh_error err;
 
@@ -186,10 +308,16 @@ static void start_host(struct host *h, struct loopback_hub *hub, uint32_t id)
         .seed = id,
         .logdb_ops = nh_logdb_memory(),
         .registry_ops = nh_registry_static(),
-        .events = {h, on_leader, on_replica, on_unloaded, on_quarantined, on_replica, on_fenced, on_removed, on_overload},
+        .events = {h, on_leader, on_replica, on_unloaded, on_quarantined, on_replica, on_fenced, on_removed, on_overload,
+                   on_snapshot},
     };
     struct nh_transport_handlers handlers;
 
+    snprintf(h->snapshots, sizeof h->snapshots, "snapshots-%u", id);
+    ec.snapshot_root = h->snapshots;
+    ec.files = files_posix();
+    if (ec.files->ops->remove(ec.files, h->snapshots, NULL) < 0 || ec.files->ops->make_dir(ec.files, h->snapshots, NULL) < 0)
+        abort();
     ec.runtime = h->runtime = runtime_threads_new();
     if (ec.logdb_ops->open(&lc, &h->logdb, NULL) < 0 || ec.registry_ops->open(&h->registry, NULL) < 0)
         abort();
@@ -201,7 +329,8 @@ static void start_host(struct host *h, struct loopback_hub *hub, uint32_t id)
     if (loopback_open(hub, &tc, &handlers, &h->transport, NULL) < 0 || nh_transport_loopback()->start(h->transport, NULL) < 0)
         abort();
     engine_set_transport(h->engine, nh_transport_loopback(), h->transport);
-    engine_start(h->engine);
+    if (engine_start(h->engine, NULL) < 0)
+        abort();
 }
 
 static void stop_host(struct host *h)
@@ -304,10 +433,10 @@ static void *client(void *arg)
     return NULL;
 }
 
-/* Stops and starts replicas of host 3 meanwhile. */
+/* Stops and starts replicas of host 3 meanwhile; while one is down, the others remove what it lacks. */
 static void restart_some(void)
 {
-    for (uint64_t shard = 1; shard <= 4; shard++) {
+    for (uint64_t shard = 1; shard <= N_SHARDS; shard++) {
         uint32_t before = __atomic_load_n(&hosts[2].unloaded, __ATOMIC_ACQUIRE);
 
         usleep(100 * 1000);
@@ -315,6 +444,7 @@ static void restart_some(void)
             abort();
         while (__atomic_load_n(&hosts[2].unloaded, __ATOMIC_ACQUIRE) == before)
             usleep(1000);
+        usleep(300 * 1000);
         start_replica(&hosts[2], shard, true);
     }
 }
@@ -363,6 +493,7 @@ int main(void)
         list[i].replica_id = i + 1;
         strcpy(list[i].address, hosts[i].address);
     }
+    make_machines();
     members = (struct nh_membership){.n_members = N_HOSTS, .members = list};
     for (uint32_t i = 0; i < N_HOSTS; i++)
         start_host(&hosts[i], hub, i);
@@ -380,6 +511,12 @@ int main(void)
         stop_host(&hosts[i]);
     loopback_hub_free(hub);
     assert(ended == accepted && accepted > 0);
-    printf("%" PRIu64 " requests, all ended once; %" PRIu64 " dropped\n", ended, dropped);
+    assert(snapshot_events[ENGINE_SNAPSHOT_SEND_STARTED] ==
+           snapshot_events[ENGINE_SNAPSHOT_SEND_COMPLETED] + snapshot_events[ENGINE_SNAPSHOT_SEND_ABORTED]);
+    assert(snapshot_events[ENGINE_SNAPSHOT_CREATED] > N_SHARDS && snapshot_events[ENGINE_SNAPSHOT_RECOVERED] > 0);
+    printf("%" PRIu64 " requests, all ended once; %" PRIu64 " dropped; %" PRIu64 " snapshots, %" PRIu64 " sent, %" PRIu64
+           " aborted, %" PRIu64 " recovered\n",
+           ended, dropped, snapshot_events[ENGINE_SNAPSHOT_CREATED], snapshot_events[ENGINE_SNAPSHOT_SEND_COMPLETED],
+           snapshot_events[ENGINE_SNAPSHOT_SEND_ABORTED], snapshot_events[ENGINE_SNAPSHOT_RECOVERED]);
     return 0;
 }

@@ -141,7 +141,10 @@ static const struct nh_transport_ops transport_ops = {.name = "none",
 
 struct nh_machine {
     uint64_t sum;
+    uint64_t applied;
 };
+
+struct host_disk_state host_disk_durable;
 
 static int machine_open(const struct nh_machine_args *args, struct nh_machine **ret, uint64_t *ret_applied, struct nh_error *err)
 {
@@ -161,6 +164,7 @@ static int machine_update(struct nh_machine *m, struct nh_entry *entries, size_t
         if (host.fail_value && v == host.fail_value)
             return nh_error_set(err, NH_EMACHINE, "cannot add %u", (unsigned)v);
         m->sum += v;
+        m->applied = entries[i].index;
         entries[i].result = (struct nh_result){m->sum, "added", 5};
     }
     return NH_OK;
@@ -185,6 +189,77 @@ static uint64_t machine_hash(struct nh_machine *m)
     return m->sum;
 }
 
+static int machine_save(struct nh_machine *m, void *snapshot_ctx, struct nh_writer *out, const volatile bool *stop,
+                        struct nh_error *err)
+{
+    struct host_disk_state *moment = snapshot_ctx, now = {m->sum, m->applied};
+
+    (void)stop;
+    (void)err;
+    return out->write(out->ctx, moment ? moment : &now, sizeof now);
+}
+
+static int machine_recover(struct nh_machine *m, struct nh_reader *in, const volatile bool *stop, struct nh_error *err)
+{
+    struct host_disk_state s;
+    int64_t n = in->read(in->ctx, &s, sizeof s);
+
+    (void)stop;
+    if (n != (int64_t)sizeof s)
+        return n < 0 ? (int)n : nh_error_set(err, NH_ECORRUPT, "%d bytes", (int)n);
+    m->sum = s.sum;
+    m->applied = s.applied;
+    return NH_OK;
+}
+
+static int machine_prepare(struct nh_machine *m, void **ret_ctx, struct nh_error *err)
+{
+    struct host_disk_state now = {m->sum, m->applied};
+
+    (void)err;
+    *ret_ctx = xmemdup(&now, sizeof now);
+    return NH_OK;
+}
+
+static void machine_release(struct nh_machine *m, void *snapshot_ctx)
+{
+    (void)m;
+    free(snapshot_ctx);
+}
+
+static int disk_open(const struct nh_machine_args *args, struct nh_machine **ret, uint64_t *ret_applied, struct nh_error *err)
+{
+    int r = machine_open(args, ret, ret_applied, err);
+
+    (*ret)->sum = host_disk_durable.sum;
+    *ret_applied = (*ret)->applied = host_disk_durable.applied;
+    return r;
+}
+
+static int disk_sync(struct nh_machine *m, struct nh_error *err)
+{
+    (void)err;
+    host_disk_durable = (struct host_disk_state){m->sum, m->applied};
+    return NH_OK;
+}
+
+const struct nh_machine_ops host_disk_machine = {
+    .abi_version = NH_MACHINE_ABI,
+    .struct_size = sizeof(struct nh_machine_ops),
+    .name = "adder-disk",
+    .kind = NH_MACHINE_ON_DISK,
+    .open = disk_open,
+    .update = machine_update,
+    .lookup = machine_lookup,
+    .close = machine_close,
+    .hash = machine_hash,
+    .prepare_snapshot = machine_prepare,
+    .save_snapshot = machine_save,
+    .recover = machine_recover,
+    .sync = disk_sync,
+    .release_snapshot = machine_release,
+};
+
 const struct nh_machine_ops host_machine = {
     .abi_version = NH_MACHINE_ABI,
     .struct_size = sizeof(struct nh_machine_ops),
@@ -194,6 +269,8 @@ const struct nh_machine_ops host_machine = {
     .lookup = machine_lookup,
     .close = machine_close,
     .hash = machine_hash,
+    .save_snapshot = machine_save,
+    .recover = machine_recover,
 };
 
 /* ---- events ---- */
@@ -228,6 +305,13 @@ static void on_membership(void *ctx, struct nh_replica_info info)
     (void)ctx;
     (void)info;
 }
+static void on_snapshot(void *ctx, enum engine_snapshot_event what, const struct nh_snapshot_info *info)
+{
+    (void)ctx;
+    (void)info;
+    host.n_snapshot_events[what]++;
+}
+
 static void on_overload(void *ctx, struct nh_replica_info info, bool overloaded)
 {
     (void)ctx;
@@ -250,6 +334,9 @@ static void on_fenced(void *ctx, const char *reason)
 
 /* ---- the host ---- */
 
+struct files *host_files;
+struct engine_replica_config host_replica_config;
+
 void host_start(bool inline_saves, uint64_t incarnation)
 {
     struct nh_logdb_config lc = {.struct_size = sizeof lc, .dir = HOST_DIR, .n_workers = 1, .services = nh_plugin_services()};
@@ -265,10 +352,13 @@ void host_start(bool inline_saves, uint64_t incarnation)
         .seed = 1,
         .logdb_ops = nh_logdb_memory(),
         .registry_ops = nh_registry_static(),
-        .events = {NULL, on_leader, on_ready, on_unloaded, on_quarantined, on_membership, on_fenced, on_removed, on_overload},
+        .events = {NULL, on_leader, on_ready, on_unloaded, on_quarantined, on_membership, on_fenced, on_removed, on_overload,
+                   on_snapshot},
         .max_pending_per_replica = host_max_pending,
         .max_inbox_bytes = host_max_inbox,
         .max_uncommitted_bytes = host_max_uncommitted,
+        .files = host_files,
+        .snapshot_root = "snapshots",
     };
 
     host.now_ns += 1000000000;
@@ -279,7 +369,7 @@ void host_start(bool inline_saves, uint64_t incarnation)
     cr_assert_eq(engine_new(&c, &host.engine, &host.err), 0, "%s", host.err.text);
     engine_transport_handlers(host.engine, &host.handlers);
     engine_set_transport(host.engine, &transport_ops, (struct nh_transport *)&host);
-    engine_start(host.engine);
+    cr_assert_eq(engine_start(host.engine, &host.err), 0, "%s", host.err.text);
 }
 
 void host_stop(void)
@@ -298,16 +388,15 @@ void host_forget_disk(void)
 
 static int start_replica(uint64_t shard_id, const struct nh_membership *initial)
 {
-    struct engine_replica_config c = {
-        .shard_id = shard_id,
-        .replica_id = 1,
-        .machine = &host_machine,
-        .initial = initial,
-        .election_rtt = 10,
-        .heartbeat_rtt = 2,
-        .check_quorum = true,
-    };
+    struct engine_replica_config c = host_replica_config;
 
+    c.shard_id = shard_id;
+    c.replica_id = 1;
+    c.initial = initial;
+    c.machine = c.machine ? c.machine : &host_machine;
+    c.election_rtt = 10;
+    c.heartbeat_rtt = 2;
+    c.check_quorum = true;
     return engine_start_replica(host.engine, &c, &host.err);
 }
 
@@ -345,6 +434,18 @@ int host_propose_bytes(uint64_t shard_id, const void *cmd, size_t size_bytes, ui
     struct engine_proposal p = {.cmd = cmd, .size_bytes = size_bytes, .fn = on_end, .ctx = e};
 
     return engine_propose(host.engine, shard_id, &p, 1, host.now_ns + timeout_ms * 1000000ull, &host.err);
+}
+
+int host_propose_in_session(uint64_t shard_id, struct engine_session session, const void *cmd, size_t size_bytes, struct ended *e)
+{
+    struct engine_proposal p = {.cmd = cmd, .size_bytes = size_bytes, .fn = on_end, .ctx = e, .session = session};
+
+    return engine_propose(host.engine, shard_id, &p, 1, host.now_ns + 1000000000ull, &host.err);
+}
+
+int host_snapshot(uint64_t shard_id, const char *export_dir, uint64_t overhead, struct ended *e)
+{
+    return engine_snapshot(host.engine, shard_id, export_dir, overhead, on_end, e, &host.err);
 }
 
 int host_propose(uint64_t shard_id, uint64_t value, uint32_t timeout_ms, struct ended *e)

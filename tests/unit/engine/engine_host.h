@@ -30,6 +30,7 @@ struct fixture {
     bool hold_log;       /* the log worker is not polled: saves stay in flight */
     uint64_t fail_value; /* the machine fails when it is told this */
     uint32_t n_ready, n_unloaded, n_quarantined, n_fenced;
+    uint32_t n_snapshot_events[ENGINE_LOGDB_COMPACTED + 1];
     char reason[NH_ERROR_TEXT_BYTES];
     uint64_t leader_id, term;
     struct nh_error err;
@@ -38,6 +39,10 @@ extern struct fixture host;
 
 /* Opens log store and engine and starts it. A restart keeps the disk. */
 void host_start(bool inline_saves, uint64_t incarnation);
+/* Set before the start. NULL: no snapshots. The root is the directory "snapshots", which exists. */
+extern struct files *host_files;
+/* Of replicas that are started; what a test sets is a change of the defaults. */
+extern struct engine_replica_config host_replica_config;
 /* Limits are set before the start; 0: defaults. */
 extern uint32_t host_max_pending;
 extern uint64_t host_max_inbox, host_max_uncommitted;
@@ -51,6 +56,9 @@ int host_start_replica(uint64_t shard_id, uint32_t n_members);
 int host_restart_replica(uint64_t shard_id);
 /* Proposes a number; *e counts how often it ended. */
 int host_propose(uint64_t shard_id, uint64_t value, uint32_t timeout_ms, struct ended *e);
+int host_propose_in_session(uint64_t shard_id, struct engine_session session, const void *cmd, size_t size_bytes,
+                            struct ended *e);
+int host_snapshot(uint64_t shard_id, const char *export_dir, uint64_t overhead, struct ended *e);
 int host_propose_bytes(uint64_t shard_id, const void *cmd, size_t size_bytes, uint32_t timeout_ms, struct ended *e);
 int host_read(uint64_t shard_id, uint32_t timeout_ms, struct ended *e);
 int host_lookup(uint64_t shard_id, uint64_t *ret);
@@ -61,6 +69,12 @@ void host_await_leader(uint64_t shard_id);
 void host_win_election(void);
 void host_receive(const struct nh_message *messages, uint32_t n, const char *source);
 
-extern const struct nh_machine_ops host_machine;
+/* Adds numbers, in memory; and one that keeps the sum on a "disk", up to the last sync. */
+extern const struct nh_machine_ops host_machine, host_disk_machine;
+struct host_disk_state {
+    uint64_t sum, applied;
+};
+/* What of host_disk_machine is durable; its instances begin with it. */
+extern struct host_disk_state host_disk_durable;
 
 #endif

@@ -64,8 +64,13 @@ static uint64_t hash(struct nh_machine *m)
     return m->n;
 }
 
-static struct nh_machine_ops ops = {
-    .name = "notes", .open = open_machine, .update = update, .lookup = lookup, .close = close_machine, .hash = hash};
+static struct nh_machine_ops ops = {.struct_size = sizeof ops,
+                                    .name = "notes",
+                                    .open = open_machine,
+                                    .update = update,
+                                    .lookup = lookup,
+                                    .close = close_machine,
+                                    .hash = hash};
 static struct rsm *s;
 static struct block_builder b;
 static uint64_t results[8192], n_results, n_memberships, n_rejected;

@@ -597,3 +597,22 @@ Test(sessions, as_many_as_can_be_are_decoded_and_no_more)
     cr_assert_eq(sessions_decode(s, data, 8 + 32u * n, &err), NH_ECORRUPT);
     free(data);
 }
+
+Test(sessions, a_large_result_is_not_kept)
+{
+    struct nh_entry_view e = {.client_id = 1, .series_id = 1};
+    struct nh_result r = {.value = 1, .size_bytes = SESSION_RESULT_BYTES_MAX}, kept;
+
+    r.data = calloc(1, SESSION_RESULT_BYTES_MAX + 1);
+    cr_assert_eq(open_with(s, 1, 10), SESSION_OPENED);
+    cr_assert_eq(sessions_check(s, &e, &kept), SESSION_APPLY);
+    sessions_keep(s, 1, 1, &r);
+    cr_assert_eq(sessions_check(s, &e, &kept), SESSION_REPEATED);
+    cr_assert_eq(kept.size_bytes, SESSION_RESULT_BYTES_MAX);
+    e.series_id = 2;
+    r.size_bytes++;
+    cr_assert_eq(sessions_check(s, &e, &kept), SESSION_APPLY);
+    sessions_keep(s, 1, 2, &r);
+    cr_assert_eq(sessions_check(s, &e, &kept), SESSION_ACKED);
+    free((void *)(size_t)r.data);
+}

@@ -1,0 +1,60 @@
+/* engine/rsm/rsm_private.h - the struct that rsm.c (applying, lookups) and rsm_snapshot.c (capture, save, recover) share. */
+#ifndef NH_ENGINE_RSM_RSM_PRIVATE_H
+#define NH_ENGINE_RSM_RSM_PRIVATE_H
+
+#include <pthread.h>
+
+#include "engine/rsm/rsm.h"
+#include "engine/rsm/sessions.h"
+
+enum rsm_state {
+    RSM_NEW = 0, /* -- rsm_open --> OPEN */
+    RSM_OPEN,    /* -- rsm_apply, rsm_recover fails --> FAILED; -- rsm_close --> CLOSED */
+    RSM_FAILED,  /* -- rsm_close --> CLOSED */
+    RSM_CLOSED,
+};
+
+/* Which session an entry of the batch belongs to. */
+struct rsm_series {
+    uint64_t client_id, series_id; /* 0: none */
+};
+
+struct rsm {
+    struct rsm_config config;
+    struct nh_machine_ops ops; /* what config.machine points to: a copy in which later members than the machine knows are NULL */
+    char *machine_dir, *scratch_dir;
+    pthread_rwlock_t lock;           /* regular: update exclusive, lookups shared; recover exclusive for all */
+    enum rsm_state state;            /* guarded by lock */
+    struct nh_machine *machine;      /* guarded by lock; NULL unless opened */
+    struct nh_membership membership; /* guarded by lock */
+    uint64_t applied;                /* atomic; written by the apply worker, or by a recovery */
+
+    /* apply worker, or whom the machine is lent to */
+    uint64_t applied_term;
+    uint64_t machine_applied; /* on-disk: the last entry that is in it */
+    struct sessions *sessions;
+    struct nh_entry *entries; /* the batch under construction */
+    struct rsm_result *results;
+    struct rsm_series *series;
+    uint64_t batch_term; /* of its last entry */
+    size_t n_entries, cap_entries, cap_results, cap_series;
+};
+
+static inline bool rsm_is_regular(const struct rsm *s)
+{
+    return s->config.machine->kind == NH_MACHINE_REGULAR;
+}
+static inline bool rsm_is_on_disk(const struct rsm *s)
+{
+    return s->config.machine->kind == NH_MACHINE_ON_DISK;
+}
+
+/* This thread is inside a machine's function: another rsm lock taken there would wait for itself, or crosswise. */
+void rsm_enter_machine(void);
+void rsm_leave_machine(void);
+void rsm_set_applied(struct rsm *s, uint64_t index, uint64_t term);
+void rsm_fail(struct rsm *s);
+/* By its membership, which the apply worker changes: on that thread, or with the lock held. */
+bool rsm_is_witness(const struct rsm *s);
+
+#endif

@@ -1,0 +1,260 @@
+/* What the apply worker does about snapshots: lending the machine, and when. */
+#include "engine/snapshots.h"
+
+#include <assert.h>
+#include <inttypes.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "engine/engine_private.h"
+#include "engine/snapshot_stream.h"
+#include "raftio/support/log.h"
+#include "raftio/support/memory.h"
+
+#define LOG_COMPONENT "snapshot"
+
+void snapshot_request_end(const struct request *request, int code, uint64_t index, const char *text)
+{
+    struct nh_outcome outcome = {.code = code, .index = index, .data = text, .size_bytes = text ? strlen(text) : 0};
+
+    if (request->fn)
+        request->fn(request->ctx, &outcome);
+}
+
+/* ---- lending ---- */
+
+static struct snapshot_job *job_new(struct replica *r, enum pool_priority priority)
+{
+    struct snapshot_job *job = xcalloc(1, sizeof *job);
+
+    job->base.priority = priority;
+    job->base.stop = &r->snapshot_stop;
+    job->replica = replica_ref(r);
+    return job;
+}
+
+static void lend(struct replica *r, enum machine_lent how, struct snapshot_job *job)
+{
+    assert(r->lent == LENT_NOT);
+    r->lent = how;
+    __atomic_store_n(&r->snapshot_stop, false, __ATOMIC_RELAXED);
+    snapshot_job_post(job);
+}
+
+static bool may_go_on(const struct replica *r, enum apply_item_type type)
+{
+    switch (type) {
+    case APPLY_READS: return r->lent != LENT_ALONE;
+    case APPLY_ENTRIES:
+    case APPLY_STREAM: return r->lent == LENT_NOT || r->lent == LENT_BESIDE;
+    case APPLY_SAVE: return r->lent == LENT_NOT || r->lent == LENT_BESIDE || r->saving; /* then it is refused at once */
+    case APPLY_RECOVER:
+    case APPLY_CLOSE: return r->lent == LENT_NOT && !r->saving && r->n_streams == 0;
+    case APPLY_OPEN:
+    case APPLY_RETURNED:
+    case APPLY_STREAM_ENDED: return true;
+    }
+    return true;
+}
+
+bool snapshots_hold(struct replica *r, const struct apply_item *item)
+{
+    if (may_go_on(r, item->type))
+        return false;
+    if (item->type == APPLY_CLOSE || (item->type == APPLY_RECOVER && r->lent != LENT_ALONE))
+        __atomic_store_n(&r->snapshot_stop, true, __ATOMIC_RELAXED); /* whoever has the machine is to hurry */
+    if (r->lent == LENT_NOT && !r->saving)                           /* only images on the fly are in the way */
+        lend(r, LENT_ALONE, job_new(r, POOL_CANCEL));
+    return true;
+}
+
+void snapshots_returned(struct replica *r, struct apply_item *item)
+{
+    struct queue none = {0};
+
+    if (item->machine_back)
+        r->lent = LENT_NOT;
+    if (item->save_ended)
+        r->saving = false;
+    if (item->failure) {
+        apply_worker_fail(r, item->failure);
+        return;
+    }
+    if (!item->recovered)
+        return;
+    r->snapshot_tried = rsm_applied(r->rsm);
+    r->bytes_applied = 0;
+    replica_post_applied(r, rsm_applied(r->rsm), &none, NULL);
+    apply_worker_announce(r);
+}
+
+/* ---- making one ---- */
+
+/* Shards that were started together are not to save together. */
+static uint64_t due_after(const struct replica *r, uint64_t index)
+{
+    uint64_t spread = r->snapshot_entries / 2;
+
+    if (r->snapshot_entries == ENGINE_NEVER)
+        return ENGINE_NEVER;
+    return index + r->snapshot_entries - spread / 2 + hash_u64(r->shard_id ^ hash_u64(index)) % (spread + 1);
+}
+
+static int refuse(struct replica *r, bool is_export, struct nh_error *err)
+{
+    uint64_t newest = replica_snapshot_index(r);
+
+    if (!r->has_place)
+        return nh_error_set(err, NH_EUNSUPPORTED, "this host has no place for snapshots");
+    if (rsm_can_snapshot(r->rsm, err) < 0)
+        return NH_EUNSUPPORTED;
+    if (r->saving)
+        return nh_error_set(err, NH_EBUSY, "a snapshot of this shard is being made");
+    if (!is_export && rsm_applied(r->rsm) <= newest)
+        return nh_error_set(err, NH_EEXIST, "nothing was applied since the snapshot at index %" PRIu64, newest);
+    return NH_OK;
+}
+
+static int begin(struct replica *r, struct snapshot_job *job, struct nh_error *err)
+{
+    bool on_disk = rsm_is_of_kind(r->rsm, NH_MACHINE_ON_DISK), with_data = !on_disk || job->is_export;
+    int rc = refuse(r, job->is_export, err);
+
+    if (rc == NH_OK)
+        rc = rsm_capture(r->rsm, with_data, &job->moment, err);
+    if (rc < 0)
+        return rc;
+    r->saving = true;
+    r->snapshot_tried = job->moment.record.index;
+    r->bytes_applied = 0;
+    r->snapshot_due = due_after(r, r->snapshot_tried);
+    lend(r, rsm_save_excludes_updates(r->rsm, with_data) ? LENT_READING : LENT_BESIDE, job);
+    return NH_OK;
+}
+
+static void job_discard(struct snapshot_job *job)
+{
+    replica_unref(job->replica);
+    free(job->export_dir);
+    free(job);
+}
+
+void snapshots_applied(struct replica *r, size_t bytes)
+{
+    uint64_t applied = rsm_applied(r->rsm);
+    struct snapshot_job *job;
+    struct nh_error err;
+
+    r->bytes_applied += bytes;
+    if (!r->has_snapshots)
+        return;
+    if (r->snapshot_due == 0)
+        r->snapshot_due = due_after(r, r->boot_snapshot.index);
+    if (r->saving || r->lent != LENT_NOT || (applied < r->snapshot_due && r->bytes_applied < r->snapshot_bytes))
+        return;
+    job = job_new(r, POOL_SAVE);
+    job->is_save = true;
+    job->overhead = r->compaction_overhead;
+    if (begin(r, job, &err) == NH_OK)
+        return;
+    LOG_WARN("shard %" PRIu64 " replica %" PRIu64 ": no snapshot at index %" PRIu64 ": %s", r->shard_id, r->replica_id, applied,
+             err.text);
+    r->snapshot_due = applied + SNAPSHOT_RETRY_ENTRIES;
+    r->bytes_applied = 0;
+    job_discard(job);
+}
+
+void snapshots_save(struct replica *r, struct apply_item *item)
+{
+    struct snapshot_job *job = job_new(r, POOL_SAVE);
+    struct nh_error err;
+
+    job->is_save = true;
+    job->is_export = item->export_dir != NULL;
+    job->export_dir = item->export_dir;
+    item->export_dir = NULL;
+    job->request = item->request;
+    job->overhead = item->overhead == ENGINE_NEVER ? r->compaction_overhead : item->overhead;
+    if (begin(r, job, &err) == NH_OK)
+        return;
+    snapshot_request_end(&job->request, NH_REQUEST_REJECTED, 0, err.text);
+    if (!job->request.fn)
+        replica_post_note(r, &(struct snapshot_note){.type = NOTE_FAILED});
+    job_discard(job);
+}
+
+/* ---- taking one over ---- */
+
+static void recover(struct replica *r, const struct nh_snapshot *record, bool received)
+{
+    struct snapshot_job *job = job_new(r, POOL_RECOVER);
+
+    nh_snapshot_copy(&job->record, record);
+    job->received = received;
+    lend(r, LENT_ALONE, job);
+}
+
+void snapshots_opened(struct replica *r)
+{
+    if (r->boot_snapshot.index > 0)
+        recover(r, &r->boot_snapshot, false);
+}
+
+void snapshots_recover(struct replica *r, struct apply_item *item)
+{
+    recover(r, item->record, true);
+}
+
+/* ---- images on the fly ---- */
+
+struct stream_ctx {
+    struct replica *replica; /* a reference */
+    struct rsm_moment moment;
+};
+
+/* Thread: a producer's. */
+static int produce(void *arg, const struct image_sink *sink, const volatile bool *stop, struct nh_error *err)
+{
+    struct stream_ctx *ctx = arg;
+    uint64_t size = 0;
+
+    return rsm_save(ctx->replica->rsm, &ctx->moment, ctx->replica->compression, sink, stop, &size, err);
+}
+
+static void release(void *arg)
+{
+    struct stream_ctx *ctx = arg;
+    struct replica *r = ctx->replica;
+    struct apply_item *item = xcalloc(1, sizeof *item);
+
+    rsm_release(r->rsm, &ctx->moment);
+    item->type = APPLY_STREAM_ENDED;
+    item->replica = r; /* with our reference */
+    apply_worker_post(r->apply, item);
+    free(ctx);
+}
+
+static void fail_stream(struct replica *r, uint64_t to, const struct nh_error *err)
+{
+    LOG_WARN("shard %" PRIu64 " replica %" PRIu64 ": no image for replica %" PRIu64 ": %s", r->shard_id, r->replica_id, to,
+             err->text);
+    replica_post_note(r, &(struct snapshot_note){.type = NOTE_STATUS, .peer = to, .failed = true});
+}
+
+void snapshots_stream(struct replica *r, struct apply_item *item)
+{
+    struct stream_ctx *ctx = xcalloc(1, sizeof *ctx);
+    struct stream_producer producer = {produce, release, ctx};
+    struct nh_error err;
+
+    if (rsm_capture(r->rsm, true, &ctx->moment, &err) < 0) {
+        fail_stream(r, item->install->to, &err);
+        free(ctx);
+        return;
+    }
+    ctx->replica = replica_ref(r);
+    r->n_streams++;
+    nh_snapshot_deinit(item->install->snapshot);
+    nh_snapshot_copy(item->install->snapshot, &ctx->moment.record);
+    snapshots_stream_to(r, item->address, item->install, &producer);
+}

@@ -1,0 +1,295 @@
+/* Snapshots of one host: made, recovered, what is left of the log; sessions across them. */
+#include "tests/unit/engine/engine_host.h"
+
+#include <criterion/criterion.h>
+
+#include <stdio.h>
+#include <string.h>
+
+#include "engine/rsm/sessions.h"
+#include "tests/sim/memory_files.h"
+
+static struct memory_files *disk;
+
+static void begin(void)
+{
+    disk = memory_files_new();
+    host_files = memory_files_base(disk);
+    cr_assert_eq(host_files->ops->make_dir(host_files, "snapshots", &host.err), 0);
+    cr_assert_eq(host_files->ops->make_dir(host_files, "exports", &host.err), 0);
+    host_start(false, 1);
+    cr_assert_eq(host_start_replica(1, 1), 0, "%s", host.err.text);
+    host_await_leader(1);
+}
+
+static void restart(uint64_t incarnation)
+{
+    host_stop();
+    host_start(false, incarnation);
+    host.n_quarantined = 0;
+    cr_assert_eq(host_restart_replica(1), 0, "%s", host.err.text);
+}
+
+static void end(void)
+{
+    host_stop();
+    host_forget_disk();
+    memory_files_free(disk);
+    host_files = NULL;
+    memset(&host_replica_config, 0, sizeof host_replica_config);
+    memset(&host_disk_durable, 0, sizeof host_disk_durable);
+}
+
+/* Adds `n` ones. */
+static void add(uint32_t n)
+{
+    for (uint32_t i = 0; i < n; i++) {
+        struct ended e = {0};
+
+        cr_assert_eq(host_propose(1, 1, 1000, &e), 0, "%s", host.err.text);
+        host_run(2);
+        cr_assert_eq(e.last.code, NH_REQUEST_COMPLETED);
+    }
+}
+
+static uint64_t sum(void)
+{
+    struct ended e = {0};
+
+    cr_assert_eq(host_read(1, 1000, &e), 0, "%s", host.err.text);
+    host_run(50);
+    cr_assert_eq(e.n, 1);
+    cr_assert_eq(e.last.code, NH_REQUEST_COMPLETED);
+    return e.last.value;
+}
+
+static struct ended snapshot(uint64_t overhead)
+{
+    struct ended e = {0};
+
+    cr_assert_eq(host_snapshot(1, NULL, overhead, &e), 0, "%s", host.err.text);
+    host_run(5);
+    cr_assert_eq(e.n, 1);
+    return e;
+}
+
+static bool exists(const char *path)
+{
+    struct file *f = NULL;
+    bool there = host_files->ops->open(host_files, path, &f, NULL, NULL) == NH_OK;
+
+    if (f)
+        host_files->ops->close(f, NULL);
+    return there;
+}
+
+#define IMAGE_DIR "snapshots/00000000000000000001-00000000000000000001"
+
+Test(snapshots, one_that_is_asked_for_shortens_log_and_restart)
+{
+    struct ended e;
+    uint64_t index;
+
+    begin();
+    add(10);
+    e = snapshot(3);
+    cr_assert_eq(e.last.code, NH_REQUEST_COMPLETED, "%s", e.text);
+    index = e.last.index;
+    cr_assert_eq(host_status(1).snapshot_index, index);
+    cr_assert_eq(host_status(1).first_index, index - 3 + 1);
+    add(5);
+    restart(2);
+    host_await_leader(1);
+    cr_assert_eq(sum(), 15);
+    cr_assert_eq(host_status(1).snapshot_index, index);
+    cr_assert_eq(host_status(1).first_index, index - 3 + 1);
+    cr_assert_eq(host.n_snapshot_events[ENGINE_SNAPSHOT_CREATED], 1);
+    cr_assert_eq(host.n_snapshot_events[ENGINE_SNAPSHOT_RECOVERED], 1);
+    cr_assert_eq(host.n_snapshot_events[ENGINE_LOG_COMPACTED], 1);
+    cr_assert_eq(host.n_snapshot_events[ENGINE_LOGDB_COMPACTED], 1);
+    end();
+}
+
+Test(snapshots, nothing_new_is_refused)
+{
+    struct ended e;
+
+    begin();
+    add(3);
+    cr_assert_eq(snapshot(0).last.code, NH_REQUEST_COMPLETED);
+    e = snapshot(0);
+    cr_assert_eq(e.last.code, NH_REQUEST_REJECTED);
+    cr_assert(strstr(e.text, "nothing was applied"), "%s", e.text);
+    end();
+}
+
+Test(snapshots, are_made_by_themselves_and_only_the_newest_stays)
+{
+    host_replica_config.snapshot_entries = 20;
+    host_replica_config.compaction_overhead = 5;
+    begin();
+    add(200);
+    cr_assert_geq(host.n_snapshot_events[ENGINE_SNAPSHOT_CREATED], 6);
+    cr_assert_leq(host.n_snapshot_events[ENGINE_SNAPSHOT_CREATED], 14);
+    cr_assert_geq(host_status(1).first_index, 150);
+    restart(2);
+    host_await_leader(1);
+    cr_assert_eq(sum(), 200);
+    end();
+}
+
+Test(snapshots, without_its_image_a_replica_does_not_start)
+{
+    begin();
+    add(5);
+    snapshot(0);
+    host_stop();
+    cr_assert_eq(host_files->ops->remove(host_files, IMAGE_DIR, &host.err), 0);
+    host_start(false, 2);
+    host.n_quarantined = 0;
+    cr_assert_eq(host_restart_replica(1), 0);
+    host_run(100);
+    cr_assert_eq(host.n_quarantined, 1);
+    cr_assert(strstr(host.reason, "recover the snapshot at index"), "%s", host.reason);
+    cr_assert_eq(host_status(1).role, RAFT_FOLLOWER);
+    end();
+}
+
+Test(snapshots, an_export_changes_nothing_here)
+{
+    struct ended e = {0};
+    char image[256];
+
+    begin();
+    add(4);
+    cr_assert_eq(host_snapshot(1, "exports", ENGINE_NEVER, &e), 0);
+    host_run(5);
+    cr_assert_eq(e.last.code, NH_REQUEST_COMPLETED, "%s", e.text);
+    snprintf(image, sizeof image, "%s/image", e.text);
+    cr_assert(exists(image), "%s", image);
+    cr_assert_eq(host_status(1).snapshot_index, 0);
+    cr_assert_eq(host_status(1).first_index, 1);
+    cr_assert_eq(snapshot(0).last.code, NH_REQUEST_COMPLETED); /* an export does not count */
+    end();
+}
+
+Test(snapshots, a_full_disk_fails_the_snapshot_alone)
+{
+    struct ended e;
+
+    begin();
+    add(4);
+    memory_files_set_limit(disk, 10);
+    e = snapshot(0);
+    cr_assert_eq(e.last.code, NH_REQUEST_REJECTED);
+    cr_assert_eq(host.n_quarantined + host.n_fenced, 0);
+    memory_files_set_limit(disk, 1u << 30);
+    add(1);
+    cr_assert_eq(snapshot(0).last.code, NH_REQUEST_COMPLETED);
+    cr_assert_eq(sum(), 5);
+    end();
+}
+
+Test(snapshots, every_file_operation_may_fail)
+{
+    begin();
+    for (uint64_t n = 1; n < 40; n++) {
+        add(1);
+        memory_files_fail_at(disk, n, NH_EIO);
+        snapshot(0);
+        memory_files_fail_at(disk, 0, 0);
+        cr_assert_eq(host.n_quarantined + host.n_fenced, 0);
+        restart(n + 1);
+        host_await_leader(1);
+        cr_assert_eq(sum(), n);
+    }
+    end();
+}
+
+Test(snapshots, a_session_outlives_them)
+{
+    struct engine_session opening = {.client_id = 7, .series_id = SESSION_OPEN}, first = {.client_id = 7, .series_id = 1};
+    uint32_t limit = 10;
+    uint64_t five = 5;
+    struct ended e = {0};
+
+    begin();
+    cr_assert_eq(host_propose_in_session(1, opening, &limit, sizeof limit, &e), 0);
+    host_run(5);
+    cr_assert_eq(e.last.code, NH_REQUEST_COMPLETED);
+    cr_assert_eq(e.last.value, 7);
+    host_propose_in_session(1, first, &five, sizeof five, &e);
+    host_run(5);
+    cr_assert_eq(e.last.value, 5);
+    snapshot(0);
+    restart(2);
+    host_await_leader(1);
+    host_propose_in_session(1, first, &five, sizeof five, &e);
+    host_run(5);
+    cr_assert_eq(e.last.code, NH_REQUEST_COMPLETED);
+    cr_assert_eq(e.last.value, 5);
+    cr_assert_str_eq(e.text, "added");
+    cr_assert_eq(sum(), 5);
+    first.client_id = 8;
+    host_propose_in_session(1, first, &five, sizeof five, &e);
+    host_run(5);
+    cr_assert_eq(e.last.code, NH_REQUEST_REJECTED);
+    cr_assert_eq(e.last.status, NH_ESESSION);
+    end();
+}
+
+Test(snapshots, a_machine_on_disk_keeps_its_data)
+{
+    host_replica_config.machine = &host_disk_machine;
+    begin();
+    add(6);
+    cr_assert_eq(snapshot(0).last.code, NH_REQUEST_COMPLETED);
+    cr_assert_eq(host_disk_durable.sum, 6);
+    add(3);
+    restart(2); /* what was not synced is replayed */
+    host_await_leader(1);
+    cr_assert_eq(sum(), 9);
+    host_disk_durable = (struct host_disk_state){8, 10}; /* ahead of the snapshot: what it holds is not applied again */
+    restart(3);
+    host_await_leader(1);
+    cr_assert_eq(sum(), 9);
+    end();
+}
+
+/* A leader's no-op and barriers are applied too, and no machine hears of them. */
+Test(snapshots, a_machine_on_disk_may_end_before_the_snapshot)
+{
+    host_replica_config.machine = &host_disk_machine;
+    begin();
+    add(3);
+    cr_assert_eq(snapshot(0).last.code, NH_REQUEST_COMPLETED);
+    restart(2);
+    host_await_leader(1);
+    host_run(20);
+    cr_assert_eq(snapshot(0).last.code, NH_REQUEST_COMPLETED); /* of the no-op alone */
+    cr_assert_lt(host_disk_durable.applied, host_status(1).snapshot_index);
+    restart(3);
+    host_await_leader(1);
+    cr_assert_eq(sum(), 3);
+    cr_assert_eq(host.n_quarantined, 0);
+    end();
+}
+
+Test(snapshots, a_machine_on_disk_that_lost_data_does_not_start)
+{
+    host_replica_config.machine = &host_disk_machine;
+    begin();
+    add(6);
+    snapshot(0);
+    host_disk_durable = (struct host_disk_state){2, 4};
+    restart(2);
+    host_run(100);
+    cr_assert_eq(host.n_quarantined, 1);
+    cr_assert(strstr(host.reason, "lost data"), "%s", host.reason);
+    host_disk_durable = (struct host_disk_state){600, 1000};
+    restart(3);
+    host_run(100);
+    cr_assert_eq(host.n_quarantined, 1);
+    cr_assert(strstr(host.reason, "the log ends at"), "%s", host.reason);
+    end();
+}
