@@ -15,7 +15,7 @@
 
 /* A committed but unapplied configuration change bars an election: two replicas on either side of it could count two
  * disjoint quorums (statement 10). `config_bound` says up to where there may be one; above `commit` there is none that
- * matters yet. */
+ * matters yet. A snapshot may hold one too, and counts as one until it is applied. */
 static bool config_is_pending(const struct raft *r)
 {
     return r->log.config_bound > r->log.applied && r->log.commit > r->log.applied;
@@ -24,7 +24,7 @@ static bool config_is_pending(const struct raft *r)
 bool raft_may_campaign(const struct raft *r)
 {
     return r->role != RAFT_LEADER && raft_is_voter(r, r->options.replica_id) && !config_is_pending(r) &&
-           !r->log.unsaved_snapshot && r->term < RAFT_TERM_MAX && r->log.last < RAFT_INDEX_MAX;
+           r->term < RAFT_TERM_MAX && r->log.last < RAFT_INDEX_MAX;
 }
 
 /* A leader may be reading under a lease that this replica helped to renew: it must not help another one to lead, itself

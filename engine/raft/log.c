@@ -482,6 +482,7 @@ bool raft_log_check(const struct raft_log *log, const char **ret_clause)
     RAFT_CLAUSE(log->saved_commit <= log->commit, "no more is durably committed than is committed");
     RAFT_CLAUSE(log->saved <= log->taken && log->taken <= log->last, "saved <= taken <= last");
     RAFT_CLAUSE(log->applied <= log->handed, "applied <= handed");
+    RAFT_CLAUSE(!log->unsaved_snapshot || log->applied < log->unsaved_snapshot, "a snapshot is saved before it is applied");
     RAFT_CLAUSE(log->handed <= log->commit && log->handed <= log->saved, "handed <= min(commit, saved)");
     RAFT_CLAUSE(log->cached_first <= log->saved + 1, "what is not saved is in memory");
     RAFT_CLAUSE(log->cached_first >= log->first, "nothing below the log is in memory");

@@ -121,9 +121,10 @@ void raft_on_install_snapshot(struct raft *r, const struct nh_message *m)
 
 /* ---- the own ones ---- */
 
+/* Of what is applied here: so one that was received and is not saved yet is newer, and stays. */
 void raft_on_snapshot_made(struct raft *r, const struct nh_snapshot *snapshot)
 {
-    if (!r->log.unsaved_snapshot && (!r->snapshot || snapshot->index > r->snapshot->index))
+    if (!r->snapshot || snapshot->index > r->snapshot->index)
         keep(r, snapshot);
 }
 

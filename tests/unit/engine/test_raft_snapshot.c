@@ -520,3 +520,40 @@ Test(raft_snapshot, a_stored_commit_index_may_lag_behind_the_compaction)
     cr_assert_eq(cluster_status(&c, 1).first_index, 23);
     cluster_deinit(&c);
 }
+
+/* What this replica had made itself meanwhile is older: the record that is being saved must not be taken away. */
+Test(raft_snapshot, an_own_one_does_not_replace_an_unsaved_one)
+{
+    struct nh_snapshot own = {.index = 2, .term = 2};
+    struct raft_event made = {.type = RAFT_EV_SNAPSHOT_MADE, .snapshot = &own};
+
+    behind();
+    c.nodes[3].hold_saves = true;
+    catch_up();
+    cr_assert_eq(cluster_status(&c, 3).snapshot_index, 22);
+    cluster_step(&c, 3, &made);
+    cr_assert_eq(cluster_status(&c, 3).snapshot_index, 22);
+    c.nodes[3].hold_saves = false;
+    cluster_tick(&c, 3);
+    cr_assert(cluster_agrees(&c));
+    cluster_deinit(&c);
+}
+
+/* A crash would leave the old log, with nobody awake to bring the new one again. */
+Test(raft_snapshot, its_receiver_stays_awake_until_it_is_saved)
+{
+    struct nh_message m = cluster_message(NH_MSG_QUIESCE, 1, 3, 2);
+
+    behind();
+    c.nodes[3].hold_saves = true;
+    catch_up();
+    m.log_index = m.commit = 22;
+    m.log_term = 2;
+    cluster_inject(&c, m);
+    cr_assert(!cluster_status(&c, 3).quiesced);
+    c.nodes[3].hold_saves = false;
+    cluster_settle(&c);
+    cluster_inject(&c, m);
+    cr_assert(cluster_status(&c, 3).quiesced);
+    cluster_deinit(&c);
+}
