@@ -65,11 +65,12 @@ static void stand_for_term(struct raft *r, enum election kind)
 /* Looks whether the election that this replica runs is decided. */
 static void tally(struct raft *r)
 {
-    switch (raft_verdict(r)) {
-    case RAFT_VERDICT_OPEN: return;
-    case RAFT_VERDICT_LOST: raft_become_follower(r, r->term, NH_NO_LEADER); return;
-    case RAFT_VERDICT_WON: break;
-    }
+    enum raft_verdict verdict = raft_verdict(r);
+
+    if (verdict == RAFT_VERDICT_LOST)
+        raft_become_follower(r, r->term, NH_NO_LEADER);
+    if (verdict != RAFT_VERDICT_WON)
+        return;
     if (r->role == RAFT_PRE_CANDIDATE)
         stand_for_term(r, ELECTION_REAL);
     else if (raft_state_saved(r)) /* a forged vote may come before a request has left */
@@ -168,7 +169,7 @@ static void learn_commit(struct raft *r, const struct nh_message *m)
 static bool takes_precedence(const struct raft *r, const struct nh_message *m)
 {
     return m->hint == 0 && m->hint_high < r->options.priority && m->log_index == r->log.last &&
-           m->log_term == raft_log_last_term(&r->log) && r->role != RAFT_LEADER && raft_may_campaign(r);
+           m->log_term == raft_log_last_term(&r->log) && raft_may_campaign(r);
 }
 
 /* A vote that was not given yet. A known leader bars it in its term even if none was cast (statement 5). What was promised to

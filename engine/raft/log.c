@@ -83,7 +83,8 @@ static void cache_append(struct raft_cache *c, struct nh_block *block, uint32_t 
     struct nh_run *last = c->head < c->n ? &c->runs[c->n - 1] : NULL;
 
     c->bytes += block->offsets[to] - block->offsets[from];
-    if (last && last->block == block && last->to == from) {
+    if (last && last->block == block) {
+        assert(last->to == from);
         last->to = to;
         return;
     }
@@ -173,12 +174,12 @@ void raft_log_deinit(struct raft_log *log)
 /* The position of the span that holds `index`, which must be in the log. */
 static size_t span_of(const struct raft_log *log, uint64_t index)
 {
-    size_t i = log->spans.n;
+    size_t i = log->spans.n - 1; /* nearly always this one */
 
-    while (i > 0 && log->spans.items[i - 1].first_index > index)
-        i--; /* nearly always the last one */
-    assert(i > 0);
-    return i - 1;
+    assert(log->spans.n > 0 && index >= log->spans.items[0].first_index);
+    while (log->spans.items[i].first_index > index)
+        i--;
+    return i;
 }
 
 static uint64_t span_last(const struct raft_log *log, size_t i)

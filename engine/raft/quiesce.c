@@ -116,7 +116,7 @@ static bool is_idle(const struct raft *r)
         return false;
     if (r->lead->transferee || r->asked.key || raft_leave_joint_is_due(r))
         return false;
-    if (log->applied != log->last || log->saved != log->last || !raft_state_saved(r))
+    if (log->applied != log->last) /* what is applied is saved; so are a leader's term and vote */
         return false;
     for (uint32_t i = 0; i < r->lead->n_peers; i++) {
         const struct raft_peer *p = &r->lead->peers[i];
@@ -142,16 +142,16 @@ void raft_go_quiet_if_idle(struct raft *r)
     go_quiet(r);
 }
 
-/* A request that was forwarded a moment ago may be lost: then this replica's timer must be running. */
+/* A request that was forwarded a moment ago may be lost: then this replica's timer must be running. Who has another leader than
+ * itself is a follower. */
 static bool may_go_quiet(const struct raft *r, const struct nh_message *m)
 {
     const struct raft_log *log = &r->log;
 
     if (r->asked.key || log->unsaved_snapshot)
         return false;
-    return r->role == RAFT_FOLLOWER && r->leader_id == m->from && raft_state_saved(r) &&
-           r->now - r->active_at >= r->options.election_ticks && log->last == m->log_index && log->saved == log->last &&
-           raft_log_last_term(log) == m->log_term;
+    return r->leader_id == m->from && raft_state_saved(r) && r->now - r->active_at >= r->options.election_ticks &&
+           log->last == m->log_index && log->saved == log->last && raft_log_last_term(log) == m->log_term;
 }
 
 void raft_on_quiesce(struct raft *r, const struct nh_message *m)

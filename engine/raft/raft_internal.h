@@ -348,7 +348,7 @@ void raft_accept(struct raft *r, uint64_t leader, uint64_t index); /* acknowledg
 void raft_advance_commit(struct raft *r);                          /* leader: by what a quorum holds */
 void raft_commit_to(struct raft *r, uint64_t index);               /* follower: as the leader says */
 void raft_leave_if_removed(struct raft *r);
-bool raft_own_term_committed(const struct raft *r);
+bool raft_own_term_committed(const struct raft *r); /* leader only */
 uint64_t raft_known_commit_of(const struct raft_peer *p);
 uint64_t raft_match_of(const struct raft_peer *p);
 
@@ -372,7 +372,7 @@ void raft_snapshot_heard(struct raft *r, struct raft_peer *p); /* a peer that is
 void raft_transfer(struct raft *r, uint64_t target, uint64_t key);
 void raft_on_leader_transfer(struct raft *r, const struct nh_message *m);
 void raft_on_timeout_now(struct raft *r);
-void raft_transfer_go_on(struct raft *r, const struct raft_peer *p); /* something was heard from this peer */
+void raft_transfer_go_on(struct raft *r, const struct raft_peer *p); /* leader: it has heard from this peer */
 void raft_transfer_tick(struct raft *r);
 void raft_transfer_watch(struct raft *r); /* after each step: has what was asked for here ended? */
 bool raft_can_take_over(const struct raft *r, uint64_t id);

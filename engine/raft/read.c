@@ -178,12 +178,13 @@ void raft_confirm_reads(struct raft *r)
         memmove(lead->reads.items, lead->reads.items + n, lead->reads.n * sizeof *lead->reads.items);
 }
 
-/* After the commit index moved: the first entry of the own term may be committed now. */
+/* After the commit index moved: the first entry of the own term is committed now. */
 void raft_release_deferred_reads(struct raft *r)
 {
     struct raft_lead *lead = r->lead;
 
-    if (lead->reads.n == 0 || !raft_own_term_committed(r))
+    assert(raft_own_term_committed(r)); /* nothing below is committed by counting */
+    if (lead->reads.n == 0)
         return;
     for (size_t i = 0; i < lead->reads.n; i++) {
         if (lead->reads.items[i].index == 0) {

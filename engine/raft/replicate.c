@@ -191,5 +191,5 @@ void raft_advance_commit(struct raft *r)
 
 bool raft_own_term_committed(const struct raft *r)
 {
-    return raft_is_leader(r) && r->log.commit >= r->lead->start_index;
+    return r->log.commit >= r->lead->start_index;
 }

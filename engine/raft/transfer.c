@@ -73,7 +73,7 @@ static enum raft_transfer_reason admit(struct raft *r, uint64_t target)
 
 void raft_transfer_go_on(struct raft *r, const struct raft_peer *p)
 {
-    if (raft_is_leader(r) && r->lead->transferee == p->id)
+    if (r->lead->transferee == p->id)
         hand_over_if_ready(r, p);
 }
 
