@@ -196,6 +196,30 @@ Test(raft_core, a_tick_before_the_deadline_does_nothing)
     cluster_deinit(&c);
 }
 
+/* Between two heartbeats its quorum window may end: that is no reason for one more. */
+Test(raft_core, a_leader_sends_heartbeats_at_their_time_only)
+{
+    struct raft_options o = options();
+
+    o.pre_vote = o.check_quorum = false;
+    o.heartbeat_ticks = 4;
+    cluster_init_ghosts(&c, 1, 3, &o);
+    cluster_campaign(&c, 1);
+    cluster_inject(&c, cluster_message(NH_MSG_REQUEST_VOTE_RESP, 2, 1, 2));
+    cluster_settle(&c);
+    cr_assert_eq(cluster_status(&c, 1).role, RAFT_LEADER);
+    cluster_forget_sent(&c);
+    for (int i = 1; i <= 13; i++) {
+        struct raft_event ev = {.type = RAFT_EV_TICK};
+
+        c.now++;
+        cluster_step(&c, 1, &ev);
+        cluster_settle(&c);
+        cr_assert_eq(cluster_count_sent(&c, NH_MSG_HEARTBEAT, 2), i / 4, "tick %d", i);
+    }
+    cluster_deinit(&c);
+}
+
 static uint64_t mix(uint64_t h, uint64_t v)
 {
     return (h ^ v) * 0x100000001b3u;

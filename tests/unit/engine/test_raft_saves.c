@@ -32,6 +32,25 @@ static void append(uint64_t from, uint64_t term, uint64_t anchor, uint64_t ancho
     cluster_settle(&c);
 }
 
+/* Term 5 is durable here, the vote for 2 is not yet: what is answered now could contradict it after a crash. */
+Test(raft_saves, an_answer_waits_for_a_vote_in_the_same_term)
+{
+    ghosts();
+    cluster_inject(&c, cluster_message(NH_MSG_NOOP, 3, 1, 5));
+    cluster_settle(&c);
+    c.nodes[1].hold_saves = true;
+    cluster_inject(&c, cluster_candidacy(NH_MSG_REQUEST_VOTE, 2, 5, 1, 1));
+    cr_assert_eq(cluster_status(&c, 1).vote, 2);
+    cluster_inject(&c, cluster_candidacy(NH_MSG_REQUEST_VOTE, 3, 5, 1, 1));
+    cluster_settle(&c);
+    cr_assert_eq(c.ghosts.n, 0);
+    c.nodes[1].hold_saves = false;
+    cluster_settle(&c);
+    cr_assert(!cluster_sent(&c, NH_MSG_REQUEST_VOTE_RESP, 2)->reject);
+    cr_assert(cluster_sent(&c, NH_MSG_REQUEST_VOTE_RESP, 3)->reject);
+    cluster_deinit(&c);
+}
+
 /* Statement 3 for entries: the acceptance leaves after the save that holds them. */
 Test(raft_saves, an_acceptance_waits_for_its_save)
 {
