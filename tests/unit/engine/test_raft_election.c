@@ -416,3 +416,17 @@ Test(raft_election, a_candidacy_waits_for_the_entries_that_it_boasts_of)
     cr_assert_eq(cluster_sent(&c, NH_MSG_REQUEST_VOTE, 2)->log_index, 3);
     cluster_deinit(&c);
 }
+
+/* Statement 15, of real votes: who is behind learns the term, and nothing here changes for it. */
+Test(raft_election, a_request_of_an_older_term_is_refused_with_the_newer_one)
+{
+    with_ghosts(false, false);
+    cluster_inject(&c, cluster_message(NH_MSG_NOOP, 3, 1, 9));
+    cluster_settle(&c);
+    cluster_inject(&c, cluster_candidacy(NH_MSG_REQUEST_VOTE, 2, 4, 8, 8));
+    cluster_settle(&c);
+    cr_assert(cluster_sent(&c, NH_MSG_REQUEST_VOTE_RESP, 2)->reject);
+    cr_assert_eq(cluster_sent(&c, NH_MSG_REQUEST_VOTE_RESP, 2)->term, 9);
+    cr_assert_eq(cluster_status(&c, 1).vote, NH_NO_REPLICA);
+    cluster_deinit(&c);
+}

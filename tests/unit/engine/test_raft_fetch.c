@@ -123,3 +123,99 @@ Test(raft_fetch, an_answer_that_contradicts_the_log_is_not_sent)
     nh_message_deinit(&m);
     cluster_deinit(&c);
 }
+
+/* A fetch for replica 3 is under way. */
+static void fetching(void)
+{
+    lagging_peer(50);
+    c.nodes[1].hold_fetches = true;
+    cluster_isolate(&c, 3, false);
+    cluster_tick(&c, 2);
+    cr_assert_eq(c.nodes[1].fetches.n, 1);
+    cr_assert_eq(cluster_peer(&c, 1, 3).state, RAFT_REPLICATE);
+    cr_assert_eq(cluster_peer(&c, 1, 3).inflight_messages, 0);
+}
+
+/* What the log store has at this index. */
+static struct nh_run stored(uint64_t index)
+{
+    const struct stored_entry *e = &c.nodes[1].disk.items[index - 1];
+
+    return (struct nh_run){e->block, e->at, e->at + 1};
+}
+
+static void fetched(struct nh_run *runs, uint32_t n)
+{
+    struct raft_event ev = {.type = RAFT_EV_FETCHED, .fetched = {.peer = 3, .runs = runs, .n_runs = n}};
+
+    cluster_step(&c, 1, &ev);
+}
+
+/* A log store that answers with nonsense is like one that fails: no slice, one beyond its block, one from elsewhere, a hole. */
+Test(raft_fetch, an_answer_that_is_malformed_is_not_sent)
+{
+    for (int i = 0; i < 5; i++) {
+        struct nh_run runs[2];
+        uint64_t low;
+
+        fetching();
+        low = c.nodes[1].fetches.items[0].low;
+        runs[0] = stored(i == 2 ? low + 1 : low);
+        runs[1] = stored(i == 3 ? low + 2 : low + 1);
+        if (i == 0)
+            runs[0].to = runs[0].from;
+        if (i == 1)
+            runs[0].to = runs[0].block->n + 1;
+        fetched(runs, i == 3 ? 2 : 1);
+        cr_assert_eq(cluster_peer(&c, 1, 3).state, i < 4 ? RAFT_PROBE : RAFT_REPLICATE, "case %d", i);
+        cr_assert_eq(cluster_peer(&c, 1, 3).inflight_messages, i < 4 ? 0 : 1, "case %d", i);
+        cluster_deinit(&c);
+    }
+}
+
+/* Nothing is known of its place in the log any more (statement 31). */
+Test(raft_fetch, an_answer_for_a_peer_that_is_probed_is_dropped)
+{
+    struct raft_event lost = {.type = RAFT_EV_UNREACHABLE, .peer = 3};
+    struct nh_run run;
+    uint64_t next;
+
+    fetching();
+    cluster_step(&c, 1, &lost);
+    cr_assert_eq(cluster_peer(&c, 1, 3).state, RAFT_PROBE);
+    next = cluster_peer(&c, 1, 3).next;
+    c.delivered[NH_MSG_REPLICATE] = 0;
+    run = stored(c.nodes[1].fetches.items[0].low);
+    fetched(&run, 1);
+    cluster_settle(&c);
+    cr_assert_eq(cluster_peer(&c, 1, 3).state, RAFT_PROBE);
+    cr_assert_eq(cluster_peer(&c, 1, 3).next, next);
+    cr_assert_eq(c.delivered[NH_MSG_REPLICATE], 0);
+    cluster_deinit(&c);
+}
+
+/* It asked for no entries meanwhile, so nothing is under way for it. */
+Test(raft_fetch, an_answer_that_nobody_waits_for_is_dropped)
+{
+    struct raft_event lost = {.type = RAFT_EV_UNREACHABLE, .peer = 3};
+    struct nh_message m = cluster_message(NH_MSG_RATE_LIMIT, 3, 1, 2);
+    struct nh_run run;
+    uint64_t low;
+
+    fetching();
+    low = c.nodes[1].fetches.items[0].low;
+    cluster_step(&c, 1, &lost);
+    run = stored(low);
+    fetched(&run, 1);
+    m.hint = 1;
+    cluster_inject(&c, m);
+    m = cluster_message(NH_MSG_REPLICATE_RESP, 3, 1, 2);
+    m.log_index = low - 1;
+    cluster_inject(&c, m);
+    cr_assert_eq(cluster_peer(&c, 1, 3).state, RAFT_REPLICATE);
+    cr_assert_eq(c.nodes[1].n_fetches, 1);
+    fetched(&run, 1);
+    cr_assert_eq(cluster_peer(&c, 1, 3).next, low);
+    cr_assert_eq(cluster_peer(&c, 1, 3).inflight_messages, 0);
+    cluster_deinit(&c);
+}

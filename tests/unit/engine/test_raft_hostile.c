@@ -127,24 +127,31 @@ Test(raft_hostile, answers_of_strangers)
     cluster_deinit(&c);
 }
 
-/* A snapshot without record, or of nothing, of a term to come, of nobody. */
-Test(raft_hostile, unsound_snapshots)
+static struct nh_message snapshot(uint64_t term, uint64_t index, uint64_t log_term, uint32_t n_members)
 {
     struct nh_member members[] = {{.replica_id = 1}, {.replica_id = 2}, {.replica_id = 3}};
+    struct nh_snapshot s = {.index = index, .term = log_term, .membership = {.n_members = n_members, .members = members}};
+    struct nh_message m = cluster_message(NH_MSG_INSTALL_SNAPSHOT, 2, 1, term);
+
+    m.snapshot = xcalloc(1, sizeof *m.snapshot);
+    nh_snapshot_copy(m.snapshot, &s);
+    return m;
+}
+
+/* A snapshot without record, or of nothing, of a term to come, of none, of nobody, with entries. */
+Test(raft_hostile, unsound_snapshots)
+{
+    struct nh_message m = snapshot(3, 100, 3, 3);
 
     follower();
     expect_ignored(cluster_message(NH_MSG_INSTALL_SNAPSHOT, 2, 1, 3), "a snapshot without record");
-    for (int i = 0; i < 4; i++) {
-        struct nh_message m = cluster_message(NH_MSG_INSTALL_SNAPSHOT, 2, 1, 3);
-        struct nh_snapshot s = {.index = 100, .term = 3, .membership = {.n_members = 3, .members = members}};
-
-        s.index = i == 0 ? 0 : i == 1 ? UINT64_MAX : 100;
-        s.term = i == 2 ? 4 : 3;
-        s.membership.n_members = i == 3 ? 0 : 3;
-        m.snapshot = xcalloc(1, sizeof *m.snapshot);
-        nh_snapshot_copy(m.snapshot, &s);
-        expect_ignored(m, "an unsound snapshot");
-    }
+    expect_ignored(snapshot(3, 0, 3, 3), "a snapshot of nothing");
+    expect_ignored(snapshot(3, UINT64_MAX, 3, 3), "a snapshot up to the last number");
+    expect_ignored(snapshot(3, 100, 4, 3), "a snapshot of a term to come");
+    expect_ignored(snapshot(3, 100, 0, 3), "a snapshot of no term");
+    expect_ignored(snapshot(3, 100, 3, 0), "a snapshot of nobody");
+    cluster_add_entries(&m, (const uint64_t[]){2}, 1);
+    expect_ignored(m, "a snapshot with entries");
     cluster_deinit(&c);
 }
 
@@ -158,6 +165,8 @@ Test(raft_hostile, two_leaders_in_one_term)
     cluster_inject(&c, cluster_message(NH_MSG_HEARTBEAT, 3, 1, 5));
     cluster_settle(&c);
     expect_ignored(cluster_message(NH_MSG_HEARTBEAT, 2, 1, 5), "a second leader");
+    expect_ignored(cluster_message(NH_MSG_TIMEOUT_NOW, 2, 1, 5), "a call to stand by a second leader");
+    expect_ignored(snapshot(5, 100, 5, 3), "a snapshot of a second leader");
     cr_assert_eq(cluster_status(&c, 1).leader_id, 3);
     cluster_deinit(&c);
 }
@@ -370,5 +379,28 @@ Test(raft_hostile, every_message_twice)
     cr_assert(cluster_agrees(&c));
     cr_assert_gt(cluster_status(&c, 1).applied_index, 100);
     cr_assert_eq(cluster_status(&c, 1).ignored_messages, 0, "ordinary copies are not malformed");
+    cluster_deinit(&c);
+}
+
+/* ---- forwarded requests ---- */
+
+/* A word about proposals that says nothing, or of no keys, or of keys beyond the last. */
+Test(raft_hostile, malformed_words_about_proposals)
+{
+    static const struct {
+        bool reject;
+        uint64_t first_key, n_keys;
+    } cases[] = {{false, 10, 1}, {true, 0, 1}, {true, 10, 0}, {true, UINT64_MAX, 1}};
+
+    follower();
+    for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
+        struct nh_message m = cluster_message(NH_MSG_PROPOSE_RESP, 2, 1, 2);
+
+        m.reject = cases[i].reject;
+        m.hint = cases[i].first_key;
+        m.hint_high = cases[i].n_keys;
+        expect_ignored(m, "a word about no proposals");
+    }
+    cr_assert_eq(c.nodes[1].dropped.n, 0);
     cluster_deinit(&c);
 }

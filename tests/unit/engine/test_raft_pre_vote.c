@@ -269,3 +269,20 @@ Test(raft_pre_vote, without_pre_vote_and_stickiness_a_returning_replica_forces_a
     cr_assert(cluster_agrees(&c));
     cluster_deinit(&c);
 }
+
+/* Statement 22: each of the two rules alone is reason enough, as it keeps elections from teaching the leader. Without them one
+ * does. */
+Test(raft_pre_vote, either_rule_tells_a_stale_leader)
+{
+    for (int rules = 0; rules < 4; rules++) {
+        with_ghosts(rules & 1, rules & 2);
+        cluster_inject(&c, cluster_message(NH_MSG_NOOP, 3, 1, 9));
+        cluster_settle(&c);
+        cluster_inject(&c, cluster_message(NH_MSG_HEARTBEAT, 2, 1, 4));
+        cluster_settle(&c);
+        cr_assert_eq(cluster_count_sent(&c, NH_MSG_NOOP, 2), rules != 0, "rules %d", rules);
+        if (rules)
+            cr_assert_eq(cluster_sent(&c, NH_MSG_NOOP, 2)->term, 9);
+        cluster_deinit(&c);
+    }
+}

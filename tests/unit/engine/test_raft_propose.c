@@ -254,6 +254,14 @@ Test(raft_propose, the_forwarder_reports_what_the_leader_dropped)
     cr_assert_eq(c.nodes[1].dropped.items[0].first_key, 10);
     cr_assert_eq(c.nodes[1].dropped.items[0].n_keys, 3);
     cr_assert_eq(c.nodes[1].dropped.items[0].reason, NH_DROP_REFUSED);
+    for (uint64_t reason = NH_DROP_REASON_MAX; reason <= NH_DROP_REASON_MAX + 1; reason++) {
+        m.hint += 10;
+        m.log_index = reason;
+        cluster_inject(&c, m);
+    }
+    cr_assert_eq(c.nodes[1].dropped.n, 3);
+    cr_assert_eq(c.nodes[1].dropped.items[1].reason, NH_DROP_REASON_MAX);
+    cr_assert_eq(c.nodes[1].dropped.items[2].reason, NH_DROP_REFUSED, "a reason that is not known here");
     cluster_deinit(&c);
 }
 
@@ -351,7 +359,7 @@ Test(raft_propose, hostile_batches_are_ignored_and_counted)
 
     lead_with(NULL);
     last = last_index();
-    for (int i = 0; i < 6; i++) {
+    for (int i = 0; i < 7; i++) {
         m = cluster_message(NH_MSG_PROPOSE, i == 0 ? 6 : 2, 1, 2); /* 0: a stranger */
         cluster_add_proposals(&m, 10, 2, 5);
         if (i == 1)
@@ -364,6 +372,8 @@ Test(raft_propose, hostile_batches_are_ignored_and_counted)
             m.hint = UINT64_MAX - 1; /* overflows */
         if (i == 5)
             m.runs[0].to = 7; /* beyond the block */
+        if (i == 6)
+            m.hint_high = 0; /* no keys */
         cluster_inject(&c, m);
         cluster_settle(&c);
         cr_assert_eq(cluster_status(&c, 1).ignored_messages, ++ignored, "case %d", i);
@@ -373,7 +383,97 @@ Test(raft_propose, hostile_batches_are_ignored_and_counted)
     m.hint_high = 1;
     cluster_inject(&c, m);
     cr_assert_eq(cluster_status(&c, 1).ignored_messages, ++ignored);
+    m = cluster_message(NH_MSG_PROPOSE, 2, 1, 2);
+    cluster_add_proposals(&m, 0, 1, 5); /* key 0 is nobody's */
+    cluster_inject(&c, m);
+    cr_assert_eq(cluster_status(&c, 1).ignored_messages, ++ignored);
     cr_assert_eq(last_index(), last);
     cr_assert_eq(c.ghosts.n, 0);
+    cluster_deinit(&c);
+}
+
+static void add_record(struct block_builder *b, uint8_t type, uint64_t key)
+{
+    block_builder_add(b, &(struct block_record){.type = type, .origin = 2, .key = key, .payload = "x", .payload_bytes = 1});
+}
+
+/* n runs of one record each, with keys from 10 on; a record of that type first. */
+static struct nh_message batch_of_runs(uint8_t first_type, uint32_t n)
+{
+    struct nh_message m = cluster_message(NH_MSG_PROPOSE, 2, 1, 2);
+    struct run_list runs = {0};
+
+    for (uint32_t i = 0; i < n; i++) {
+        struct block_builder b = {0};
+        struct nh_block *block;
+
+        add_record(&b, i == 0 ? first_type : NH_ENTRY_APPLICATION, 10 + i);
+        block = block_unsealed(&b);
+        run_list_add(&runs, block, 0, 1);
+        nh_block_unref(block);
+    }
+    m.hint = 10;
+    m.hint_high = n;
+    m.runs = runs.runs;
+    m.n_runs = runs.n;
+    return m;
+}
+
+/* A configuration change comes alone: how it stands to its neighbours in a batch nobody has said. */
+Test(raft_propose, a_forwarded_configuration_change_comes_alone)
+{
+    lead_with(NULL);
+    cluster_inject(&c, batch_of_runs(NH_ENTRY_CONFIG_CHANGE, 2));
+    cr_assert_eq(cluster_status(&c, 1).ignored_messages, 1);
+    cr_assert_eq(last_index(), 2);
+    cluster_inject(&c, batch_of_runs(NH_ENTRY_CONFIG_CHANGE, 1));
+    cr_assert_eq(cluster_status(&c, 1).ignored_messages, 1);
+    cr_assert_eq(last_index(), 3);
+    cr_assert(cluster_status(&c, 1).pending_config);
+    cluster_deinit(&c);
+}
+
+/* Metadata is what a witness gets instead of an entry: nobody proposes it. Nor do the others of its batch count without it. */
+Test(raft_propose, a_forwarded_record_is_one_that_may_be_proposed)
+{
+    struct nh_message m;
+
+    lead_with(NULL);
+    cluster_inject(&c, batch_of_runs(NH_ENTRY_METADATA, 1));
+    m = batch_of_runs(NH_ENTRY_METADATA, 2);
+    m.hint = 11;
+    m.hint_high = 1;
+    cluster_inject(&c, m);
+    cr_assert_eq(cluster_status(&c, 1).ignored_messages, 2);
+    cr_assert_eq(last_index(), 2);
+    cluster_deinit(&c);
+}
+
+/* A run that begins at its end, or behind it, is no slice of its block. */
+Test(raft_propose, a_forwarded_run_is_not_empty)
+{
+    lead_with(NULL);
+    for (uint32_t from = 1; from <= 2; from++) {
+        struct nh_message m = batch_of_runs(NH_ENTRY_APPLICATION, 2);
+
+        m.runs[1].from = from;
+        m.hint_high = 1;
+        cluster_inject(&c, m);
+        cr_assert_eq(cluster_status(&c, 1).ignored_messages, from);
+    }
+    cr_assert_eq(last_index(), 2);
+    cluster_deinit(&c);
+}
+
+/* The limit and one past it. */
+Test(raft_propose, a_forwarded_batch_has_so_many_runs_and_no_more)
+{
+    lead_with(NULL);
+    cluster_inject(&c, batch_of_runs(NH_ENTRY_APPLICATION, 1025));
+    cr_assert_eq(cluster_status(&c, 1).ignored_messages, 1);
+    cr_assert_eq(last_index(), 2);
+    cluster_inject(&c, batch_of_runs(NH_ENTRY_APPLICATION, 1024));
+    cr_assert_eq(cluster_status(&c, 1).ignored_messages, 1);
+    cr_assert_eq(last_index(), 2 + 1024);
     cluster_deinit(&c);
 }
