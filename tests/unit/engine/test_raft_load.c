@@ -74,3 +74,88 @@ Test(raft_load, uncommitted_entries_overload_nobody)
     cr_assert(cluster_agrees(&c));
     cluster_deinit(&c);
 }
+
+/* ---- who tells whom ---- */
+
+static struct raft_options small_options(void)
+{
+    struct raft_options o = cluster_options();
+
+    o.pre_vote = o.check_quorum = false;
+    o.max_unapplied_bytes = 100;
+    o.max_apply_bytes = 1; /* one entry at a time */
+    return o;
+}
+
+/* Three entries of 48 bytes are committed in term 5, as ghost 2 says, and none is applied. */
+static void overloaded_follower(void)
+{
+    struct nh_message m = cluster_message(NH_MSG_REPLICATE, 2, 1, 5);
+    struct raft_options o = small_options();
+
+    cluster_init_ghosts(&c, 1, 3, &o);
+    c.nodes[1].hold_applies = true;
+    m.log_index = m.log_term = 1;
+    m.commit = 4;
+    cluster_add_entries(&m, (const uint64_t[]){5, 5, 5}, 3);
+    cluster_inject(&c, m);
+    cluster_settle(&c);
+    cr_assert(cluster_status(&c, 1).overloaded);
+}
+
+static void apply_all(void)
+{
+    c.nodes[1].hold_applies = false;
+    cluster_settle(&c);
+    cr_assert(!cluster_status(&c, 1).overloaded);
+}
+
+Test(raft_load, the_leader_is_told_once_each_way)
+{
+    overloaded_follower();
+    cr_assert_eq(cluster_count_sent(&c, NH_MSG_RATE_LIMIT, 2), 1);
+    cr_assert_eq(cluster_sent(&c, NH_MSG_RATE_LIMIT, 2)->hint, 1);
+    apply_all();
+    cr_assert_eq(cluster_count_sent(&c, NH_MSG_RATE_LIMIT, 0), 2);
+    cr_assert_eq(cluster_sent(&c, NH_MSG_RATE_LIMIT, 2)->hint, 0);
+    cluster_deinit(&c);
+}
+
+Test(raft_load, without_a_leader_nobody_is_told)
+{
+    struct raft_event forget = {.type = RAFT_EV_FORGET_LEADER};
+
+    overloaded_follower();
+    cluster_step(&c, 1, &forget);
+    cr_assert_eq(cluster_status(&c, 1).leader_id, NH_NO_LEADER);
+    apply_all();
+    cr_assert_eq(cluster_count_sent(&c, NH_MSG_RATE_LIMIT, 0), 1, "only what was said before");
+    cluster_deinit(&c);
+}
+
+/* A leader that applies slowly goes on: it is not its own peer. */
+Test(raft_load, a_leader_tells_nobody)
+{
+    struct raft_options o = small_options();
+    struct nh_message m;
+
+    cluster_init_ghosts(&c, 1, 3, &o);
+    cluster_campaign(&c, 1);
+    cluster_inject(&c, cluster_message(NH_MSG_REQUEST_VOTE_RESP, 2, 1, 2));
+    cluster_settle(&c);
+    c.nodes[1].hold_applies = true;
+    for (int i = 0; i < 6; i++)
+        cluster_propose(&c, 1, 1, 8);
+    cluster_settle(&c);
+    m = cluster_message(NH_MSG_REPLICATE_RESP, 2, 1, 2);
+    m.log_index = cluster_status(&c, 1).last_index;
+    cluster_inject(&c, m);
+    cluster_settle(&c);
+    cluster_apply(&c, 1); /* now it looks: six entries are left */
+    cluster_settle(&c);
+    cr_assert(cluster_status(&c, 1).overloaded);
+    cr_assert_eq(cluster_count_sent(&c, NH_MSG_RATE_LIMIT, 0), 0);
+    apply_all();
+    cr_assert_eq(cluster_count_sent(&c, NH_MSG_RATE_LIMIT, 0), 0);
+    cluster_deinit(&c);
+}
