@@ -270,3 +270,23 @@ Test(raft_lease, a_restarted_replica_does_not_stand)
     cr_assert_eq(cluster_status(&c, 2).role, RAFT_LEADER);
     cluster_deinit(&c);
 }
+
+/* The drift and the two ticks leave nothing of three: such a leader asks each time. */
+Test(raft_lease, of_a_short_timeout_is_none)
+{
+    struct raft_options o = with_leases();
+
+    for (o.election_ticks = 3; o.election_ticks <= 4; o.election_ticks++) {
+        cluster_init(&c, 3, &o);
+        cluster_tick(&c, 5);
+        if (!cluster_leader(&c))
+            cluster_elect(&c, 1);
+        cluster_tick(&c, 2);
+        cr_assert_neq(cluster_leader(&c), 0);
+        cr_assert_eq(cluster_status(&c, cluster_leader(&c)).lease_held, o.election_ticks == 4);
+        cluster_read(&c, cluster_leader(&c));
+        cluster_settle(&c);
+        cr_assert_eq(answered(cluster_leader(&c)), 1);
+        cluster_deinit(&c);
+    }
+}

@@ -397,3 +397,22 @@ Test(raft_read, a_young_clock_is_no_lease)
     cr_assert_not(cluster_status(&c, 1).lease_held);
     cluster_deinit(&c);
 }
+
+/* Statement 69: nobody was asked yet, as the read has no index; who confirms all the same gets it no answer. */
+Test(raft_read, a_confirmation_before_the_question_answers_nothing)
+{
+    struct nh_message m = cluster_message(NH_MSG_REPLICATE_RESP, 2, 1, 2);
+
+    lead(false);
+    cluster_read(&c, 1);
+    confirm(2, 1);
+    confirm(3, 1);
+    cr_assert_eq(c.nodes[1].reads.n, 0);
+    m.log_index = 2;
+    cluster_inject(&c, m);
+    cluster_tick(&c, 1);
+    confirm(2, newest_round());
+    cr_assert_eq(c.nodes[1].reads.n, 1);
+    cr_assert_eq(c.nodes[1].reads.items[0].index, 2);
+    cluster_deinit(&c);
+}

@@ -231,6 +231,79 @@ Test(raft_transfer, who_may_not_stand_does_not)
     cluster_deinit(&c);
 }
 
+static struct nh_message transfer_message(uint64_t from, uint64_t hint, uint64_t key)
+{
+    struct nh_message m = cluster_message(NH_MSG_LEADER_TRANSFER, from, 1, 5);
+
+    m.hint = hint;
+    m.hint_high = key;
+    return m;
+}
+
+/* The leader's "no" counts for the wish that it names, with a reason that is one. */
+Test(raft_transfer, a_refusal_of_another_wish_ends_nothing)
+{
+    struct nh_message m = transfer_message(2, RAFT_TRANSFER_NO_VOTER, 7);
+
+    cluster_init_ghosts(&c, 1, 3, NULL);
+    cluster_inject(&c, cluster_message(NH_MSG_HEARTBEAT, 2, 1, 5));
+    m.reject = true;
+    cluster_inject(&c, m); /* nothing was asked for */
+    m.hint_high = 0;
+    cluster_inject(&c, m);
+    cr_assert_eq(c.nodes[1].transfers.n, 0);
+    cluster_transfer(&c, 1, 3);
+    m.hint_high = 8;
+    cluster_inject(&c, m);
+    m.hint_high = 7;
+    m.hint = RAFT_TRANSFER_LOST_TARGET + 1;
+    cluster_inject(&c, m);
+    m.hint = UINT64_MAX;
+    cluster_inject(&c, m);
+    m.hint = RAFT_TRANSFER_OK; /* no reason at all */
+    cluster_inject(&c, m);
+    cr_assert_eq(c.nodes[1].transfers.n, 0);
+    m.hint = RAFT_TRANSFER_LOST_TARGET;
+    cluster_inject(&c, m);
+    expect_end(1, RAFT_TRANSFER_REFUSED, RAFT_TRANSFER_LOST_TARGET);
+    cluster_inject(&c, m); /* its copy */
+    cr_assert_eq(c.nodes[1].transfers.n, 1);
+    cluster_deinit(&c);
+}
+
+/* A wish that reaches somebody else: who waits for it hears so at once. One that the leader may stay the leader needs no word. */
+Test(raft_transfer, a_wish_is_answered_if_it_will_not_be)
+{
+    const struct nh_message *answer;
+    struct raft_options o = cluster_options();
+
+    o.pre_vote = o.check_quorum = false;
+    cluster_init_ghosts(&c, 1, 3, &o);
+    cluster_inject(&c, transfer_message(2, 3, 9));
+    cluster_settle(&c);
+    answer = cluster_sent(&c, NH_MSG_LEADER_TRANSFER, 2);
+    cr_assert_not_null(answer);
+    cr_assert(answer->reject);
+    cr_assert_eq(answer->hint, RAFT_TRANSFER_NOT_LEADER);
+    cr_assert_eq(answer->hint_high, 9);
+    cluster_inject(&c, transfer_message(2, 1, 9));
+    cluster_settle(&c);
+    cr_assert_eq(cluster_count_sent(&c, NH_MSG_LEADER_TRANSFER, 2), 2, "it does not lead either");
+    cluster_campaign(&c, 1);
+    cluster_inject(&c, cluster_message(NH_MSG_REQUEST_VOTE_RESP, 2, 1, 2));
+    cluster_settle(&c);
+    cr_assert_eq(cluster_status(&c, 1).role, RAFT_LEADER);
+    cluster_forget_sent(&c);
+    cluster_inject(&c, transfer_message(2, 1, 9));
+    cluster_settle(&c);
+    cr_assert_null(cluster_sent(&c, NH_MSG_LEADER_TRANSFER, 2));
+    cr_assert_eq(cluster_status(&c, 1).transferee, 0);
+    cluster_inject(&c, transfer_message(2, 6, 9));
+    cluster_settle(&c);
+    cr_assert_eq(cluster_sent(&c, NH_MSG_LEADER_TRANSFER, 2)->hint, RAFT_TRANSFER_NO_VOTER);
+    cluster_deinit(&c);
+}
+
 /* ---- forget leader ---- */
 
 Test(raft_transfer, a_follower_that_forgets_its_leader_votes_at_once)
@@ -320,4 +393,37 @@ Test(raft_transfer, only_who_can_lead_insists_on_its_priority)
         cr_assert_eq(cluster_sent(&c, NH_MSG_REQUEST_VOTE_RESP, 2)->reject, can_lead);
         cluster_deinit(&c);
     }
+}
+
+/* As long, but of a newer last term: what is here may be overwritten, whatever its priority. */
+Test(raft_transfer, a_newer_last_term_goes_before_priority)
+{
+    struct raft_options o = cluster_options();
+
+    o.priority = 5;
+    cluster_init_ghosts(&c, 1, 3, &o);
+    cluster_inject(&c, cluster_candidacy(NH_MSG_REQUEST_PRE_VOTE, 2, 5, 2, 1));
+    cluster_inject(&c, cluster_candidacy(NH_MSG_REQUEST_VOTE, 2, 5, 2, 1));
+    cluster_settle(&c);
+    cr_assert(!cluster_sent(&c, NH_MSG_REQUEST_PRE_VOTE_RESP, 2)->reject);
+    cr_assert(!cluster_sent(&c, NH_MSG_REQUEST_VOTE_RESP, 2)->reject);
+    cluster_deinit(&c);
+}
+
+/* A leader whom somebody wants to replace would not stand itself: it leads. */
+Test(raft_transfer, a_leader_does_not_insist_on_its_priority)
+{
+    struct raft_options o = cluster_options();
+
+    o.priority = 5;
+    o.pre_vote = o.check_quorum = false;
+    cluster_init_ghosts(&c, 1, 3, &o);
+    cluster_campaign(&c, 1);
+    cluster_inject(&c, cluster_message(NH_MSG_REQUEST_VOTE_RESP, 2, 1, 2));
+    cluster_settle(&c);
+    cr_assert_eq(cluster_status(&c, 1).role, RAFT_LEADER);
+    cluster_inject(&c, cluster_candidacy(NH_MSG_REQUEST_PRE_VOTE, 3, 3, 2, 2));
+    cluster_settle(&c);
+    cr_assert(!cluster_sent(&c, NH_MSG_REQUEST_PRE_VOTE_RESP, 3)->reject);
+    cluster_deinit(&c);
 }
