@@ -80,7 +80,7 @@ Test(raft_core, a_stored_state_that_contradicts_itself_is_refused)
     struct nh_membership m;
     struct raft_boot b;
 
-    for (int i = 0; i <= 15; i++) {
+    for (int i = 0; i <= 19; i++) {
         b = sound_boot(spans, &m, members);
         switch (i) {
         case 0: cr_assert_eq(try_new(&o, &b), NH_OK); continue;
@@ -99,6 +99,10 @@ Test(raft_core, a_stored_state_that_contradicts_itself_is_refused)
         case 13: members[0].replica_id = 0; break;
         case 14: members[1].kind = 3; break;
         case 15: spans[0].term = 0; break;
+        case 16: members[1].kind = NH_MEMBER_LEAVING_WITNESS + 1; break;
+        case 17: members[1].outgoing = true; break; /* of what? It is not joint. */
+        case 18: b.state.term = UINT64_MAX; break;
+        case 19: b = (struct raft_boot){.state = {.vote = 1}, .first_index = 1}; break;
         default: break;
         }
         cr_assert_eq(try_new(&o, &b), NH_ECORRUPT, "case %d", i);
@@ -112,6 +116,38 @@ Test(raft_core, a_stored_state_that_contradicts_itself_is_refused)
     cr_assert_eq(try_new(&o, &b), NH_ECORRUPT);
     b.applied = 9;
     cr_assert_eq(try_new(&o, &b), NH_OK);
+}
+
+/* The idle time that nobody asked for is 20 election timeouts, if there is such a number. */
+Test(raft_core, the_default_idle_time_does_not_overflow)
+{
+    struct raft_boot b = {.first_index = 1};
+    struct raft_options o = options();
+    struct raft *r;
+
+    cr_assert_eq(raft_new(&o, &b, &r, NULL), NH_OK);
+    cr_assert_eq(r->options.quiesce_ticks, 200);
+    raft_free(r);
+    o.election_ticks = UINT32_MAX / 20;
+    cr_assert_eq(raft_new(&o, &b, &r, NULL), NH_OK);
+    cr_assert_eq(r->options.quiesce_ticks, UINT32_MAX);
+    raft_free(r);
+}
+
+/* Also one that comes late: what was applied since stays so. */
+Test(raft_core, what_is_applied_never_falls)
+{
+    struct raft_event ev = {.type = RAFT_EV_APPLIED};
+
+    cluster_init(&c, 1, NULL);
+    cluster_elect(&c, 1);
+    cluster_propose(&c, 1, 3, 10);
+    cluster_settle(&c);
+    for (ev.applied = 5; ev.applied > 2; ev.applied--) {
+        cluster_step(&c, 1, &ev);
+        cr_assert_eq(cluster_status(&c, 1).applied_index, 5);
+    }
+    cluster_deinit(&c);
 }
 
 Test(raft_core, a_null_core_may_be_freed)
@@ -297,6 +333,7 @@ Test(raft_core, messages_hold_blocks_and_release_them)
     cluster_propose(&c, 1, 1, 10);
     cr_assert(raft_cached_runs(c.nodes[1].core, 3, 4, &runs));
     cr_assert(!raft_cached_runs(c.nodes[1].core, 3, 5, &runs));
+    cr_assert(!raft_cached_runs(c.nodes[1].core, 4, 3, &runs));
     block = runs.runs[0].block;
     cr_assert_geq(block->refs, 4, "cache, two messages, save, this list: one block, no copy");
     c.nodes[1].hold_applies = false;

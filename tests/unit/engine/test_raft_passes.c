@@ -115,3 +115,55 @@ Test(raft_passes, entries_may_be_cut_before_a_save_has_taken_them)
     cr_assert_eq(cluster_status(&c, 1).truncated_suffixes, 1);
     end();
 }
+
+/* ---- work that is left between an event and its collection ---- */
+
+/* The step before has left something to do, and the collection takes it. */
+static void expect_work(const char *what)
+{
+    cr_assert(raft_has_work(c.nodes[1].core), "%s", what);
+    raft_collect(c.nodes[1].core, &out);
+    cr_assert(!raft_has_work(c.nodes[1].core), "%s: still", what);
+    raft_update_release(&out);
+}
+
+Test(raft_passes, a_follower_says_what_it_has_to_do)
+{
+    struct nh_message m = cluster_message(NH_MSG_REMOVED, 2, 1, 5);
+
+    follower();
+    cr_assert(!raft_has_work(c.nodes[1].core));
+    take(cluster_message(NH_MSG_HEARTBEAT, 2, 1, 5));
+    expect_work("a new term to save");
+    step((struct raft_event){.type = RAFT_EV_SAVED, .saved = 1});
+    cr_assert(!raft_has_work(c.nodes[1].core));
+    step((struct raft_event){.type = RAFT_EV_FORGET_LEADER});
+    expect_work("a leader that is none any more");
+    m.hint = 1;
+    take(m);
+    expect_work("its removal");
+    end();
+}
+
+Test(raft_passes, a_leader_says_what_it_has_to_do)
+{
+    struct nh_message m = cluster_message(NH_MSG_REPLICATE_RESP, 2, 1, 2);
+
+    follower();
+    cluster_campaign(&c, 1);
+    cluster_inject(&c, cluster_message(NH_MSG_REQUEST_VOTE_RESP, 2, 1, 2));
+    cluster_settle(&c);
+    cr_assert(!raft_has_work(c.nodes[1].core));
+    c.now++;
+    step((struct raft_event){.type = RAFT_EV_TICK});
+    expect_work("a heartbeat to send");
+    m.log_index = 2;
+    take(m);
+    cr_assert_eq(cluster_status(&c, 1).commit_index, 2);
+    expect_work("an entry to apply, a commit index to tell");
+    step((struct raft_event){.type = RAFT_EV_UNREACHABLE, .peer = 2});
+    cr_assert(!raft_has_work(c.nodes[1].core));
+    take(cluster_message(NH_MSG_HEARTBEAT_RESP, 2, 1, 2));
+    expect_work("a peer to probe");
+    end();
+}
