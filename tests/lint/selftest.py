@@ -291,6 +291,42 @@ class Exports(LintTest):
         self.fails("instead of nh_machine_plugin", "exports.py", "--machine", library, library)
 
 
+class Handlers(LintTest):
+    """What scripts/coverage asks of the branches of the core's message handlers."""
+
+    SOURCE = ("static int help(int x)\n{\n    return x ? 1 : 2;\n}\n\nint raft_on_x(int x)\n{\n    return help(x); /* spare */\n}\n\n"
+              "int spare(int x)\n{\n    return x ? 3 : 4;\n}\n")
+    OTHER = "static int help(int x)\n{\n    return x ? 5 : 6;\n}\n"
+
+    def report(self, line, *counts, path="engine/raft/h.c"):
+        """The branches of one line."""
+        self.write("engine/raft/h.c", self.SOURCE)
+        self.write("engine/raft/i.c", self.OTHER)
+        places = {"engine/raft/h.c": [("help", 1), ("raft_on_x", 6), ("spare", 11)], "engine/raft/i.c": [("help", 1)]}
+        files = [{"file": name, "functions": [{"name": n, "lineno": at} for n, at in found],
+                  "lines": [{"line_number": line, "branches": [{"count": c} for c in counts]}] if name == path else []}
+                 for name, found in places.items()]
+        self.write("report.json", json.dumps({"files": files}))
+        return str(self.root / "report.json")
+
+    def test_all_taken_passes(self):
+        self.passes("handlers.py", self.report(3, 1, 2))
+
+    def test_missing_branch_of_what_a_handler_uses_fails(self):
+        self.fails("engine/raft/h.c:3: 1 of 2 branches of help", "handlers.py", self.report(3, 0, 2))
+
+    def test_line_that_was_not_run_fails(self):
+        self.fails("engine/raft/h.c:3: 2 of 2 branches of help", "handlers.py", self.report(3, 0, 0))
+
+    def test_others_may_miss_branches(self):
+        self.passes("handlers.py", self.report(13, 0, 0))
+        self.passes("handlers.py", self.report(3, 0, 0, path="engine/raft/i.c"))
+
+    def test_report_without_handlers_fails(self):
+        self.write("report.json", '{"files": []}')
+        self.fails("no function raft_on_*", "handlers.py", str(self.root / "report.json"))
+
+
 class Summary(LintTest):
     """tests/summary.py, which decides whether test.sh passed."""
 
