@@ -336,7 +336,7 @@ void raft_log_restore(struct raft_log *log, uint64_t index, uint64_t term)
     log->first = log->cached_first = index + 1;
     log->last = log->commit = log->taken = log->saved = log->handed = index;
     log->config_bound = index; /* nothing is proposed nor stood for before it is applied */
-    log->unsure_from = log->saved_commit + 1;
+    log->unsure_from = log->saved_commit + 1; /* a snapshot may hold any number of changes */
     log->anchor_term = term;
     log->apply_bytes = 0;
     log->unsaved_snapshot = index;
@@ -453,8 +453,6 @@ bool raft_log_save_done(struct raft_log *log, uint64_t id, uint64_t *ret_term, u
 
 uint64_t raft_log_known_commit(const struct raft_log *log)
 {
-    if (log->unsaved_snapshot) /* it may hold any number of changes */
-        return log->saved_commit;
     return log->unsure_from && log->commit >= log->unsure_from ? log->unsure_from - 1 : log->commit;
 }
 
