@@ -335,7 +335,7 @@ void raft_log_restore(struct raft_log *log, uint64_t index, uint64_t term)
     log->spans.n = 0;
     log->first = log->cached_first = index + 1;
     log->last = log->commit = log->taken = log->saved = log->handed = index;
-    log->config_bound = index; /* nothing is proposed nor stood for before it is applied */
+    log->config_bound = index;                /* nothing is proposed nor stood for before it is applied */
     log->unsure_from = log->saved_commit + 1; /* a snapshot may hold any number of changes */
     log->anchor_term = term;
     log->apply_bytes = 0;
