@@ -272,6 +272,8 @@ static void run_recover(struct pool_job *base)
     struct nh_error err = {0};
     int rc = recover_image(job, &err);
 
+    if (rc < 0)
+        rsm_give_up(r->rsm); /* reads that wait are not to be answered from the state that was to be replaced */
     snapshot_pool_leave(snapshots_pool(r->engine), base);
     if (rc < 0)
         nh_error_wrap(&err, rc, "recover the snapshot at index %" PRIu64, job->record.index);

@@ -65,6 +65,8 @@ int rsm_open(struct rsm *s, struct nh_error *err);
  * is not given to it again. Errors: ECORRUPT (an entry that cannot be understood, or a hole), the machine's. What was applied
  * before the error stays applied. */
 int rsm_apply(struct rsm *s, const struct nh_run *runs, uint32_t n_runs, const struct rsm_sink *sink, struct nh_error *err);
+/* What the machine was to take over could not be read: from now on it answers nothing. Thread: as rsm_recover. */
+void rsm_give_up(struct rsm *s);
 /* Waits for running lookups, closes the machine; later lookups are refused with NH_ECLOSED. */
 void rsm_close(struct rsm *s);
 

@@ -453,6 +453,11 @@ static int recover_extra_files(struct rsm *s, const struct image_source *source,
     return r;
 }
 
+void rsm_give_up(struct rsm *s)
+{
+    rsm_fail(s);
+}
+
 int rsm_recover(struct rsm *s, const struct nh_snapshot *record, const struct rsm_image *image, const volatile bool *stop,
                 struct nh_error *err)
 {
