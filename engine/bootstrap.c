@@ -8,7 +8,10 @@
 
 #include "engine/rsm/membership.h"
 #include "raftio/codec.h"
+#include "raftio/support/log.h"
 #include "raftio/support/memory.h"
+
+#define LOG_COMPONENT "bootstrap"
 
 void bootstrap_result_deinit(struct bootstrap_result *b)
 {
@@ -61,14 +64,103 @@ static const char *describe(const struct nh_membership *m, char *text, size_t ca
     return m && m->n_members > 0 ? text : "(none)";
 }
 
-static int check_record(const struct nh_bootstrap *stored, const struct engine_replica_config *c, struct nh_error *err)
-{
-    char was[96], is[96];
+/* ---- the machine in it ---- */
 
+static const char *kind_name(uint32_t kind)
+{
+    static const char *const names[] = {"regular", "concurrent", "on-disk"};
+
+    return kind < sizeof names / sizeof *names ? names[kind] : "unknown";
+}
+
+static const char *version_of(const struct nh_machine_ops *m)
+{
+    return m->version ? m->version : "";
+}
+
+/* The text of a record is read back strictly (raftio/codec.c), so nothing else may get there. */
+static int check_machine_text(const char *what, const char *text, size_t cap, struct nh_error *err)
+{
+    if (strlen(text) >= cap)
+        return nh_error_set(err, NH_EINVAL, "the machine's %s is longer than %zu characters", what, cap - 1);
+    for (const char *p = text; *p; p++)
+        if (*p < ' ' || *p > '~')
+            return nh_error_set(err, NH_EINVAL, "the machine's %s has a character that is not printable ASCII", what);
+    return NH_OK;
+}
+
+static int describe_machine(const struct engine_replica_config *c, struct nh_bootstrap *ret, struct nh_error *err)
+{
+    int r = check_machine_text("name", c->machine->name, sizeof ret->machine_type, err);
+
+    if (r == NH_OK)
+        r = check_machine_text("version", version_of(c->machine), sizeof ret->machine_version, err);
+    if (r < 0)
+        return r;
+    strcpy(ret->machine_type, c->machine->name);
+    strcpy(ret->machine_version, version_of(c->machine));
+    ret->machine_kind = c->machine->kind;
+    ret->machine_hash = c->machine_hash;
+    return NH_OK;
+}
+
+/* Once per object and process: a host has thousands of replicas of one machine. */
+static void warn_rebuilt(const struct engine_replica_config *c)
+{
+    static uint64_t warned = UINT64_MAX;
+
+    if (__atomic_exchange_n(&warned, c->machine_hash, __ATOMIC_RELAXED) != c->machine_hash)
+        LOG_WARN("machine \"%s\" %s is not the same shared object as at the last start (shard %" PRIu64
+                 ", perhaps others): replicas that run different objects must compute the same",
+                 c->machine->name, version_of(c->machine), c->shard_id);
+}
+
+/* A library that was built anew with the same version has another hash, and must be able to restart a host: that its results are
+ * the same is what its author says by the version. So a hash alone stops only who asked for it. */
+static int check_hash(const struct nh_bootstrap *stored, const struct engine_replica_config *c, struct nh_error *err)
+{
+    if (stored->machine_hash == 0 || stored->machine_hash == c->machine_hash)
+        return NH_OK;
+    if (!c->pin_machine) {
+        warn_rebuilt(c);
+        return NH_OK;
+    }
+    return nh_error_set(err, NH_EMISMATCH,
+                        "ran machine \"%s\" %s with the hash %016" PRIx64 ", is to start with %016" PRIx64
+                        ": give the former shared object, or do not pin the machine",
+                        c->machine->name, version_of(c->machine), stored->machine_hash, c->machine_hash);
+}
+
+static int check_machine(const struct nh_bootstrap *stored, const struct engine_replica_config *c, struct nh_error *err)
+{
+    if (stored->machine_type[0] == 0)
+        return NH_OK; /* imported, and never started since */
     if (strcmp(stored->machine_type, c->machine->name) != 0)
         return nh_error_set(err, NH_EMISMATCH,
                             "was started with machine \"%s\", is to start with \"%s\": give the former, or use a new shard id",
                             stored->machine_type, c->machine->name);
+    if (stored->machine_kind != c->machine->kind)
+        return nh_error_set(err, NH_EMISMATCH,
+                            "was started with machine \"%s\" as a %s one, now it is %s: give the former, or use a new shard id",
+                            c->machine->name, kind_name(stored->machine_kind), kind_name(c->machine->kind));
+    if (stored->machine_version[0] && strcmp(stored->machine_version, version_of(c->machine)) != 0)
+        return nh_error_set(
+            err, NH_EMISMATCH,
+            "was started with version \"%s\" of machine \"%s\", is to start with version \"%s\", which applies its "
+            "entries differently: give the former, or use a new shard id",
+            stored->machine_version, c->machine->name, version_of(c->machine));
+    return check_hash(stored, c, err);
+}
+
+/* ---- a record that is there ---- */
+
+static int check_record(const struct nh_bootstrap *stored, const struct engine_replica_config *c, struct nh_error *err)
+{
+    char was[96], is[96];
+    int r = check_machine(stored, c, err);
+
+    if (r < 0)
+        return r;
     if (stored->join != c->join && (c->join || (c->initial && c->initial->n_members > 0)))
         return nh_error_set(err, NH_EMISMATCH, "was started %s, is to start %s: restart it without members and without join",
                             stored->join ? "joining" : "with members", c->join ? "joining" : "with members");
@@ -87,14 +179,27 @@ static int save_record(const struct engine_config *e, const struct engine_replic
 
     if (!c->join && (!c->initial || c->initial->n_members == 0))
         return nh_error_set(err, NH_EINVAL, "nothing is stored for it here: give the initial members, or join");
-    if (strlen(c->machine->name) >= sizeof b.machine_type)
-        return nh_error_set(err, NH_EINVAL, "the machine's name is longer than %zu characters", sizeof b.machine_type - 1);
-    strcpy(b.machine_type, c->machine->name);
+    r = describe_machine(c, &b, err);
+    if (r < 0)
+        return r;
     if (!c->join)
         nh_membership_copy(&b.initial, c->initial);
     r = e->logdb_ops->save_bootstrap(e->logdb, c->shard_id, c->replica_id, &b, err);
     ret->members = b.initial;
     return r;
+}
+
+/* The record names the machine that runs here now: one of an earlier version of this library did not say as much. */
+static int update_record(const struct engine_config *e, const struct engine_replica_config *c, struct nh_bootstrap *stored,
+                         struct nh_error *err)
+{
+    struct nh_bootstrap now = *stored;
+    int r = describe_machine(c, &now, err);
+
+    if (r < 0 || (strcmp(now.machine_type, stored->machine_type) == 0 && now.machine_kind == stored->machine_kind &&
+                  strcmp(now.machine_version, stored->machine_version) == 0 && now.machine_hash == stored->machine_hash))
+        return r;
+    return e->logdb_ops->save_bootstrap(e->logdb, c->shard_id, c->replica_id, &now, err);
 }
 
 static int load_record(const struct engine_config *e, const struct engine_replica_config *c, struct bootstrap_result *ret,
@@ -108,6 +213,8 @@ static int load_record(const struct engine_config *e, const struct engine_replic
     if (r < 0)
         return r;
     r = check_record(&stored, c, err);
+    if (r == NH_OK)
+        r = update_record(e, c, &stored, err);
     ret->members = stored.initial;
     return r;
 }

@@ -4,6 +4,10 @@
  * takes part: the same INITIALIZE change, with the same bytes, on every initial member. A crash in between leaves a
  * record without a log; the next start writes the entry again. A joining replica has a record and an empty log.
  *
+ * The record also names the machine: name, kind, version of its semantics, and the hash of its shared object. Another name, kind
+ * or version is refused; another hash is told in the log and taken over into the record, unless the machine is pinned. What an
+ * older record does not say is added to it.
+ *
  * A replica with a snapshot starts from its record: membership, and applied up to its index; the image is recovered by the apply
  * worker before anything else. The log must continue it without a gap.
  *

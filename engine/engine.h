@@ -89,6 +89,8 @@ struct engine_replica_config {
     uint64_t shard_id;
     uint64_t replica_id;
     const struct nh_machine_ops *machine; /* already accepted; static storage */
+    uint64_t machine_hash;                /* of its shared object; 0: linked into the program */
+    bool pin_machine;                     /* refuse another hash than the one that ran here last */
     const char *machine_dir;              /* for on-disk machines; may be NULL */
     const struct nh_membership *initial;  /* members of a new shard; NULL or empty: restart, or join */
     bool join;

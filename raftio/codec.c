@@ -187,14 +187,19 @@ size_t bootstrap_encode(const struct nh_bootstrap *b, uint8_t *out, size_t cap)
     pb.join = b->join;
     pb.machine_type = bytes_of(b->machine_type, strnlen(b->machine_type, sizeof b->machine_type));
     pb.initial = &initial.pb;
+    pb.machine_kind = b->machine_kind;
+    pb.machine_version = bytes_of(b->machine_version, strnlen(b->machine_version, sizeof b->machine_version));
+    pb.machine_hash = b->machine_hash;
     return pack(&pb.base, out, cap);
 }
 
 static int bootstrap_from_pb(const Raftpb__Bootstrap *pb, struct nh_bootstrap *ret, struct nh_error *err)
 {
-    struct nh_bootstrap b = {.join = pb->join};
+    struct nh_bootstrap b = {.join = pb->join, .machine_kind = pb->machine_kind, .machine_hash = pb->machine_hash};
     int r = codec_text(&pb->machine_type, b.machine_type, sizeof b.machine_type, "machine type", err);
 
+    if (r == NH_OK)
+        r = codec_text(&pb->machine_version, b.machine_version, sizeof b.machine_version, "machine version", err);
     if (r < 0)
         return r;
     r = membership_from_pb(pb->initial, &b.initial, err);

@@ -120,7 +120,10 @@ struct nh_config_change {
 /* What a host writes about a replica before anything else; checked at every restart. */
 struct nh_bootstrap {
     bool join;                    /* true: started to join an existing shard, `initial` is empty */
-    char machine_type[64];        /* name of the machine, "kv" */
+    char machine_type[64];        /* name of the machine, "kv"; empty: not known (an imported replica before its first start) */
+    uint32_t machine_kind;        /* enum nh_machine_kind */
+    char machine_version[64];     /* of its semantics; empty: not known */
+    uint64_t machine_hash;        /* of its shared object; 0: not known, or linked into the program */
     struct nh_membership initial; /* the same on every initial member */
 };
 

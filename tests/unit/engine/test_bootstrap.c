@@ -160,3 +160,112 @@ Test(bootstrap, a_stranger_to_the_members_is_refused)
 
     expect(NH_EINVAL, "replica 2 is not among the initial members", &m, false);
 }
+
+/* ---- the machine of the record ---- */
+
+static struct nh_machine_ops machine;
+
+static void setup_machine(void)
+{
+    setup();
+    machine = host_machine;
+    machine.version = "3";
+}
+
+TestSuite(bootstrap_machine, .init = setup_machine, .fini = teardown);
+
+static int run_machine(const struct nh_machine_ops *m, uint64_t hash, bool pinned)
+{
+    struct engine_replica_config c = config(&initial, false);
+
+    c.machine = m;
+    c.machine_hash = hash;
+    c.pin_machine = pinned;
+    bootstrap_result_deinit(&result);
+    return bootstrap_replica(&engine, &c, &result, &err);
+}
+
+static struct nh_bootstrap stored(void)
+{
+    struct nh_bootstrap b = {0};
+
+    cr_assert_eq(engine.logdb_ops->get_bootstrap(engine.logdb, 4, 2, &b, &err), 0, "%s", err.text);
+    nh_membership_deinit(&b.initial);
+    return b;
+}
+
+Test(bootstrap_machine, the_record_names_the_machine)
+{
+    struct nh_bootstrap b;
+
+    cr_assert_eq(run_machine(&machine, 77, false), 0, "%s", err.text);
+    b = stored();
+    cr_assert_str_eq(b.machine_type, machine.name);
+    cr_assert_str_eq(b.machine_version, machine.version);
+    cr_assert_eq(b.machine_kind, machine.kind);
+    cr_assert_eq(b.machine_hash, 77);
+}
+
+Test(bootstrap_machine, another_kind_or_version_of_the_machine_is_refused)
+{
+    struct nh_machine_ops other = machine;
+
+    cr_assert_eq(run_machine(&machine, 77, false), 0, "%s", err.text);
+    other.kind = NH_MACHINE_ON_DISK;
+    cr_assert_eq(run_machine(&other, 77, false), NH_EMISMATCH);
+    cr_assert(strstr(err.text, "as a regular one, now it is on-disk: give the former"), "%s", err.text);
+    other = machine;
+    other.version = "other";
+    cr_assert_eq(run_machine(&other, 77, false), NH_EMISMATCH);
+    cr_assert(strstr(err.text, "is to start with version \"other\""), "%s", err.text);
+    other.version = NULL;
+    cr_assert_eq(run_machine(&other, 77, false), NH_EMISMATCH);
+}
+
+Test(bootstrap_machine, a_machine_that_was_built_anew_is_refused_only_if_it_is_pinned)
+{
+    cr_assert_eq(run_machine(&machine, 77, true), 0, "%s", err.text);
+    cr_assert_eq(run_machine(&machine, 78, true), NH_EMISMATCH);
+    cr_assert(strstr(err.text, "hash 000000000000004d, is to start with 000000000000004e"), "%s", err.text);
+    cr_assert_eq(run_machine(&machine, 0, true), NH_EMISMATCH, "linked in is something else, too");
+    cr_assert_eq(run_machine(&machine, 78, false), 0, "%s", err.text);
+    cr_assert_eq(stored().machine_hash, 78, "the record says what ran last");
+    cr_assert_eq(run_machine(&machine, 78, true), 0, "%s", err.text);
+}
+
+Test(bootstrap_machine, a_record_that_knows_less_is_accepted_and_completed)
+{
+    struct nh_bootstrap old = {.machine_type = "adder"}, imported = {.join = true};
+
+    nh_membership_copy(&old.initial, &initial);
+    cr_assert_eq(engine.logdb_ops->save_bootstrap(engine.logdb, 4, 2, &old, &err), 0);
+    nh_membership_deinit(&old.initial);
+    cr_assert_eq(run_machine(&machine, 77, true), 0, "%s", err.text);
+    cr_assert_str_eq(stored().machine_version, machine.version);
+    cr_assert_eq(stored().machine_hash, 77);
+    cr_assert_eq(result.members.n_members, 3);
+    cr_assert_eq(engine.logdb_ops->save_bootstrap(engine.logdb, 4, 2, &imported, &err), 0);
+    cr_assert_eq(run(NULL, true), 0, "%s", err.text);
+    cr_assert_str_eq(stored().machine_type, "adder");
+}
+
+Test(bootstrap_machine, a_machine_whose_name_cannot_be_stored_is_refused)
+{
+    struct nh_machine_ops other = machine;
+    char text[65];
+
+    memset(text, 'm', 64);
+    text[64] = 0;
+    other.name = text;
+    cr_assert_eq(run_machine(&other, 0, false), NH_EINVAL);
+    cr_assert(strstr(err.text, "name is longer than 63"), "%s", err.text);
+    other.name = "a\nb";
+    cr_assert_eq(run_machine(&other, 0, false), NH_EINVAL);
+    cr_assert(strstr(err.text, "not printable"), "%s", err.text);
+    other.name = "adder";
+    other.version = text;
+    cr_assert_eq(run_machine(&other, 0, false), NH_EINVAL);
+    cr_assert(strstr(err.text, "version is longer than 63"), "%s", err.text);
+    text[63] = 0;
+    cr_assert_eq(run_machine(&other, 0, false), 0, "%s", err.text);
+}

@@ -99,13 +99,22 @@ Test(codec, garbage_names_what_it_should_have_been)
 
 Test(codec, bootstrap_round_trip)
 {
-    struct nh_bootstrap b = {.join = true, .machine_type = "kv", .initial = sample_membership(5, 2)}, back = {0};
+    struct nh_bootstrap b = {.join = true,
+                             .machine_type = "kv",
+                             .machine_kind = 2,
+                             .machine_version = "1.2",
+                             .machine_hash = UINT64_MAX - 1,
+                             .initial = sample_membership(5, 2)},
+                        back = {0};
     size_t n = bootstrap_encode(&b, NULL, 0);
 
     cr_assert_eq(bootstrap_encode(&b, buf, sizeof buf), n);
     cr_assert_eq(bootstrap_decode(buf, n, &back, &err), NH_OK);
     cr_assert(back.join);
     cr_assert_str_eq(back.machine_type, "kv");
+    cr_assert_eq(back.machine_kind, 2);
+    cr_assert_str_eq(back.machine_version, "1.2");
+    cr_assert_eq(back.machine_hash, UINT64_MAX - 1);
     cr_assert(nh_membership_equal(&b.initial, &back.initial));
     nh_bootstrap_deinit(&back);
     TORTURE(bootstrap_decode, struct nh_bootstrap, nh_bootstrap_deinit, n);
@@ -119,6 +128,35 @@ Test(codec, an_empty_bootstrap_decodes_to_nobody)
     cr_assert_eq(bootstrap_decode(NULL, 0, &back, &err), NH_OK);
     cr_assert_eq(back.initial.n_members, 0);
     cr_assert_null(back.initial.members);
+}
+
+/* Stored for ever: these bytes must stay readable, and mean this. */
+static const uint8_t golden_bootstrap[] = {0x08, 0x01, 0x12, 0x02, 'k',  'v',  0x1a, 0x00, 0x20, 0x02, 0x2a,
+                                           0x01, '7',  0x31, 0x88, 0x77, 0x66, 0x55, 0x44, 0x33, 0x22, 0x11};
+
+Test(codec, a_stored_bootstrap_is_read_back)
+{
+    struct nh_bootstrap back;
+
+    cr_assert_eq(bootstrap_decode(golden_bootstrap, sizeof golden_bootstrap, &back, &err), NH_OK, "%s", err.text);
+    cr_assert(back.join);
+    cr_assert_str_eq(back.machine_type, "kv");
+    cr_assert_eq(back.machine_kind, 2);
+    cr_assert_str_eq(back.machine_version, "7");
+    cr_assert_eq(back.machine_hash, 0x1122334455667788);
+    cr_assert_eq(bootstrap_encode(&back, buf, sizeof buf), sizeof golden_bootstrap);
+    cr_assert_eq(memcmp(buf, golden_bootstrap, sizeof golden_bootstrap), 0);
+}
+
+Test(codec, a_bootstrap_of_a_host_that_knew_machines_by_name_alone_is_read_too)
+{
+    struct nh_bootstrap back;
+
+    cr_assert_eq(bootstrap_decode(golden_bootstrap, 8, &back, &err), NH_OK, "%s", err.text);
+    cr_assert_str_eq(back.machine_type, "kv");
+    cr_assert_eq(back.machine_kind, 0);
+    cr_assert_str_eq(back.machine_version, "");
+    cr_assert_eq(back.machine_hash, 0);
 }
 
 Test(codec, the_longest_machine_type_fits_and_one_more_does_not)
