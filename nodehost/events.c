@@ -12,6 +12,7 @@ struct event {
     enum event_type type;
     struct nh_leader_info leader;
     struct nh_replica_info info;
+    struct nh_snapshot_info snapshot_info;
     bool snapshot;
     char *text; /* owned; NULL: none */
 };
@@ -28,6 +29,8 @@ struct events {
     uint32_t n_queued;
     uint64_t n_dropped;
     bool stopping;
+    struct nh_snapshot_info *sends; /* begun, told of, not ended */
+    size_t n_sends, cap_sends;
 };
 
 static __thread bool is_event_thread;
@@ -76,6 +79,7 @@ void events_free(struct events *e)
         event_free(container_of(node, struct event, node));
     pthread_cond_destroy(&e->changed);
     pthread_mutex_destroy(&e->lock);
+    free(e->sends);
     free(e);
 }
 
@@ -105,6 +109,22 @@ static void deliver_quarantine(const struct nh_system_event_listener *l, const s
         l->replica_quarantined(l->ctx, &info);
 }
 
+static void deliver_snapshot(const struct nh_system_event_listener *l,
+                             void (*call)(void *ctx, const struct nh_snapshot_info *info), const struct event *ev)
+{
+    if (call)
+        call(l->ctx, &ev->snapshot_info);
+}
+
+static void deliver_entry(const struct nh_system_event_listener *l, void (*call)(void *ctx, const struct nh_entry_info *info),
+                          const struct event *ev)
+{
+    struct nh_entry_info info = {ev->snapshot_info.shard_id, ev->snapshot_info.replica_id, ev->snapshot_info.index};
+
+    if (call)
+        call(l->ctx, &info);
+}
+
 static void deliver(const struct events *e, const struct event *ev)
 {
     const struct nh_system_event_listener *l = &e->system;
@@ -131,6 +151,16 @@ static void deliver(const struct events *e, const struct event *ev)
     case EVENT_REPLICA_REMOVED: deliver_replica(l, l->replica_removed, ev); break;
     case EVENT_REPLICA_OVERLOADED: deliver_replica(l, l->replica_overloaded, ev); break;
     case EVENT_REPLICA_RELIEVED: deliver_replica(l, l->replica_relieved, ev); break;
+    case EVENT_REPLICA_DELETED: deliver_replica(l, l->replica_deleted, ev); break;
+    case EVENT_SEND_STARTED: deliver_snapshot(l, l->send_snapshot_started, ev); break;
+    case EVENT_SEND_COMPLETED: deliver_snapshot(l, l->send_snapshot_completed, ev); break;
+    case EVENT_SEND_ABORTED: deliver_snapshot(l, l->send_snapshot_aborted, ev); break;
+    case EVENT_SNAPSHOT_RECEIVED: deliver_snapshot(l, l->snapshot_received, ev); break;
+    case EVENT_SNAPSHOT_RECOVERED: deliver_snapshot(l, l->snapshot_recovered, ev); break;
+    case EVENT_SNAPSHOT_CREATED: deliver_snapshot(l, l->snapshot_created, ev); break;
+    case EVENT_SNAPSHOT_COMPACTED: deliver_snapshot(l, l->snapshot_compacted, ev); break;
+    case EVENT_LOG_COMPACTED: deliver_entry(l, l->log_compacted, ev); break;
+    case EVENT_LOGDB_COMPACTED: deliver_entry(l, l->logdb_compacted, ev); break;
     }
 }
 
@@ -166,6 +196,62 @@ static void *run(void *arg)
     return NULL;
 }
 
+/* ---- the queue; with the lock ---- */
+
+enum place { PLACE_IF_FREE, PLACE_KEPT, PLACE_NONE };
+
+static bool enqueue(struct events *e, struct event *ev, enum place place)
+{
+    if (e->stopping || place == PLACE_NONE || (place == PLACE_IF_FREE && e->n_queued >= e->queue_max)) {
+        e->n_dropped++;
+        return false;
+    }
+    if (ev->type == EVENT_SEND_STARTED) {
+        array_reserve((void **)&e->sends, &e->cap_sends, e->n_sends + 1, sizeof *e->sends);
+        e->sends[e->n_sends++] = ev->snapshot_info;
+    }
+    queue_push(&e->queue, &ev->node);
+    e->n_queued++;
+    pthread_cond_signal(&e->changed);
+    return true;
+}
+
+static bool is_same_send(const struct nh_snapshot_info *a, const struct nh_snapshot_info *b)
+{
+    return a->shard_id == b->shard_id && a->replica_id == b->replica_id && a->from == b->from && a->index == b->index;
+}
+
+/* True if it was told to have started; it is not any more. */
+static bool end_send(struct events *e, const struct nh_snapshot_info *info)
+{
+    for (size_t i = 0; i < e->n_sends; i++) {
+        if (!is_same_send(&e->sends[i], info))
+            continue;
+        e->sends[i] = e->sends[--e->n_sends];
+        return true;
+    }
+    return false;
+}
+
+static enum place needs_place(struct events *e, const struct event *ev)
+{
+    if (ev->type != EVENT_SEND_COMPLETED && ev->type != EVENT_SEND_ABORTED)
+        return PLACE_IF_FREE;
+    return end_send(e, &ev->snapshot_info) ? PLACE_KEPT : PLACE_NONE;
+}
+
+/* Whatever had no end until now has none any more. */
+static void abort_sends(struct events *e)
+{
+    while (e->n_sends > 0) {
+        struct event *ev = xcalloc(1, sizeof *ev);
+
+        ev->type = EVENT_SEND_ABORTED;
+        ev->snapshot_info = e->sends[--e->n_sends];
+        enqueue(e, ev, PLACE_KEPT);
+    }
+}
+
 void events_start(struct events *e)
 {
     if (pthread_create(&e->thread, NULL, run, e) != 0)
@@ -178,6 +264,7 @@ void events_stop(struct events *e)
     if (!e->started)
         return;
     pthread_mutex_lock(&e->lock);
+    abort_sends(e);
     e->stopping = true;
     pthread_cond_signal(&e->changed);
     pthread_mutex_unlock(&e->lock);
@@ -204,6 +291,16 @@ static bool is_heard(const struct events *e, enum event_type type)
     case EVENT_REPLICA_REMOVED: return l->replica_removed;
     case EVENT_REPLICA_OVERLOADED: return l->replica_overloaded;
     case EVENT_REPLICA_RELIEVED: return l->replica_relieved;
+    case EVENT_REPLICA_DELETED: return l->replica_deleted;
+    case EVENT_SEND_STARTED: /* who hears of one end only still needs the start to be noted */
+    case EVENT_SEND_COMPLETED:
+    case EVENT_SEND_ABORTED: return l->send_snapshot_started || l->send_snapshot_completed || l->send_snapshot_aborted;
+    case EVENT_SNAPSHOT_RECEIVED: return l->snapshot_received;
+    case EVENT_SNAPSHOT_RECOVERED: return l->snapshot_recovered;
+    case EVENT_SNAPSHOT_CREATED: return l->snapshot_created;
+    case EVENT_SNAPSHOT_COMPACTED: return l->snapshot_compacted;
+    case EVENT_LOG_COMPACTED: return l->log_compacted;
+    case EVENT_LOGDB_COMPACTED: return l->logdb_compacted;
     }
     return false;
 }
@@ -213,14 +310,7 @@ static void post(struct events *e, struct event *ev)
     bool queued;
 
     pthread_mutex_lock(&e->lock);
-    queued = e->n_queued < e->queue_max && !e->stopping;
-    if (queued) {
-        queue_push(&e->queue, &ev->node);
-        e->n_queued++;
-        pthread_cond_signal(&e->changed);
-    } else {
-        e->n_dropped++;
-    }
+    queued = enqueue(e, ev, needs_place(e, ev));
     pthread_mutex_unlock(&e->lock);
     if (!queued)
         event_free(ev);
@@ -261,6 +351,18 @@ void events_post_connection(struct events *e, enum event_type type, const char *
     ev->type = type;
     ev->text = xstrdup(address);
     ev->snapshot = snapshot;
+    post(e, ev);
+}
+
+void events_post_snapshot(struct events *e, enum event_type type, const struct nh_snapshot_info *info)
+{
+    struct event *ev;
+
+    if (!is_heard(e, type))
+        return;
+    ev = xcalloc(1, sizeof *ev);
+    ev->type = type;
+    ev->snapshot_info = *info;
     post(e, ev);
 }
 

@@ -3,6 +3,9 @@
  * A worker that has something to tell copies it into the queue and goes on; the event thread calls the listeners, one event after
  * another. When the queue is full the newest events are dropped and counted. Without listeners nothing is queued.
  *
+ * A send of a snapshot that was told to have started is told to have ended, once: its end has a place in the queue, full or not,
+ * and the end of one whose start was dropped is dropped, too. As many sends are under way as there may be streams.
+ *
  * Threads: events_post_* any; the rest the owner of the host.
  */
 #ifndef NH_NODEHOST_EVENTS_H
@@ -25,6 +28,16 @@ enum event_type {
     EVENT_REPLICA_REMOVED,
     EVENT_REPLICA_OVERLOADED,
     EVENT_REPLICA_RELIEVED,
+    EVENT_REPLICA_DELETED,
+    EVENT_SEND_STARTED,
+    EVENT_SEND_COMPLETED,
+    EVENT_SEND_ABORTED,
+    EVENT_SNAPSHOT_RECEIVED,
+    EVENT_SNAPSHOT_RECOVERED,
+    EVENT_SNAPSHOT_CREATED,
+    EVENT_SNAPSHOT_COMPACTED,
+    EVENT_LOG_COMPACTED,
+    EVENT_LOGDB_COMPACTED,
 };
 
 struct events;
@@ -41,6 +54,7 @@ void events_post_leader(struct events *e, const struct nh_leader_info *info);
 /* `text` (copied, may be NULL) is a reason or an address. */
 void events_post(struct events *e, enum event_type type, struct nh_replica_info info, const char *text);
 void events_post_connection(struct events *e, enum event_type type, const char *address, bool snapshot);
+void events_post_snapshot(struct events *e, enum event_type type, const struct nh_snapshot_info *info);
 uint64_t events_dropped(struct events *e);
 /* True on an event thread: blocking calls are refused there. */
 bool events_on_thread(void);

@@ -98,3 +98,75 @@ Test(events, an_older_listener_struct_is_taken_as_far_as_it_goes)
     cr_assert_eq(n_text, 1);
     events_free(e);
 }
+
+/* ---- sends of snapshots ---- */
+
+static char sends[64];
+
+static void on_send_started(void *ctx, const struct nh_snapshot_info *info)
+{
+    (void)ctx;
+    pthread_mutex_lock(&gate);
+    sends[strlen(sends)] = (char)('a' + info->index);
+    pthread_mutex_unlock(&gate);
+}
+
+static void on_send_completed(void *ctx, const struct nh_snapshot_info *info)
+{
+    (void)ctx;
+    sends[strlen(sends)] = (char)('A' + info->index);
+}
+
+static void on_send_aborted(void *ctx, const struct nh_snapshot_info *info)
+{
+    (void)ctx;
+    (void)info;
+    sends[strlen(sends)] = '!';
+}
+
+static const struct nh_system_event_listener send_listener = {.struct_size = sizeof send_listener,
+                                                              .send_snapshot_started = on_send_started,
+                                                              .send_snapshot_completed = on_send_completed,
+                                                              .send_snapshot_aborted = on_send_aborted};
+
+static void post_send(struct events *e, enum event_type type, uint64_t index)
+{
+    events_post_snapshot(e, type, &(struct nh_snapshot_info){1, 2, 3, index});
+}
+
+Test(events, a_send_that_was_told_to_have_begun_is_told_to_have_ended)
+{
+    struct events *e = events_new(NULL, &send_listener, 2);
+
+    events_start(e);
+    pthread_mutex_lock(&gate);
+    post_send(e, EVENT_SEND_STARTED, 0);
+    usleep(50000); /* the thread has it and waits at the gate */
+    post_send(e, EVENT_SEND_STARTED, 1);
+    post_send(e, EVENT_SEND_STARTED, 2);
+    post_send(e, EVENT_SEND_STARTED, 3);   /* no place */
+    post_send(e, EVENT_SEND_COMPLETED, 3); /* so this is not told either */
+    post_send(e, EVENT_SEND_COMPLETED, 0); /* no place, but owed */
+    post_send(e, EVENT_SEND_COMPLETED, 1);
+    pthread_mutex_unlock(&gate);
+    events_stop(e); /* the third has no end until now */
+    cr_assert_str_eq(sends, "abcAB!");
+    cr_assert_eq(events_dropped(e), 2);
+    events_free(e);
+}
+
+Test(events, who_hears_of_ends_alone_hears_of_them_once)
+{
+    struct nh_system_event_listener l = send_listener;
+    struct events *e;
+
+    l.send_snapshot_started = NULL;
+    e = events_new(NULL, &l, 0);
+    events_start(e);
+    post_send(e, EVENT_SEND_STARTED, 0);
+    post_send(e, EVENT_SEND_ABORTED, 0);
+    post_send(e, EVENT_SEND_ABORTED, 0);
+    events_stop(e);
+    cr_assert_str_eq(sends, "!");
+    events_free(e);
+}
