@@ -35,6 +35,10 @@ struct nh_host_config {
     const struct nh_system_event_listener *system_listener; /* copied */
     uint32_t max_pending_per_replica;                       /* 0: 65,536 */
     uint32_t event_queue_max;                               /* events waiting for a slow listener; 0: 65,536 */
+    const char *snapshot_dir;           /* for images, ours alone, made with mode 0700; NULL: <data_dir>/snapshots */
+    uint32_t snapshot_workers;          /* threads that save and recover machines, 1 .. 16; 0: 2 */
+    uint64_t snapshot_send_bytes_per_s; /* of all images together that are sent; 0: no limit */
+    uint32_t snapshot_streams_max;      /* images sent at once, and received at once, 1 .. 1,024; 0: 8 */
 };
 #define NH_HOST_CONFIG_INIT                          \
     {                                                \
@@ -61,7 +65,20 @@ struct nh_replica_config {
     uint32_t priority;              /* of candidates with equal logs the lower one yields; 0: lowest */
     uint64_t max_uncommitted_bytes; /* payload that a leader has not committed; more is DROPPED (OVERLOADED); 0: 64 MiB */
     uint64_t max_unapplied_bytes;   /* entries in memory that are not applied; above it asks its leader to wait; 0: 64 MiB */
+    /* A snapshot is made, and the log behind it removed, after so many entries or so many bytes of entries since the last one,
+     * whichever comes first; up to a quarter earlier or later, so that shards do not all come at once. NH_NEVER: not by itself.
+     */
+    uint64_t snapshot_entries;    /* 0: 100,000 */
+    uint64_t snapshot_bytes;      /* 0: 256 MiB */
+    uint64_t compaction_overhead; /* entries that stay in the log behind a snapshot, for followers that lag; 0: 5,000 */
+    uint32_t snapshots_kept;      /* images, the newest among them, 1 .. 64; 0: 1 */
+    bool compress_snapshots;      /* zstd */
+    bool pin_machine;             /* refuse another shared object than the one that ran here last, even of the same version */
+    /* Sessions that the shard may hold: the number of the replica through which one is opened counts, so give all the same. The
+     * least recently used ones above it are evicted. 1 .. 65,536; 0: 4,096. */
+    uint32_t sessions_max;
 };
+#define NH_NEVER UINT64_MAX
 #define NH_REPLICA_CONFIG_INIT                                                                                         \
     {                                                                                                                  \
         .struct_size = sizeof(struct nh_replica_config), .election_rtt = 10, .heartbeat_rtt = 1, .check_quorum = true, \

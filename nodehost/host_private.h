@@ -7,6 +7,7 @@
 #include "engine/engine.h"
 #include "nodehost/data_dir.h"
 #include "nodehost/events.h"
+#include "raftio/support/map.h"
 
 /* Someone who waits in nh_host_stop_replica. */
 struct stop_waiter {
@@ -19,6 +20,7 @@ struct nh_host {
     uint64_t host_id, deployment_id;
     char address[NH_ADDRESS_BYTES];
     struct data_dir data_dir;
+    char snapshot_root[DATA_DIR_PATH_BYTES];
     struct events *events;
     struct runtime *runtime;
     const struct nh_logdb_ops *logdb_ops;
@@ -32,7 +34,9 @@ struct nh_host {
 
     pthread_mutex_t lock;
     pthread_cond_t unloaded;
-    struct stop_waiter *waiters; /* guarded by lock */
+    struct stop_waiter *waiters; /* guarded by lock, as below */
+    struct map machines;         /* address of a shorter machine table -> our completed copy, owned */
+    struct map sessions_max;     /* shard id -> limit, as a pointer; of the last start of its replica */
 };
 
 /* The synchronous form of a request: `waiter_end` is its completion, `waiter_finish` waits for it if it was accepted. */
@@ -48,6 +52,8 @@ int waiter_finish(struct waiter *w, int submitted); /* returns `submitted` */
 
 /* The end of a timeout on the runtime's clock. Errors: EINVAL. */
 int host_deadline(struct nh_host *host, uint32_t timeout_ms, uint64_t *ret_ns, struct nh_error *err);
+/* As its replica was configured; the default for a shard that never started here. */
+uint32_t host_sessions_max(struct nh_host *host, uint64_t shard_id);
 /* NH_EDEADLOCK on a thread of the host itself. */
 int host_check_may_block(struct nh_error *err);
 

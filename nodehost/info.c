@@ -29,6 +29,8 @@ static void convert(const struct engine_replica_status *s, struct nh_shard_info 
         .transferee = s->transferee,
         .uncommitted_bytes = s->uncommitted_bytes,
         .pending_requests = s->pending_requests,
+        .first_index = s->first_index,
+        .snapshot_index = s->snapshot_index,
     };
 }
 

@@ -11,6 +11,9 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
+#define XXH_INLINE_ALL
+#include <xxhash.h>
+
 #include "raftio/support/memory.h"
 
 /* Every table begins like this (raftio/plugin.h). */
@@ -43,6 +46,7 @@ struct loaded {
     dev_t dev;
     ino_t ino;
     void *table;
+    uint64_t hash;
 };
 static pthread_mutex_t lock = PTHREAD_MUTEX_INITIALIZER;
 static struct loaded *all; /* guarded by lock */
@@ -117,6 +121,30 @@ static int accept_table(const struct kind *kind, const char *path, const void *g
     return NH_OK;
 }
 
+#define HASH_READ_BYTES 65536u
+
+static int hash_file(const char *path, int fd, uint64_t *ret, struct nh_error *err)
+{
+    XXH3_state_t *state = XXH3_createState();
+    uint8_t *buffer = xmalloc(HASH_READ_BYTES);
+    off_t at = 0;
+    ssize_t n;
+    int r = NH_OK;
+
+    XXH3_64bits_reset(state);
+    while ((n = pread(fd, buffer, HASH_READ_BYTES, at)) > 0) {
+        XXH3_64bits_update(state, buffer, (size_t)n);
+        at += n;
+    }
+    if (n < 0)
+        r = nh_error_sys(err, NH_EIO, errno, "read plugin %s", path);
+    *ret = XXH3_64bits_digest(state);
+    *ret += *ret == 0; /* 0 means that there is none */
+    free(buffer);
+    XXH3_freeState(state);
+    return r;
+}
+
 /* By descriptor, so that the file that was checked is the one that is loaded. The loader knows objects by their names, so the
  * descriptor's number must not come to mean another file: it stays open once the object is loaded. */
 static int load_object(const struct kind *kind, const char *path, int *fd, void **ret, struct nh_error *err)
@@ -139,6 +167,7 @@ static int load_object(const struct kind *kind, const char *path, int *fd, void 
 static int load_locked(const struct kind *kind, const char *path, int *fd, const struct stat *st, void **ret,
                        struct nh_error *err)
 {
+    uint64_t hash = 0;
     struct loaded *l;
     int r;
 
@@ -148,11 +177,13 @@ static int load_locked(const struct kind *kind, const char *path, int *fd, const
             return NH_OK;
         }
     }
-    r = load_object(kind, path, fd, ret, err);
+    r = hash_file(path, *fd, &hash, err);
+    if (r == NH_OK)
+        r = load_object(kind, path, fd, ret, err);
     if (r < 0)
         return r;
     l = xcalloc(1, sizeof *l);
-    *l = (struct loaded){all, kind, st->st_dev, st->st_ino, *ret};
+    *l = (struct loaded){all, kind, st->st_dev, st->st_ino, *ret, hash};
     all = l;
     return NH_OK;
 }
@@ -170,6 +201,18 @@ static int load(const struct kind *kind, const char *path, void **ret, struct nh
     if (fd >= 0)
         close(fd);
     return r;
+}
+
+uint64_t loader_machine_hash(const struct nh_machine_ops *ops)
+{
+    uint64_t hash = 0;
+
+    pthread_mutex_lock(&lock);
+    for (const struct loaded *l = all; l; l = l->next)
+        if (l->table == ops)
+            hash = l->hash;
+    pthread_mutex_unlock(&lock);
+    return hash;
 }
 
 int nh_machine_load(const char *path, const struct nh_machine_ops **ret, struct nh_error *err)

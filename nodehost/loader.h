@@ -15,4 +15,7 @@
 
 #include "nodehost/nodehost.h"
 
+/* Of the bytes of the shared object that a table was loaded from, as they were then (XXH3, never 0); 0: it was not loaded. */
+uint64_t loader_machine_hash(const struct nh_machine_ops *ops);
+
 #endif

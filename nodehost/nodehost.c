@@ -6,9 +6,11 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
+#include "engine/snapshot_pool.h"
 #include "logdb/memory/memory_logdb.h"
 #include "logdb/rocksdb/rocksdb_logdb.h"
 #include "nodehost/host_private.h"
+#include "nodehost/places.h"
 #include "raftio/support/log.h"
 #include "raftio/support/memory.h"
 #include "transport/loopback/loopback.h"
@@ -16,10 +18,11 @@
 
 #define LOG_COMPONENT "nodehost"
 
-#define DEFAULT_RTT_MS      100u
-#define RTT_MS_MAX          10000u
-#define DEFAULT_DEPLOYMENT  1u
-#define WORKERS_DEFAULT_MAX 16u
+#define DEFAULT_RTT_MS       100u
+#define RTT_MS_MAX           10000u
+#define DEFAULT_DEPLOYMENT   1u
+#define WORKERS_DEFAULT_MAX  16u
+#define SNAPSHOT_STREAMS_MAX 1024u
 
 const char *nh_version(void)
 {
@@ -96,6 +99,14 @@ static int check_config(const struct nh_host_config *c, struct nh_error *err)
     if (c->step_workers > ENGINE_WORKERS_MAX || c->apply_workers > ENGINE_WORKERS_MAX)
         return nh_error_set(err, NH_EINVAL, "%" PRIu32 " step and %" PRIu32 " apply workers, the limit is %u of each",
                             c->step_workers, c->apply_workers, ENGINE_WORKERS_MAX);
+    if (c->snapshot_workers > SNAPSHOT_WORKERS_MAX)
+        return nh_error_set(err, NH_EINVAL, "snapshot_workers is %" PRIu32 ", the limit is %u", c->snapshot_workers,
+                            SNAPSHOT_WORKERS_MAX);
+    if (c->snapshot_streams_max > SNAPSHOT_STREAMS_MAX)
+        return nh_error_set(err, NH_EINVAL, "snapshot_streams_max is %" PRIu32 ", the limit is %u", c->snapshot_streams_max,
+                            SNAPSHOT_STREAMS_MAX);
+    if (c->snapshot_dir && !c->snapshot_dir[0])
+        return nh_error_set(err, NH_EINVAL, "snapshot_dir is empty: name a directory, or leave it NULL");
     return NH_OK;
 }
 
@@ -141,6 +152,19 @@ static void on_removed(void *ctx, struct nh_replica_info info)
 static void on_overload_changed(void *ctx, struct nh_replica_info info, bool overloaded)
 {
     events_post(((struct nh_host *)ctx)->events, overloaded ? EVENT_REPLICA_OVERLOADED : EVENT_REPLICA_RELIEVED, info, NULL);
+}
+
+static void on_snapshot(void *ctx, enum engine_snapshot_event what, const struct nh_snapshot_info *info)
+{
+    static const enum event_type types[] = {
+        [ENGINE_SNAPSHOT_SEND_STARTED] = EVENT_SEND_STARTED,    [ENGINE_SNAPSHOT_SEND_COMPLETED] = EVENT_SEND_COMPLETED,
+        [ENGINE_SNAPSHOT_SEND_ABORTED] = EVENT_SEND_ABORTED,    [ENGINE_SNAPSHOT_RECEIVED] = EVENT_SNAPSHOT_RECEIVED,
+        [ENGINE_SNAPSHOT_RECOVERED] = EVENT_SNAPSHOT_RECOVERED, [ENGINE_SNAPSHOT_CREATED] = EVENT_SNAPSHOT_CREATED,
+        [ENGINE_SNAPSHOT_COMPACTED] = EVENT_SNAPSHOT_COMPACTED, [ENGINE_LOG_COMPACTED] = EVENT_LOG_COMPACTED,
+        [ENGINE_LOGDB_COMPACTED] = EVENT_LOGDB_COMPACTED,
+    };
+
+    events_post_snapshot(((struct nh_host *)ctx)->events, types[what], info);
 }
 
 static void on_fenced(void *ctx, const char *reason)
@@ -221,8 +245,13 @@ static int make_engine(struct nh_host *host, const struct nh_host_config *c, str
         .registry_ops = c->registry,
         .registry = host->registry,
         .events = {host, on_leader_updated, on_ready, on_unloaded, on_quarantined, on_membership_changed, on_fenced, on_removed,
-                   on_overload_changed},
+                   on_overload_changed, on_snapshot},
         .max_pending_per_replica = c->max_pending_per_replica,
+        .files = files_posix(),
+        .snapshot_root = host->snapshot_root,
+        .n_snapshot_workers = c->snapshot_workers,
+        .snapshot_send_bytes_per_s = c->snapshot_send_bytes_per_s,
+        .snapshot_streams_max = c->snapshot_streams_max,
     };
 
     for (const char *p = host->data_dir.unique_id; *p; p++) /* elections of different hosts must not fall together */
@@ -255,6 +284,8 @@ static int open_parts(struct nh_host *host, const struct nh_host_config *c, stru
     int r = data_dir_open(&host->data_dir, c->data_dir, &id, err);
 
     if (r == NH_OK)
+        r = place_make_snapshots(&host->data_dir, c->snapshot_dir, host->snapshot_root, err);
+    if (r == NH_OK)
         r = open_logdb(host, c, err);
     if (r == NH_OK)
         r = c->registry->open(&host->registry, err);
@@ -275,6 +306,8 @@ static int open_parts(struct nh_host *host, const struct nh_host_config *c, stru
 /* Takes a half-open host. The order: nobody calls into what is gone. */
 static void close_parts(struct nh_host *host)
 {
+    void *copy;
+
     if (host->engine)
         engine_stop(host->engine);
     if (host->transport)
@@ -288,6 +321,10 @@ static void close_parts(struct nh_host *host)
     data_dir_close(&host->data_dir);
     events_free(host->events);
     runtime_threads_free(host->runtime);
+    for (size_t i = 0; (copy = map_next(&host->machines, &i, NULL));)
+        free(copy);
+    map_deinit(&host->machines);
+    map_deinit(&host->sessions_max);
     pthread_cond_destroy(&host->unloaded);
     pthread_mutex_destroy(&host->lock);
     free(host);

@@ -43,13 +43,21 @@ NH_API int nh_host_open(const struct nh_host_config *config, struct nh_host **re
 NH_API void nh_host_close(struct nh_host *host);
 
 /* Starts our replica of a shard: new (members given), joining (join) or restarted (neither, or members equal to the
- * record). The stored bootstrap record must agree in members, join flag and machine name. Returns when the replica takes
- * part; its log is replayed in the background (replica_ready).
- * Errors: EINVAL, EEXIST (the shard already runs here), EMISMATCH (bootstrap record), EUNSUPPORTED (machine kind), EIO,
- * ECORRUPT, EFENCED, EDEADLOCK. */
+ * record). The stored bootstrap record must agree in members, join flag, and name, kind and version of the machine. Another
+ * shared object of the same version is a warning in the log, or a refusal (pin_machine): a library that was built anew must be
+ * able to restart a host. Returns when the replica takes part; its snapshot is recovered and its log replayed in the background
+ * (replica_ready).
+ * Errors: EINVAL, EEXIST (the shard already runs here), EMISMATCH (bootstrap record), EUNSUPPORTED (the machine lacks functions
+ * that its kind requires), EIO, ECORRUPT, EFENCED, EDEADLOCK. */
 NH_API int nh_host_start_replica(struct nh_host *host, const struct nh_replica_config *config, struct nh_error *err);
 /* Stops it; returns when its machine is closed. Errors: ENOTFOUND, EDEADLOCK. */
 NH_API int nh_host_stop_replica(struct nh_host *host, uint64_t shard_id, struct nh_error *err);
+
+/* Removes everything that is stored here of a replica that does not run: its log, its images, the directory of its machine. For
+ * what was removed from its shard, or was given up; such an id never returns. What a crash left of an earlier call is removed
+ * too. replica_deleted follows. Errors: EBUSY (it runs, starts or stops: stop it first), ENOTFOUND (nothing is here), EIO,
+ * EFENCED, ECLOSED, EDEADLOCK. */
+NH_API int nh_host_remove_data(struct nh_host *host, uint64_t shard_id, uint64_t replica_id, struct nh_error *err);
 
 /* Loads a machine from a shared object by its path: absolute, a regular file owned by root or by us, not writable by group or
  * others. The object stays loaded for ever. Errors: EINVAL, EIO, EABI, with the reason. */
@@ -106,6 +114,69 @@ NH_API int nh_query_sync(struct nh_host *host, uint64_t shard_id, const void *qu
                          struct nh_reply *ret, struct nh_error *err);
 NH_API int nh_read_index_sync(struct nh_host *host, uint64_t shard_id, uint32_t timeout_ms, struct nh_reply *ret,
                               struct nh_error *err);
+
+/* ---- sessions: proposals that are applied exactly once ----
+ *
+ * A proposal that ended as TIMEOUT or TERMINATED may have been applied; proposed again it may be applied twice. In a session it
+ * is not: each proposal has a number (series_id), and all replicas remember what they answered to which number.
+ *
+ *     uint64_t client = nh_session_new_id(host);
+ *     nh_open_session_sync(host, shard, client, timeout_ms, &reply, &err);        again until COMPLETED: it does no harm
+ *     nh_propose_in_session_sync(host, shard, &(struct nh_session_step){client, 1, 0}, ...);   the same step again until it is
+ *     nh_propose_in_session_sync(host, shard, &(struct nh_session_step){client, 2, 1}, ...);   COMPLETED or REJECTED
+ *     nh_close_session_sync(host, shard, client, ...);
+ *
+ * It does not matter through which host, and whether the process that opened the session still lives: the ids may be stored.
+ * A session belongs to one shard. One that is not closed is evicted when sessions_max others were used after it.
+ *
+ * REJECTED has a status here (raftio/request.h): NH_ESESSION, NH_EACKED or NH_EINVAL. */
+
+struct nh_session_step {
+    uint64_t client_id; /* of an open session */
+    uint64_t series_id; /* number of this proposal, from 1; a repetition has the same one */
+    uint64_t
+        responded_to; /* up to here the client has its answers and will not ask again: they are forgotten. Below series_id. */
+};
+#define NH_SERIES_ID_MAX (UINT64_MAX - 2)
+/* At most so many numbers may be under way or unacknowledged at once. */
+#define NH_SESSION_WINDOW 256u
+
+/* A random id, not 0. */
+NH_API uint64_t nh_session_new_id(struct nh_host *host);
+/* COMPLETED: it is open, perhaps since before; outcome.value is its id. Errors: as nh_propose. */
+NH_API int nh_open_session(struct nh_host *host, uint64_t shard_id, uint64_t client_id, uint32_t timeout_ms, nh_completion_fn fn,
+                           void *ctx, struct nh_error *err);
+NH_API int nh_open_session_sync(struct nh_host *host, uint64_t shard_id, uint64_t client_id, uint32_t timeout_ms,
+                                struct nh_reply *ret, struct nh_error *err);
+/* COMPLETED: it is closed. REJECTED with NH_ESESSION: it was not open (any more). */
+NH_API int nh_close_session(struct nh_host *host, uint64_t shard_id, uint64_t client_id, uint32_t timeout_ms, nh_completion_fn fn,
+                            void *ctx, struct nh_error *err);
+NH_API int nh_close_session_sync(struct nh_host *host, uint64_t shard_id, uint64_t client_id, uint32_t timeout_ms,
+                                 struct nh_reply *ret, struct nh_error *err);
+/* COMPLETED: applied, now or before; the outcome is that of the first time, but for outcome.index. Errors: EINVAL (the step), and
+ * as nh_propose. */
+NH_API int nh_propose_in_session(struct nh_host *host, uint64_t shard_id, const struct nh_session_step *step, const void *cmd,
+                                 size_t size_bytes, uint32_t timeout_ms, nh_completion_fn fn, void *ctx, struct nh_error *err);
+NH_API int nh_propose_in_session_sync(struct nh_host *host, uint64_t shard_id, const struct nh_session_step *step,
+                                      const void *cmd, size_t size_bytes, uint32_t timeout_ms, struct nh_reply *ret,
+                                      struct nh_error *err);
+
+/* ---- snapshots ---- */
+
+/* Makes a snapshot of our replica now, and removes the log behind it but for compaction_overhead entries (NH_NEVER: as
+ * configured). COMPLETED: it is durable, outcome.index is its index. REJECTED: none was made, outcome.data says why (nothing new,
+ * one is being made, the machine cannot, no space). Errors: ENOTFOUND, EBUSY, EQUARANTINED, EFENCED, ECLOSED. */
+NH_API int nh_request_snapshot(struct nh_host *host, uint64_t shard_id, uint64_t compaction_overhead, nh_completion_fn fn,
+                               void *ctx, struct nh_error *err);
+NH_API int nh_request_snapshot_sync(struct nh_host *host, uint64_t shard_id, uint64_t compaction_overhead, struct nh_reply *ret,
+                                    struct nh_error *err);
+/* Writes a whole, verifiable copy of our replica's state into a new directory in `directory`, which exists; outcome.data is the
+ * path of the new one, outcome.index its index. On-disk machines write their data too. Nothing else changes. It is what
+ * nh_import_snapshot takes. Errors: EINVAL (no such directory, or not an absolute path), and as above. */
+NH_API int nh_export_snapshot(struct nh_host *host, uint64_t shard_id, const char *directory, nh_completion_fn fn, void *ctx,
+                              struct nh_error *err);
+NH_API int nh_export_snapshot_sync(struct nh_host *host, uint64_t shard_id, const char *directory, struct nh_reply *ret,
+                                   struct nh_error *err);
 
 /* ---- membership and leadership ---- */
 
@@ -164,6 +235,8 @@ struct nh_shard_info {
     bool overloaded;     /* it applies too slowly and asked for no more entries */
     uint64_t transferee; /* a leader's: to whom it is giving the leadership; 0: nobody */
     uint64_t uncommitted_bytes;
+    uint64_t first_index;    /* of its log: what is below is compacted */
+    uint64_t snapshot_index; /* of its newest durable snapshot; 0: none */
 };
 /* Errors: ENOTFOUND. */
 NH_API int nh_get_shard_info(struct nh_host *host, uint64_t shard_id, struct nh_shard_info *ret, struct nh_error *err);

@@ -6,11 +6,15 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "engine/rsm/sessions.h"
+#include "nodehost/loader.h"
+#include "nodehost/places.h"
 #include "raftio/support/memory.h"
 
 #define DEFAULT_ELECTION_RTT  10u
 #define DEFAULT_HEARTBEAT_RTT 1u
 #define ELECTION_RTT_MAX      100000u
+#define SNAPSHOTS_KEPT_MAX    64u
 
 int host_check_may_block(struct nh_error *err)
 {
@@ -37,6 +41,25 @@ static bool machine_is_whole(const struct nh_machine_ops *m)
            m->name[0] && m->open && m->update && m->lookup && m->close;
 }
 
+/* A table that was built against an older header is shorter than ours: what it lacks is NULL. The copy lives as long as the host.
+ */
+static const struct nh_machine_ops *whole_table(struct nh_host *host, const struct nh_machine_ops *given)
+{
+    struct nh_machine_ops *copy;
+
+    if (given->struct_size >= sizeof *given)
+        return given;
+    pthread_mutex_lock(&host->lock);
+    copy = map_get(&host->machines, (uintptr_t)given);
+    if (!copy) {
+        copy = xcalloc(1, sizeof *copy);
+        memcpy(copy, given, given->struct_size);
+        map_put(&host->machines, (uintptr_t)given, copy);
+    }
+    pthread_mutex_unlock(&host->lock);
+    return copy;
+}
+
 static int check_config(const struct nh_replica_config *c, struct nh_error *err)
 {
     if (!machine_is_whole(c->machine))
@@ -49,6 +72,11 @@ static int check_config(const struct nh_replica_config *c, struct nh_error *err)
         return nh_error_set(err, NH_EINVAL,
                             "election_rtt %" PRIu32 " must be more than twice heartbeat_rtt %" PRIu32 " and at most %u",
                             c->election_rtt, c->heartbeat_rtt, ELECTION_RTT_MAX);
+    if (c->snapshots_kept > SNAPSHOTS_KEPT_MAX)
+        return nh_error_set(err, NH_EINVAL, "snapshots_kept is %" PRIu32 ", the limit is %u", c->snapshots_kept,
+                            SNAPSHOTS_KEPT_MAX);
+    if (c->sessions_max > SESSIONS_MAX)
+        return nh_error_set(err, NH_EINVAL, "sessions_max is %" PRIu32 ", the limit is %u", c->sessions_max, SESSIONS_MAX);
     for (uint32_t i = 0; i < c->n_members; i++)
         if (c->members[i].kind > NH_MEMBER_WITNESS)
             return nh_error_set(err, NH_EINVAL, "member %" PRIu64 " is of unknown kind %" PRIu32, c->members[i].replica_id,
@@ -63,13 +91,36 @@ static int by_replica_id(const void *a, const void *b)
     return (x > y) - (x < y);
 }
 
+uint32_t host_sessions_max(struct nh_host *host, uint64_t shard_id)
+{
+    void *limit;
+
+    pthread_mutex_lock(&host->lock);
+    limit = map_get(&host->sessions_max, shard_id);
+    pthread_mutex_unlock(&host->lock);
+    return limit ? (uint32_t)(uintptr_t)limit : SESSIONS_DEFAULT;
+}
+
+static void set_sessions_max(struct nh_host *host, const struct nh_replica_config *c)
+{
+    pthread_mutex_lock(&host->lock);
+    if (c->sessions_max)
+        map_put(&host->sessions_max, c->shard_id, (void *)(uintptr_t)c->sessions_max);
+    else
+        map_remove(&host->sessions_max, c->shard_id);
+    pthread_mutex_unlock(&host->lock);
+}
+
 static int start(struct nh_host *host, const struct nh_replica_config *c, struct nh_error *err)
 {
     struct nh_membership initial = {.n_members = c->n_members};
+    char machine_dir[PLACE_PATH_BYTES];
     struct engine_replica_config ec = {
         .shard_id = c->shard_id,
         .replica_id = c->replica_id,
-        .machine = c->machine,
+        .machine = whole_table(host, c->machine),
+        .machine_hash = loader_machine_hash(c->machine),
+        .pin_machine = c->pin_machine,
         .initial = &initial,
         .join = c->join,
         .election_rtt = c->election_rtt,
@@ -82,15 +133,28 @@ static int start(struct nh_host *host, const struct nh_replica_config *c, struct
         .priority = c->priority,
         .max_uncommitted_bytes = c->max_uncommitted_bytes,
         .max_unapplied_bytes = c->max_unapplied_bytes,
+        .snapshot_entries = c->snapshot_entries,
+        .snapshot_bytes = c->snapshot_bytes,
+        .compaction_overhead = c->compaction_overhead,
+        .snapshots_kept = c->snapshots_kept,
+        .compress_snapshots = c->compress_snapshots,
     };
-    int r;
+    int r = NH_OK;
 
+    if (c->machine->kind == NH_MACHINE_ON_DISK) {
+        r = place_make_machine(&host->data_dir, c->shard_id, c->replica_id, machine_dir, err);
+        ec.machine_dir = machine_dir;
+    }
+    if (r < 0)
+        return nh_error_wrap(err, r, "start replica %" PRIu64 " of shard %" PRIu64, c->replica_id, c->shard_id);
     if (c->n_members > 0) {
         initial.members = xmemdup(c->members, c->n_members * sizeof *c->members);
         qsort(initial.members, initial.n_members, sizeof *initial.members, by_replica_id);
     }
     r = engine_start_replica(host->engine, &ec, err);
     nh_membership_deinit(&initial);
+    if (r == NH_OK)
+        set_sessions_max(host, c);
     return r;
 }
 

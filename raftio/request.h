@@ -4,7 +4,7 @@
  * whether the effect is known:
  *
  *     COMPLETED   applied (proposal) or answered (read)                                known
- *     REJECTED    reached the machine's surroundings and was refused there             known: not applied
+ *     REJECTED    reached the machine's surroundings and was refused there             known: not applied (but see `status`)
  *     DROPPED     was never and will never be in any log: safe to retry                known: not applied
  *     TIMEOUT     the deadline passed                                                  unknown: may still be applied
  *     TERMINATED  the replica was stopped or quarantined, or the host closed           unknown (proposals)
@@ -38,9 +38,15 @@ enum nh_drop_reason {
 #define NH_DROP_REASON_MAX 5
 
 struct nh_outcome {
-    int code;         /* enum nh_request_code */
-    int drop_reason;  /* enum nh_drop_reason */
-    int status;       /* COMPLETED read whose lookup failed: the machine's negative code, `data` is its text; else 0 */
+    int code;        /* enum nh_request_code */
+    int drop_reason; /* enum nh_drop_reason */
+    /* COMPLETED read whose lookup failed: the machine's negative code, `data` is its text.
+     * REJECTED proposal of a session:
+     *     NH_ESESSION  there is no such session (never opened, closed, evicted), or it has forgotten this number: not applied
+     * now; whether it was before, nobody knows NH_EACKED    it was applied before, and its result is not kept any more: the
+     * client had acknowledged it NH_EINVAL    the numbers make no sense (responded_to not below series_id): not applied Else 0.
+     */
+    int status;
     uint64_t index;   /* log index of the entry, or read index; 0 if none */
     uint64_t value;   /* the machine's number */
     const void *data; /* the machine's bytes; borrowed for the call */

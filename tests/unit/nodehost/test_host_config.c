@@ -74,6 +74,12 @@ Test(host_config, a_host_says_what_is_wrong)
     c = good();
     c.step_workers = 65;
     refused(c, "the limit is 64");
+    c = good();
+    c.snapshot_workers = 17;
+    refused(c, "snapshot_workers is 17, the limit is 16");
+    c = good();
+    c.snapshot_streams_max = 1025;
+    refused(c, "snapshot_streams_max is 1025, the limit is 1024");
 }
 
 static const struct nh_machine_ops *load(void)
@@ -113,7 +119,8 @@ Test(host_config, a_replica_too)
     refused_replica(c, NH_EINVAL, "lacks a required function");
     other = *load();
     other.kind = NH_MACHINE_CONCURRENT;
-    refused_replica(c, NH_EUNSUPPORTED, "only regular machines");
+    other.prepare_snapshot = NULL;
+    refused_replica(c, NH_EUNSUPPORTED, "has no ");
     c = good_one;
     c.n_members = NH_MEMBERS_MAX + 1;
     refused_replica(c, NH_EINVAL, "the limit is 64");
@@ -126,6 +133,12 @@ Test(host_config, a_replica_too)
     c.election_rtt = 4;
     c.heartbeat_rtt = 2;
     refused_replica(c, NH_EINVAL, "more than twice");
+    c = good_one;
+    c.snapshots_kept = 65;
+    refused_replica(c, NH_EINVAL, "snapshots_kept is 65, the limit is 64");
+    c = good_one;
+    c.sessions_max = 65537;
+    refused_replica(c, NH_EINVAL, "sessions_max is 65537, the limit is 65536");
     c = good_one;
     c.shard_id = 0;
     refused_replica(c, NH_EINVAL, "id is 0");

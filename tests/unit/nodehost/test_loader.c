@@ -6,7 +6,7 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
-#include "nodehost/nodehost.h"
+#include "nodehost/loader.h"
 
 static struct nh_error err;
 static char dir[] = "/tmp/nodehost-load.XXXXXX", file[64];
@@ -116,4 +116,17 @@ Test(builtin, stores_and_transports_are_known_by_name)
     cr_assert_str_eq(nh_transport_builtin("loopback")->name, "loopback");
     cr_assert_null(nh_transport_builtin("rdma"));
     cr_assert_gt(strlen(nh_version()), 0);
+}
+
+Test(loader, a_machine_has_a_hash_of_its_object)
+{
+    const struct nh_machine_ops *a, *b;
+    struct nh_machine_ops copy;
+
+    cr_assert_eq(nh_machine_load(GOOD_SO, &a, &err), 0, "%s", err.text);
+    cr_assert_eq(nh_machine_load(KV_SO, &b, &err), 0, "%s", err.text);
+    copy = *a;
+    cr_assert_neq(loader_machine_hash(a), 0);
+    cr_assert_neq(loader_machine_hash(a), loader_machine_hash(b));
+    cr_assert_eq(loader_machine_hash(&copy), 0, "a table that was not loaded has none");
 }

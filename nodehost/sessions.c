@@ -1,0 +1,111 @@
+/* Sessions: opening, closing, and proposals with a number. */
+#include "nodehost/host_private.h"
+
+#include <assert.h>
+#include <errno.h>
+#include <inttypes.h>
+#include <sys/random.h>
+
+#include "engine/rsm/sessions.h"
+
+static_assert(NH_SERIES_ID_MAX == SESSION_OPEN - 1 && NH_SESSION_WINDOW == SESSION_RESULTS_MAX,
+              "the same numbers inside and outside");
+
+uint64_t nh_session_new_id(struct nh_host *host)
+{
+    uint64_t id = 0;
+
+    (void)host;
+    while (id == 0)
+        if (getrandom(&id, sizeof id, 0) != sizeof id) /* short or interrupted: again; it cannot fail for good on Linux */
+            id = 0;
+    return id;
+}
+
+static int propose(struct nh_host *host, uint64_t shard_id, struct engine_proposal *p, uint32_t timeout_ms, struct nh_error *err)
+{
+    uint64_t deadline_ns = 0;
+    int r = host_deadline(host, timeout_ms, &deadline_ns, err);
+
+    if (r == NH_OK && p->session.client_id == 0)
+        r = nh_error_set(err, NH_EINVAL, "client_id is 0: take one from nh_session_new_id");
+    return r < 0 ? r : engine_propose(host->engine, shard_id, p, 1, deadline_ns, err);
+}
+
+int nh_open_session(struct nh_host *host, uint64_t shard_id, uint64_t client_id, uint32_t timeout_ms, nh_completion_fn fn,
+                    void *ctx, struct nh_error *err)
+{
+    uint32_t limit = host_sessions_max(host, shard_id); /* as it is in the log, in our own order: all hosts are little-endian */
+    struct engine_proposal p = {.cmd = &limit,
+                                .size_bytes = sizeof limit,
+                                .fn = fn,
+                                .ctx = ctx,
+                                .type = NH_ENTRY_APPLICATION,
+                                .session = {client_id, SESSION_OPEN, 0}};
+
+    return propose(host, shard_id, &p, timeout_ms, err);
+}
+
+int nh_close_session(struct nh_host *host, uint64_t shard_id, uint64_t client_id, uint32_t timeout_ms, nh_completion_fn fn,
+                     void *ctx, struct nh_error *err)
+{
+    struct engine_proposal p = {
+        .cmd = "", .fn = fn, .ctx = ctx, .type = NH_ENTRY_APPLICATION, .session = {client_id, SESSION_CLOSE, 0}};
+
+    return propose(host, shard_id, &p, timeout_ms, err);
+}
+
+static int check_step(const struct nh_session_step *s, struct nh_error *err)
+{
+    if (s->series_id == 0 || s->series_id > NH_SERIES_ID_MAX)
+        return nh_error_set(err, NH_EINVAL, "series_id %" PRIu64 ": numbers begin with 1", s->series_id);
+    if (s->responded_to >= s->series_id)
+        return nh_error_set(err, NH_EINVAL, "responded_to %" PRIu64 " is not below series_id %" PRIu64, s->responded_to,
+                            s->series_id);
+    return NH_OK;
+}
+
+int nh_propose_in_session(struct nh_host *host, uint64_t shard_id, const struct nh_session_step *step, const void *cmd,
+                          size_t size_bytes, uint32_t timeout_ms, nh_completion_fn fn, void *ctx, struct nh_error *err)
+{
+    struct engine_proposal p = {.cmd = cmd,
+                                .size_bytes = size_bytes,
+                                .fn = fn,
+                                .ctx = ctx,
+                                .type = NH_ENTRY_APPLICATION,
+                                .session = {step->client_id, step->series_id, step->responded_to}};
+    int r = check_step(step, err);
+
+    return r < 0 ? r : propose(host, shard_id, &p, timeout_ms, err);
+}
+
+/* ---- waiting ---- */
+
+int nh_open_session_sync(struct nh_host *host, uint64_t shard_id, uint64_t client_id, uint32_t timeout_ms, struct nh_reply *ret,
+                         struct nh_error *err)
+{
+    struct waiter w;
+    int r = waiter_begin(&w, ret, err);
+
+    return r < 0 ? r : waiter_finish(&w, nh_open_session(host, shard_id, client_id, timeout_ms, waiter_end, &w, err));
+}
+
+int nh_close_session_sync(struct nh_host *host, uint64_t shard_id, uint64_t client_id, uint32_t timeout_ms, struct nh_reply *ret,
+                          struct nh_error *err)
+{
+    struct waiter w;
+    int r = waiter_begin(&w, ret, err);
+
+    return r < 0 ? r : waiter_finish(&w, nh_close_session(host, shard_id, client_id, timeout_ms, waiter_end, &w, err));
+}
+
+int nh_propose_in_session_sync(struct nh_host *host, uint64_t shard_id, const struct nh_session_step *step, const void *cmd,
+                               size_t size_bytes, uint32_t timeout_ms, struct nh_reply *ret, struct nh_error *err)
+{
+    struct waiter w;
+    int r = waiter_begin(&w, ret, err);
+
+    if (r < 0)
+        return r;
+    return waiter_finish(&w, nh_propose_in_session(host, shard_id, step, cmd, size_bytes, timeout_ms, waiter_end, &w, err));
+}
