@@ -71,7 +71,7 @@ static void setup(void)
     open_listening();
 }
 
-TestSuite(snapshots, .init = setup, .fini = one_teardown);
+TestSuite(host_snapshots, .init = setup, .fini = one_teardown);
 
 static void request(uint64_t overhead, int code)
 {
@@ -86,7 +86,7 @@ static void write_some(uint32_t n)
         one_propose("1");
 }
 
-Test(snapshots, one_is_made_on_request_and_the_log_behind_it_goes)
+Test(host_snapshots, one_is_made_on_request_and_the_log_behind_it_goes)
 {
     struct nh_replica_config c = one_replica_config(&sum_machine);
     uint64_t index;
@@ -107,7 +107,7 @@ Test(snapshots, one_is_made_on_request_and_the_log_behind_it_goes)
     cr_assert_str_eq(told, "SLOSO", "the overhead of 5,000 keeps the rest of the log: %s", told);
 }
 
-Test(snapshots, a_restart_begins_with_the_snapshot)
+Test(host_snapshots, a_restart_begins_with_the_snapshot)
 {
     struct nh_replica_config c = one_replica_config(&sum_machine);
     uint32_t applied;
@@ -126,7 +126,7 @@ Test(snapshots, a_restart_begins_with_the_snapshot)
     cr_assert_str_eq(told, "SLOR");
 }
 
-Test(snapshots, they_are_made_by_themselves_and_the_log_stays_short)
+Test(host_snapshots, they_are_made_by_themselves_and_the_log_stays_short)
 {
     struct nh_replica_config c = one_replica_config(&sum_machine);
     uint32_t n = 0;
@@ -142,7 +142,7 @@ Test(snapshots, they_are_made_by_themselves_and_the_log_stays_short)
     cr_assert_eq(one_sum(), n);
 }
 
-Test(snapshots, never_means_never)
+Test(host_snapshots, never_means_never)
 {
     struct nh_replica_config c = one_replica_config(&sum_machine);
 
@@ -153,7 +153,7 @@ Test(snapshots, never_means_never)
     cr_assert_eq(one_info().first_index, 1);
 }
 
-Test(snapshots, an_export_is_a_directory_of_its_own)
+Test(host_snapshots, an_export_is_a_directory_of_its_own)
 {
     struct nh_replica_config c = one_replica_config(&sum_machine);
     char expected[160], path[256], dir[96];
@@ -180,7 +180,7 @@ Test(snapshots, an_export_is_a_directory_of_its_own)
     cr_assert_eq(one_info().snapshot_index, 0, "it is not a snapshot of the replica");
 }
 
-Test(snapshots, a_machine_that_cannot_says_so)
+Test(host_snapshots, a_machine_that_cannot_says_so)
 {
     struct nh_machine_ops plain = sum_machine;
     struct nh_replica_config c = one_replica_config(&plain);
@@ -192,7 +192,7 @@ Test(snapshots, a_machine_that_cannot_says_so)
     cr_assert(strstr(one_reply.outcome.data, "no save_snapshot"), "%s", (const char *)one_reply.outcome.data);
 }
 
-Test(snapshots, a_table_of_an_older_header_is_not_read_beyond_its_end)
+Test(host_snapshots, a_table_of_an_older_header_is_not_read_beyond_its_end)
 {
     uint32_t size = offsetof(struct nh_machine_ops, prepare_snapshot);
     uint8_t *old = malloc(size); /* the sanitizer watches its end */
@@ -210,7 +210,7 @@ Test(snapshots, a_table_of_an_older_header_is_not_read_beyond_its_end)
 
 /* ---- on disk ---- */
 
-Test(snapshots, an_on_disk_machine_has_a_directory_of_its_own)
+Test(host_snapshots, an_on_disk_machine_has_a_directory_of_its_own)
 {
     struct nh_replica_config c = one_replica_config(&disk_sum_machine);
     char path[256];
@@ -241,7 +241,7 @@ static bool is_there(const char *name)
     return access(path, F_OK) == 0;
 }
 
-Test(snapshots, what_is_stored_of_a_stopped_replica_is_deleted)
+Test(host_snapshots, what_is_stored_of_a_stopped_replica_is_deleted)
 {
     struct nh_replica_config c = one_replica_config(&disk_sum_machine);
 
@@ -265,7 +265,7 @@ Test(snapshots, what_is_stored_of_a_stopped_replica_is_deleted)
 
 /* ---- directories ---- */
 
-Test(snapshots, a_directory_of_images_belongs_to_one_host)
+Test(host_snapshots, a_directory_of_images_belongs_to_one_host)
 {
     struct nh_host_config c = one_host_config();
     char dir[96], other[96];
