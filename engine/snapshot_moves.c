@@ -275,6 +275,15 @@ static void step(struct step_worker *w, struct replica *r, struct raft_event ev)
     raft_step(r->raft, &ev, &w->update);
 }
 
+/* A slow stream may end long after it was overtaken. A quiet replica is not to be woken by it: nobody would answer its timer. */
+static bool is_late(const struct replica *r, const struct nh_message *install)
+{
+    struct raft_status s;
+
+    raft_get_status(r->raft, &s);
+    return install->snapshot->index <= s.commit_index;
+}
+
 static void step_note(struct step_worker *w, struct replica *r, struct snapshot_note *note)
 {
     switch (note->type) {
@@ -289,6 +298,8 @@ static void step_note(struct step_worker *w, struct replica *r, struct snapshot_
         step(w, r, (struct raft_event){.type = RAFT_EV_SNAPSHOT_STATUS, .status = {note->peer, note->failed}});
         break;
     case NOTE_INSTALL:
+        if (is_late(r, &note->install))
+            break;
         if (trace_is_on())
             trace_message(r->shard_id, &note->install);
         step(w, r, (struct raft_event){.type = RAFT_EV_MESSAGE, .message = &note->install});
