@@ -253,6 +253,12 @@ static int find_image(struct snapshot_receiver *r, struct receiving *st, uint64_
     return code;
 }
 
+/* Its name may not be durable: the last step of its commit failed. */
+static int keep_image(struct snapshot_receiver *r, struct receiving *st)
+{
+    return r->config.files->ops->sync_dir(r->config.files, st->dir.path, NULL);
+}
+
 static int begin_writing(struct snapshot_receiver *r, struct receiving *st, uint64_t size_bytes, struct nh_error *err)
 {
     int code = reserve(r, st, size_bytes ? size_bytes : STREAM_UNKNOWN_BYTES, err);
@@ -287,7 +293,7 @@ static void open_stream(struct snapshot_receiver *r, struct receiving *st, uint6
         what = SNAPSHOT_REFUSED;
         nh_error_set(&err, code, "it is not wanted");
         report(st, "refused", &err);
-    } else if (find_image(r, st, &size_here, NULL) == NH_OK) {
+    } else if (find_image(r, st, &size_here, NULL) == NH_OK && keep_image(r, st) == NH_OK) {
         /* The host stopped before its record was saved, or the message was lost on its way to the core. */
         hand_over(r, st, size_here);
         what = SNAPSHOT_DONE;
