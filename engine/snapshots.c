@@ -122,6 +122,10 @@ static int begin(struct replica *r, struct snapshot_job *job, struct nh_error *e
 
     if (rc == NH_OK)
         rc = rsm_capture(r->rsm, with_data, &job->moment, err);
+    if (rc == NH_OK && job->is_export && job->moment.record.witness) {
+        rsm_release(r->rsm, &job->moment);
+        rc = nh_error_set(err, NH_EUNSUPPORTED, "a witness has no data to export");
+    }
     if (rc < 0)
         return rc;
     r->saving = true;
