@@ -134,12 +134,12 @@ static int check_hash(const struct nh_bootstrap *stored, const struct engine_rep
 static int check_machine(const struct nh_bootstrap *stored, const struct engine_replica_config *c, struct nh_error *err)
 {
     if (stored->machine_type[0] == 0)
-        return NH_OK; /* imported, and never started since */
+        return NH_OK; /* an import was cut short */
     if (strcmp(stored->machine_type, c->machine->name) != 0)
         return nh_error_set(err, NH_EMISMATCH,
                             "was started with machine \"%s\", is to start with \"%s\": give the former, or use a new shard id",
                             stored->machine_type, c->machine->name);
-    if (stored->machine_kind != c->machine->kind)
+    if (stored->machine_kind != NH_MACHINE_KIND_UNKNOWN && stored->machine_kind != c->machine->kind)
         return nh_error_set(err, NH_EMISMATCH,
                             "was started with machine \"%s\" as a %s one, now it is %s: give the former, or use a new shard id",
                             c->machine->name, kind_name(stored->machine_kind), kind_name(c->machine->kind));

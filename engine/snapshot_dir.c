@@ -239,7 +239,7 @@ static int decode_record(const uint8_t *data, size_t size_bytes, struct nh_snaps
     return snapshot_decode(data + RECORD_HEAD_BYTES, size_bytes - RECORD_HEAD_BYTES, ret, err);
 }
 
-static int load_record(struct files *fs, const char *path, struct nh_snapshot *ret, struct nh_error *err)
+int snapshot_record_load(struct files *fs, const char *path, struct nh_snapshot *ret, struct nh_error *err)
 {
     struct file *f;
     uint64_t size;
@@ -287,7 +287,7 @@ int snapshot_dir_record(struct snapshot_dir *d, uint64_t index, struct nh_snapsh
     if (r == NH_OK)
         r = files_path(path, err, "%s/record", dir);
     if (r == NH_OK)
-        r = load_record(d->files, path, &record, err);
+        r = snapshot_record_load(d->files, path, &record, err);
     if (r == NH_ENOTFOUND)
         r = missing(d, dir, err);
     if (r < 0)

@@ -88,6 +88,9 @@ int snapshot_dir_open(struct snapshot_dir *d, uint64_t index, struct file **ret,
 /* Its record, as it was committed (nh_snapshot_deinit). Errors: as above. */
 int snapshot_dir_record(struct snapshot_dir *d, uint64_t index, struct nh_snapshot *ret, struct nh_error *err);
 
+/* A file "record" wherever it lies. Errors: ENOTFOUND, ECORRUPT. */
+int snapshot_record_load(struct files *fs, const char *path, struct nh_snapshot *ret, struct nh_error *err);
+
 /* A file from `offset` on as an image source: for image_reader_new and image_verify. */
 struct file_source {
     struct files *files;

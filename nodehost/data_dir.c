@@ -253,13 +253,18 @@ static int make_unique_id(char *out, struct nh_error *err)
     return NH_OK;
 }
 
+static int refuse_nameless(const struct data_dir *d, struct nh_error *err)
+{
+    return nh_error_set(err, NH_ECORRUPT,
+                        "%s has a log store but no HOST file: restore the file from a copy, or use an empty directory and "
+                        "join anew under new replica ids",
+                        d->path);
+}
+
 static int make_host(const struct data_dir *d, const struct data_dir_identity *id, struct host_file *ret, struct nh_error *err)
 {
     if (access(d->logdb_path, F_OK) == 0) /* is made after HOST */
-        return nh_error_set(err, NH_ECORRUPT,
-                            "%s has a log store but no HOST file: restore the file from a copy, or use an empty directory and "
-                            "join anew under new replica ids",
-                            d->path);
+        return refuse_nameless(d, err);
     *ret = (struct host_file){.format = DATA_DIR_FORMAT, .host_id = id->host_id, .deployment_id = id->deployment_id};
     snprintf(ret->address, sizeof ret->address, "%s", id->address);
     snprintf(ret->logdb, sizeof ret->logdb, "%s", id->logdb_name);
@@ -286,17 +291,57 @@ static int begin_incarnation(struct data_dir *d, const struct data_dir_identity 
     return store(d, path, &h, err);
 }
 
-int data_dir_open(struct data_dir *d, const char *path, const struct data_dir_identity *id, struct nh_error *err)
+static int set_paths(struct data_dir *d, const char *path, struct nh_error *err)
 {
-    int r;
-
     *d = (struct data_dir){0};
     if (strlen(path) >= DATA_DIR_PATH_BYTES)
         return nh_error_set(err, NH_EINVAL, "the path of the data directory is too long");
     strcpy(d->path, path);
-    r = data_dir_make(path, err);
+    return join_path(d->logdb_path, path, "logdb", err);
+}
+
+static int look_at_host(struct data_dir *d, const struct data_dir_identity *id, struct nh_error *err)
+{
+    char path[DATA_DIR_PATH_BYTES];
+    struct host_file h;
+    int r = join_path(path, d->path, "HOST", err);
+
     if (r == NH_OK)
-        r = join_path(d->logdb_path, path, "logdb", err);
+        r = load(path, &h, err);
+    if (r == NH_ENOTFOUND && access(d->logdb_path, F_OK) == 0)
+        return refuse_nameless(d, err);
+    if (r == NH_OK)
+        r = check(&h, id, d->path, err);
+    if (r == NH_OK)
+        memcpy(d->unique_id, h.unique_id, sizeof d->unique_id);
+    return r == NH_ENOTFOUND ? nh_error_set(err, r, "%s has no HOST file", d->path) : r;
+}
+
+int data_dir_look(struct data_dir *d, const char *path, const struct data_dir_identity *id, struct nh_error *err)
+{
+    int r = set_paths(d, path, err);
+
+    if (r < 0)
+        return r;
+    if (access(path, F_OK) < 0)
+        return nh_error_set(err, NH_ENOTFOUND, "%s is not there", path);
+    r = data_dir_make(path, err); /* which is there: checks its kind and mode */
+    if (r == NH_OK)
+        r = lock(d, err);
+    if (r == NH_OK)
+        r = look_at_host(d, id, err);
+    if (r < 0)
+        data_dir_close(d);
+    return r;
+}
+
+int data_dir_open(struct data_dir *d, const char *path, const struct data_dir_identity *id, struct nh_error *err)
+{
+    int r = set_paths(d, path, err);
+
+    if (r < 0)
+        return r;
+    r = data_dir_make(path, err);
     if (r == NH_OK)
         r = lock(d, err);
     if (r == NH_OK)

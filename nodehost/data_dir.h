@@ -38,6 +38,9 @@ struct data_dir_identity {
 
 /* Makes the directory (0700) and its files if absent, locks it, checks it, starts a new incarnation. */
 int data_dir_open(struct data_dir *d, const char *path, const struct data_dir_identity *id, struct nh_error *err);
+/* Locks and checks one that is there, and starts no incarnation: for looking, not for running. Changes nothing but LOCK.
+ * Errors also: ENOTFOUND (no directory, or nothing was ever stored in it). */
+int data_dir_look(struct data_dir *d, const char *path, const struct data_dir_identity *id, struct nh_error *err);
 void data_dir_close(struct data_dir *d); /* unlocks; takes a zeroed or closed one */
 
 /* Makes a directory for us alone (0700), durably, or checks that the one there is. Errors: EINVAL, EIO. */

@@ -178,6 +178,42 @@ NH_API int nh_export_snapshot(struct nh_host *host, uint64_t shard_id, const cha
 NH_API int nh_export_snapshot_sync(struct nh_host *host, uint64_t shard_id, const char *directory, struct nh_reply *ret,
                                    struct nh_error *err);
 
+/* ---- disaster: a shard without majority ---- */
+
+/* Rebuilds our replica of a shard from an export, with other members. For a shard that has lost the majority of its voters for
+ * good; whatever was committed and is not in the export is lost. Offline: no host may run on the data directory. How it is done:
+ *
+ *     1  stop all hosts that had replicas of the shard; nothing of the old shard may come back
+ *     2  import one and the same export on the host of every new member, with the same list of members
+ *     3  start them with `join`, and without members
+ *
+ * Members that are kept have their ids and addresses; all other former ones never return. A new member has a new id. The record
+ * of the configuration keeps its config_change_id. */
+struct nh_import {
+    uint32_t struct_size;
+    uint64_t host_id, deployment_id; /* as in nh_host_config, and the next ones */
+    const char *data_dir, *wal_dir, *snapshot_dir, *address;
+    const struct nh_logdb_ops *logdb;
+    const char *logdb_options;
+    const char *source; /* the directory that nh_export_snapshot made, or a copy of it */
+    uint64_t shard_id;
+    uint64_t replica_id;             /* ours: one of the members, at our address */
+    const struct nh_member *members; /* all: voters and non-voting ones */
+    uint32_t n_members;
+    bool dry_run; /* checks everything and changes nothing; the log store is opened, if there is one */
+    /* Hears line by line what is found and done, or would be; may be NULL. */
+    void (*say)(void *ctx, const char *line);
+    void *say_ctx;
+};
+#define NH_IMPORT_INIT                          \
+    {                                           \
+        .struct_size = sizeof(struct nh_import) \
+    }
+/* Errors: EINVAL (a mistake in what is asked: wrong shard, wrong members, an export that is older than what is here; the text
+ * says how to mend it), ENOTFOUND and ECORRUPT (the export), ELOCKED (a host runs on the data directory), EMISMATCH (it is
+ * another host's), ENOSPC, EIO. After EIO or a crash it may be done again. */
+NH_API int nh_import_snapshot(const struct nh_import *import, struct nh_error *err);
+
 /* ---- membership and leadership ---- */
 
 /* Changes the membership of a shard, by any of its replicas (thesis 4). COMPLETED: applied, outcome.index is the new

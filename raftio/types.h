@@ -117,11 +117,13 @@ struct nh_config_change {
     struct nh_member_change *changes; /* owned by the struct if it was decoded */
 };
 
+#define NH_MACHINE_KIND_UNKNOWN UINT32_MAX
+
 /* What a host writes about a replica before anything else; checked at every restart. */
 struct nh_bootstrap {
     bool join;                    /* true: started to join an existing shard, `initial` is empty */
     char machine_type[64];        /* name of the machine, "kv"; empty: not known (an imported replica before its first start) */
-    uint32_t machine_kind;        /* enum nh_machine_kind */
+    uint32_t machine_kind;        /* enum nh_machine_kind, or NH_MACHINE_KIND_UNKNOWN (imported, before its first start) */
     char machine_version[64];     /* of its semantics; empty: not known */
     uint64_t machine_hash;        /* of its shared object; 0: not known, or linked into the program */
     struct nh_membership initial; /* the same on every initial member */

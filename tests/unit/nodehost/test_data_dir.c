@@ -200,3 +200,31 @@ Test(data_dir, unlocks_also_when_descriptor_0_was_free)
     cr_assert_eq(d.lock_fd, 0);
     cr_assert_eq(reopen(&identity), 0, "%s", err.text);
 }
+
+Test(data_dir, looking_at_it_locks_and_starts_no_incarnation)
+{
+    struct data_dir_identity other = identity;
+    char logdb[128];
+
+    cr_assert_eq(data_dir_look(&d, path, &identity, &err), NH_ENOTFOUND, "%s", err.text);
+    cr_assert_neq(access(path, F_OK), 0, "nothing was made");
+    cr_assert_eq(reopen(&identity), 0, "%s", err.text);
+    data_dir_close(&d);
+    for (int i = 0; i < 2; i++) {
+        struct data_dir second;
+
+        cr_assert_eq(data_dir_look(&d, path, &identity, &err), 0, "%s", err.text);
+        cr_assert_eq(data_dir_look(&second, path, &identity, &err), NH_ELOCKED);
+        data_dir_close(&d);
+    }
+    other.host_id = 4;
+    cr_assert_eq(data_dir_look(&d, path, &other, &err), NH_EMISMATCH);
+    cr_assert_eq(reopen(&identity), 0, "%s", err.text);
+    cr_assert_eq(d.incarnation, 2);
+    data_dir_close(&d);
+    cr_assert_eq(unlink(host_file), 0);
+    cr_assert_eq(data_dir_look(&d, path, &identity, &err), NH_ECORRUPT, "it has a log store");
+    snprintf(logdb, sizeof logdb, "%s/logdb", path);
+    cr_assert_eq(rmdir(logdb), 0);
+    cr_assert_eq(data_dir_look(&d, path, &identity, &err), NH_ENOTFOUND);
+}
