@@ -154,8 +154,9 @@ int engine_start_replica(struct engine *e, const struct engine_replica_config *c
  * is closed. Thread: any. Errors: ENOTFOUND. */
 int engine_stop_replica(struct engine *e, uint64_t shard_id, struct nh_error *err);
 
-/* Deletes all that is stored of a replica that does not run: log, images, and `machine_dir` if it is not NULL. What an earlier call left
- * after a crash is deleted too. Thread: any that may block. Errors: EBUSY (it runs, starts or stops), EINVAL, EIO, EFENCED, ECLOSED. */
+/* Deletes all that is stored of a replica that does not run: log, images, and `machine_dir` if it is not NULL. What an earlier
+ * call left after a crash is deleted too. Thread: any that may block. Errors: EBUSY (it runs, starts or stops), EINVAL, EIO,
+ * EFENCED, ECLOSED. */
 int engine_remove_data(struct engine *e, uint64_t shard_id, uint64_t replica_id, const char *machine_dir, bool *ret_was_there,
                        struct nh_error *err);
 
