@@ -44,6 +44,14 @@ static const cyaml_schema_field_t redis_fields[] = {
     CYAML_FIELD_UINT("max_clients", OPTIONAL, struct config_redis, max_clients),
     CYAML_FIELD_END,
 };
+static const cyaml_schema_field_t snapshots_fields[] = {
+    STRING("dir", OPTIONAL, struct config_snapshots, dir),
+    STRING("export_dir", OPTIONAL, struct config_snapshots, export_dir),
+    CYAML_FIELD_UINT("workers", OPTIONAL, struct config_snapshots, workers),
+    CYAML_FIELD_UINT("streams_max", OPTIONAL, struct config_snapshots, streams_max),
+    CYAML_FIELD_UINT("send_bytes_per_s", OPTIONAL, struct config_snapshots, send_bytes_per_s),
+    CYAML_FIELD_END,
+};
 static const cyaml_schema_field_t peer_fields[] = {
     CYAML_FIELD_UINT("id", NEEDED, struct config_peer, id),
     STRING("raft", NEEDED, struct config_peer, raft),
@@ -65,6 +73,14 @@ static const cyaml_schema_field_t shards_fields[] = {
     SWITCH("join", join),
     SWITCH("lease_reads", lease_reads),
     CYAML_FIELD_UINT("priority", OPTIONAL, struct config_shards, priority),
+    SWITCH("automatic_snapshots", automatic_snapshots),
+    CYAML_FIELD_UINT("snapshot_entries", OPTIONAL, struct config_shards, snapshot_entries),
+    CYAML_FIELD_UINT("snapshot_bytes", OPTIONAL, struct config_shards, snapshot_bytes),
+    CYAML_FIELD_UINT("compaction_overhead", OPTIONAL, struct config_shards, compaction_overhead),
+    CYAML_FIELD_UINT("snapshots_kept", OPTIONAL, struct config_shards, snapshots_kept),
+    SWITCH("compress_snapshots", compress_snapshots),
+    SWITCH("pin_machine", pin_machine),
+    CYAML_FIELD_UINT("sessions_max", OPTIONAL, struct config_shards, sessions_max),
     CYAML_FIELD_END,
 };
 static const cyaml_schema_value_t shards_value = {CYAML_VALUE_MAPPING(CYAML_FLAG_DEFAULT, struct config_shards, shards_fields)};
@@ -72,6 +88,7 @@ static const cyaml_schema_field_t config_fields[] = {
     CYAML_FIELD_MAPPING("host", NEEDED, struct config, host, host_fields),
     CYAML_FIELD_MAPPING("raft", NEEDED, struct config, raft, raft_fields),
     CYAML_FIELD_MAPPING("redis", NEEDED, struct config, redis, redis_fields),
+    CYAML_FIELD_MAPPING("snapshots", OPTIONAL, struct config, snapshots, snapshots_fields),
     CYAML_FIELD_SEQUENCE("peers", CYAML_FLAG_POINTER, struct config, peers, &peer_value, 0, CONFIG_PEERS_MAX),
     CYAML_FIELD_SEQUENCE("shards", CYAML_FLAG_POINTER, struct config, shards, &shards_value, 0, CONFIG_SECTIONS_MAX),
     CYAML_FIELD_END,
@@ -117,9 +134,6 @@ static cyaml_config_t cyaml_settings(struct complaint *complaint)
 
 static int refuse_key(const char *path, unsigned line, const char *key, struct nh_error *err)
 {
-    if (strstr(key, "snapshot") || strstr(key, "compact"))
-        return nh_error_set(err, NH_EINVAL, "%s:%u: key \"%s\": this version has no snapshots and no log compaction: remove it",
-                            path, line, key);
     return nh_error_set(err, NH_EINVAL, "%s:%u: unknown key \"%s\": remove it, or look for a typing error", path, line, key);
 }
 
@@ -211,6 +225,11 @@ const struct config_peer *config_find_peer(const struct config *c, uint64_t id)
         if (c->peers[i].id == id)
             return &c->peers[i];
     return NULL;
+}
+
+bool config_is_kv(const struct config_shards *s)
+{
+    return strcmp(s->machine, "kv") == 0 || strcmp(s->machine, "kv-disk") == 0;
 }
 
 bool config_has_replica(const struct config_shards *s, uint64_t host_id)

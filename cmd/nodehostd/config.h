@@ -14,17 +14,29 @@
  *     redis.listen                          "host:port" for clients
  *     redis.timeout_ms            5000      how long a command may take, 1 .. 3,600,000
  *     redis.max_clients           10000     1 .. 1,000,000
+ *     snapshots.dir               inside    absolute; for images
+ *     snapshots.export_dir        none      absolute, made if absent; below it NH.SNAPSHOT ... EXPORT may write
+ *     snapshots.workers           2         threads that save and recover machines, 1 .. 16
+ *     snapshots.send_bytes_per_s  no limit  of all images together that are sent
+ *     snapshots.streams_max       8         images sent at once, and received at once, 1 .. 1024
  *     peers[].id, .raft, .redis             every host of the deployment, ourselves too
  *     shards[].first, .count                shard ids first .. first + count - 1
- *     shards[].machine                      name of a machine: <plugin-dir>/<name>.so
- *     shards[].replicas                     ids of the hosts that have a replica; the replica's id is the host's
- *     shards[].election_rtt       10        ticks; more than twice heartbeat_rtt
- *     shards[].heartbeat_rtt      1         ticks
+ *     shards[].machine                      name of a machine: <plugin-dir>/<name>.so. kv and kv-disk have the Redis commands: kv
+ * in memory, kv-disk on disk shards[].replicas                     ids of the hosts that have a replica; the replica's id is the
+ * host's shards[].election_rtt       10        ticks; more than twice heartbeat_rtt shards[].heartbeat_rtt      1         ticks
  *     shards[].check_quorum, .pre_vote      true
  *     shards[].quiesce            false
  *     shards[].join               false     our replica joins a shard that exists (NH.SHARD ADD); not one of its first members
  *     shards[].lease_reads        false     GET without asking the others; the same on all hosts
  *     shards[].priority           0         of candidates with equal logs the lower one yields
+ *     shards[].automatic_snapshots true     false: only by NH.SNAPSHOT, and when another replica needs one
+ *     shards[].snapshot_entries   100000    a snapshot after so many entries since the last one,
+ *     shards[].snapshot_bytes     256 MiB   or after so many bytes of them
+ *     shards[].compaction_overhead 5000     entries that stay in the log behind a snapshot
+ *     shards[].snapshots_kept     1         images, 1 .. 64
+ *     shards[].compress_snapshots false     zstd
+ *     shards[].pin_machine        false     refuse another shared object than the one that ran last, even of the same version
+ *     shards[].sessions_max       4096      sessions and tokens (NH.SESSION, NH.ONCE) that are remembered, 1 .. 65536
  *
  * Threads: one. Errors: EINVAL (the text begins with "FILE:LINE: "), EIO (the file cannot be read).
  */
@@ -53,6 +65,11 @@ struct config_redis {
     char *listen;
     uint32_t timeout_ms, max_clients;
 };
+struct config_snapshots {
+    char *dir, *export_dir;
+    uint32_t workers, streams_max;
+    uint64_t send_bytes_per_s;
+};
 struct config_peer {
     uint64_t id;
     char *raft, *redis;
@@ -66,13 +83,16 @@ struct config_shards {
     uint64_t *replicas;
     unsigned replicas_count;
     uint32_t election_rtt, heartbeat_rtt;
-    enum config_switch check_quorum, pre_vote, quiesce, join, lease_reads;
+    enum config_switch check_quorum, pre_vote, quiesce, join, lease_reads, automatic_snapshots, compress_snapshots, pin_machine;
     uint32_t priority;
+    uint64_t snapshot_entries, snapshot_bytes, compaction_overhead;
+    uint32_t snapshots_kept, sessions_max;
 };
 struct config {
     struct config_host host;
     struct config_raft raft;
     struct config_redis redis;
+    struct config_snapshots snapshots;
     struct config_peer *peers;
     unsigned peers_count;
     struct config_shards *shards;
@@ -89,6 +109,8 @@ static inline bool config_is_on(enum config_switch s, bool unset)
 {
     return s == CONFIG_UNSET ? unset : s == CONFIG_ON;
 }
+/* Its machine takes the Redis commands on keys. */
+bool config_is_kv(const struct config_shards *s);
 bool config_has_replica(const struct config_shards *s, uint64_t host_id);
 /* Splits "host:port" or "[v6]:port"; false if it is not one. `host` has NH_ADDRESS_BYTES bytes. */
 bool config_split_address(const char *address, char *host, uint16_t *ret_port);

@@ -8,7 +8,8 @@
 
 #include "cmd/nodehostd/slots.h"
 
-#define PATH_STEPS_MAX 8
+#define PATH_STEPS_MAX  8
+#define PLACE_BYTES_MAX 3072u
 
 struct check {
     struct config *config;
@@ -104,6 +105,29 @@ static int check_host(const struct check *k)
     if (r == NH_OK)
         r = check_address(k, "raft.listen", c->raft.listen);
     return r == NH_OK ? check_address(k, "redis.listen", c->redis.listen) : r;
+}
+
+/* ---- snapshots ---- */
+
+static int check_place(const struct check *k, const char *where, const char *path)
+{
+    if (!path || (path[0] == '/' && strlen(path) < PLACE_BYTES_MAX))
+        return NH_OK;
+    return refuse(k, where, "%s is \"%s\": write an absolute path of less than %u characters", where, path, PLACE_BYTES_MAX);
+}
+
+static int check_snapshots(const struct check *k)
+{
+    const struct config_snapshots *s = &k->config->snapshots;
+    int r = check_place(k, "snapshots.dir", s->dir);
+
+    if (r == NH_OK)
+        r = check_place(k, "snapshots.export_dir", s->export_dir);
+    if (r == NH_OK && s->workers)
+        r = check_range(k, "snapshots.workers", s->workers, 1, 16);
+    if (r == NH_OK && s->streams_max)
+        r = check_range(k, "snapshots.streams_max", s->streams_max, 1, 1024);
+    return r;
 }
 
 /* ---- peers ---- */
@@ -220,6 +244,25 @@ static int check_timing(const struct check *k, const char *where, const struct c
     return NH_OK;
 }
 
+static int check_limits(const struct check *k, const char *section, const struct config_shards *s)
+{
+    char where[96];
+    int r = NH_OK;
+
+    snprintf(where, sizeof where, "%s.snapshots_kept", section);
+    if (s->snapshots_kept)
+        r = check_range(k, where, s->snapshots_kept, 1, 64);
+    snprintf(where, sizeof where, "%s.sessions_max", section);
+    if (r == NH_OK && s->sessions_max)
+        r = check_range(k, where, s->sessions_max, 1, 65536);
+    snprintf(where, sizeof where, "%s.automatic_snapshots", section);
+    if (r == NH_OK && s->automatic_snapshots == CONFIG_OFF && (s->snapshot_entries || s->snapshot_bytes))
+        r = refuse(
+            k, where,
+            "automatic_snapshots is off, so that snapshot_entries and snapshot_bytes mean nothing: remove one or the other");
+    return r;
+}
+
 static int check_section(const struct check *k, unsigned i)
 {
     const struct config_shards *s = &k->config->shards[i];
@@ -240,6 +283,8 @@ static int check_section(const struct check *k, unsigned i)
     snprintf(where, sizeof where, "shards.%u", i);
     if (r == NH_OK)
         r = check_timing(k, where, s);
+    if (r == NH_OK)
+        r = check_limits(k, where, s);
     return r == NH_OK ? check_overlap(k, where, i) : r;
 }
 
@@ -251,13 +296,13 @@ static int check_shards(const struct check *k)
     for (unsigned i = 0; i < k->config->shards_count && r == NH_OK; i++) {
         r = check_section(k, i);
         n += k->config->shards[i].count;
-        n_kv += strcmp(k->config->shards[i].machine, "kv") == 0 ? k->config->shards[i].count : 0;
+        n_kv += config_is_kv(&k->config->shards[i]) ? k->config->shards[i].count : 0;
     }
     if (r == NH_OK && n > CONFIG_SHARDS_MAX)
         return refuse(k, "shards", "%" PRIu64 " shards, the limit is %u", n, CONFIG_SHARDS_MAX);
     if (r == NH_OK && n_kv > SLOTS_TOTAL)
-        return refuse(k, "shards", "%" PRIu64 " shards of the kv machine, but there are only %u slots for keys", n_kv,
-                      SLOTS_TOTAL);
+        return refuse(k, "shards", "%" PRIu64 " shards of the machines kv and kv-disk, but there are only %u slots for keys",
+                      n_kv, SLOTS_TOTAL);
     return r;
 }
 
@@ -280,6 +325,8 @@ int config_check(struct config *c, const char *path, const struct config_lines *
 
     set_defaults(c);
     r = check_host(&k);
+    if (r == NH_OK)
+        r = check_snapshots(&k);
     if (r == NH_OK)
         r = check_peers(&k);
     return r == NH_OK ? check_shards(&k) : r;

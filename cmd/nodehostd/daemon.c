@@ -77,6 +77,19 @@ static unsigned find_shard(const struct config *c, uint64_t i, uint64_t *ret_sha
     return section;
 }
 
+static void set_snapshots(const struct config_shards *s, struct nh_replica_config *c)
+{
+    bool automatic = config_is_on(s->automatic_snapshots, true);
+
+    c->snapshot_entries = automatic ? s->snapshot_entries : NH_NEVER;
+    c->snapshot_bytes = automatic ? s->snapshot_bytes : NH_NEVER;
+    c->compaction_overhead = s->compaction_overhead;
+    c->snapshots_kept = s->snapshots_kept;
+    c->compress_snapshots = config_is_on(s->compress_snapshots, false);
+    c->pin_machine = config_is_on(s->pin_machine, false);
+    c->sessions_max = s->sessions_max;
+}
+
 static int start_shard(struct daemon *d, unsigned section, uint64_t shard_id, struct nh_error *err)
 {
     const struct config_shards *s = &d->config->shards[section];
@@ -100,6 +113,7 @@ static int start_shard(struct daemon *d, unsigned section, uint64_t shard_id, st
     c.quiesce = config_is_on(s->quiesce, false);
     c.lease_reads = config_is_on(s->lease_reads, false);
     c.priority = s->priority;
+    set_snapshots(s, &c);
     return nh_host_start_replica(d->host, &c, err);
 }
 
@@ -211,6 +225,10 @@ static int open_host(struct daemon *d, struct nh_error *err)
     hc.rtt_ms = c->raft.rtt_ms;
     hc.step_workers = c->raft.step_workers;
     hc.apply_workers = c->raft.apply_workers;
+    hc.snapshot_dir = c->snapshots.dir;
+    hc.snapshot_workers = c->snapshots.workers;
+    hc.snapshot_send_bytes_per_s = c->snapshots.send_bytes_per_s;
+    hc.snapshot_streams_max = c->snapshots.streams_max;
     return nh_host_open(&hc, &d->host, err);
 }
 

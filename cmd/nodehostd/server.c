@@ -24,7 +24,7 @@ static void collect_shards(struct server *s)
     for (unsigned i = 0; i < c->shards_count; i++) {
         if (config_has_replica(&c->shards[i], c->host.id))
             s->n_shards_wanted += (uint32_t)c->shards[i].count;
-        if (strcmp(c->shards[i].machine, "kv") != 0)
+        if (!config_is_kv(&c->shards[i]))
             continue;
         s->kv_shards = must_alloc(realloc(s->kv_shards, (s->n_kv + c->shards[i].count) * sizeof *s->kv_shards));
         for (uint64_t k = 0; k < c->shards[i].count; k++)

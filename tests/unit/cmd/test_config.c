@@ -82,7 +82,7 @@ Test(config, a_good_one_is_read_with_its_defaults)
 Test(config, unknown_and_missing_keys_and_wrong_types)
 {
     expect("rtt_ms: 100", "rtt: 100", 2, "unknown key \"rtt\"");
-    expect("    machine: counter\n", "    machine: counter\n    snapshot_entries: 10\n", 14, "this version has no snapshots");
+    expect("    machine: counter\n", "    machine: counter\n    snapshot_entry: 10\n", 14, "unknown key \"snapshot_entry\"");
     expect("data_dir: data/h1, ", "", 1, "key \"data_dir\" is missing");
     expect("id: 1, data_dir", "id: one, data_dir", 1, "Invalid");
     expect("replicas: [1, 3]", "replicas: 3", 14, "SEQUENCE");
@@ -103,6 +103,38 @@ Test(config, ranges)
     expect("count: 1000", "count: 16385", 8, "only 16384 slots");
     expect("first: 20000", "first: 0", 11, "first is 0");
     expect("count: 5", "count: -1", 12, "count is ");
+}
+
+Test(config, snapshots)
+{
+    static const char from[] = "raft:   { listen: \"127.0.0.1:7101\", rtt_ms: 100 }\n";
+    static const char shards[] = "    machine: counter\n";
+    struct config *c = NULL;
+    char text[4096];
+    const char *at = strstr(good, "peers:");
+
+    expect(shards, "    machine: counter\n    snapshots_kept: 65\n", 14, "snapshots_kept is 65: give a number from 1 to 64");
+    expect(shards, "    machine: counter\n    sessions_max: 65537\n", 14, "sessions_max is 65537");
+    expect(shards, "    machine: counter\n    automatic_snapshots: no\n    snapshot_bytes: 7\n", 14, "mean nothing");
+    expect(from, "raft: { listen: \"127.0.0.1:7101\" }\nsnapshots: { dir: images }\n", 3,
+           "snapshots.dir is \"images\": write an absolute");
+    expect(from, "raft: { listen: \"127.0.0.1:7101\" }\nsnapshots: { export_dir: \"\" }\n", 3, "write an absolute");
+    expect(from, "raft: { listen: \"127.0.0.1:7101\" }\nsnapshots: { workers: 17 }\n", 3, "snapshots.workers is 17");
+    expect(from, "raft: { listen: \"127.0.0.1:7101\" }\nsnapshots: { streams_max: 1025 }\n", 3, "snapshots.streams_max is 1025");
+    snprintf(text, sizeof text,
+             "%.*ssnapshots: { dir: /i, export_dir: /e, workers: 1, streams_max: 2, send_bytes_per_s: 3 }\n%s"
+             "    snapshot_entries: 4\n    snapshot_bytes: 5\n    compaction_overhead: 6\n    snapshots_kept: 7\n"
+             "    compress_snapshots: yes\n    pin_machine: true\n    sessions_max: 8\n",
+             (int)(at - good), good, at);
+    cr_assert_eq(load(text, &c), 0, "%s", err.text);
+    cr_assert_str_eq(c->snapshots.dir, "/i");
+    cr_assert_str_eq(c->snapshots.export_dir, "/e");
+    cr_assert(c->snapshots.workers == 1 && c->snapshots.streams_max == 2 && c->snapshots.send_bytes_per_s == 3);
+    cr_assert(c->shards[1].snapshot_entries == 4 && c->shards[1].snapshot_bytes == 5 && c->shards[1].compaction_overhead == 6);
+    cr_assert(c->shards[1].snapshots_kept == 7 && c->shards[1].sessions_max == 8);
+    cr_assert(config_is_on(c->shards[1].compress_snapshots, false) && config_is_on(c->shards[1].pin_machine, false));
+    cr_assert(config_is_kv(&c->shards[0]) && !config_is_kv(&c->shards[1]));
+    config_free(c);
 }
 
 Test(config, addresses)
