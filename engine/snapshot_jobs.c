@@ -169,7 +169,6 @@ static void finish_save(struct snapshot_job *job)
     nh_snapshot_copy(&note.record, &job->record);
     replica_post_note(r, &note);
     prune(r, job->record.index);
-    failpoint("snapshot_pruned");
     snapshot_request_end(&job->request, NH_REQUEST_COMPLETED, job->record.index, NULL);
 }
 

@@ -337,6 +337,7 @@ void snapshots_installed(struct step_worker *w, struct replica *r, const struct 
 {
     struct apply_item *item = xcalloc(1, sizeof *item);
 
+    failpoint("snapshot_installed");
     r->handed = record->index; /* reads up to it, and what is applied next, come behind this item */
     item->type = APPLY_RECOVER;
     item->replica = r;

@@ -46,10 +46,12 @@ class Cluster:
     def log(self, h):
         return f"{self.dir}/host-{h}.log"
 
-    def start(self, h, *options):
+    def start(self, h, *options, **env):
+        """env: more of the environment."""
         with open(self.log(h), "a") as log:
             self.processes[h] = subprocess.Popen(
-                [self.nodehostd, "--config", self.config(h), "--plugin-dir", self.plugin_dir, *options], stdout=log, stderr=log)
+                [self.nodehostd, "--config", self.config(h), "--plugin-dir", self.plugin_dir, *options], stdout=log, stderr=log,
+                env=dict(os.environ, **env))
 
     def kill(self, h):
         self.processes[h].send_signal(signal.SIGKILL)
