@@ -299,6 +299,7 @@ static void item_free(struct apply_item *item)
     free(item->install);
     free(item->export_dir);
     free(item->failure);
+    free(item->text);
     free(item);
 }
 

@@ -33,7 +33,7 @@ struct apply_item {
     uint64_t first, last;
     struct run_list runs;
     struct read_batch *reads;
-    struct request request;                   /* SAVE; fn NULL: nobody waits */
+    struct request request;                   /* SAVE; RETURNED: of the save that has ended; fn NULL: nobody waits */
     uint64_t overhead;                        /* SAVE */
     char *export_dir;                         /* SAVE; owned; NULL: none */
     struct nh_snapshot *record;               /* RECOVER; owned */
@@ -41,6 +41,8 @@ struct apply_item {
     char address[NH_ADDRESS_BYTES];           /* STREAM */
     bool machine_back, save_ended, recovered; /* RETURNED */
     char *failure;                            /* RETURNED: of the machine; owned; NULL: none */
+    int code;                                 /* RETURNED: how the request ends; its index is `last` */
+    char *text;                               /* and what it says; owned */
 };
 
 struct apply_worker {

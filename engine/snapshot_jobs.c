@@ -25,18 +25,36 @@ static void job_free(struct snapshot_job *job)
     free(job);
 }
 
-/* The machine comes back, or the save has ended, or both. */
-static void post_returned(struct replica *r, bool machine_back, bool save_ended, bool recovered, const char *failure)
+static struct apply_item *returned_new(struct replica *r)
 {
     struct apply_item *item = xcalloc(1, sizeof *item);
 
     item->type = APPLY_RETURNED;
     item->replica = replica_ref(r);
-    item->machine_back = machine_back;
-    item->save_ended = save_ended;
+    return item;
+}
+
+static void post_machine(struct replica *r, bool recovered, const char *failure)
+{
+    struct apply_item *item = returned_new(r);
+
+    item->machine_back = true;
     item->recovered = recovered;
     item->failure = xstrdup(failure);
     apply_worker_post(r->apply, item);
+}
+
+/* The request ends there, when the next one may begin. */
+static void post_save_ended(struct snapshot_job *job, int code, const char *text)
+{
+    struct apply_item *item = returned_new(job->replica);
+
+    item->save_ended = true;
+    item->request = job->request;
+    item->code = code;
+    item->last = code == NH_REQUEST_COMPLETED ? job->record.index : 0;
+    item->text = xstrdup(text);
+    apply_worker_post(job->replica->apply, item);
 }
 
 /* ---- making an image ---- */
@@ -169,7 +187,7 @@ static void finish_save(struct snapshot_job *job)
     nh_snapshot_copy(&note.record, &job->record);
     replica_post_note(r, &note);
     prune(r, job->record.index);
-    snapshot_request_end(&job->request, NH_REQUEST_COMPLETED, job->record.index, NULL);
+    post_save_ended(job, NH_REQUEST_COMPLETED, NULL);
 }
 
 static void finish_export(struct snapshot_job *job)
@@ -178,7 +196,7 @@ static void finish_export(struct snapshot_job *job)
 
     if (files_path(path, NULL, "%s/snapshot-%016" PRIx64, job->export_dir, job->record.index) < 0)
         path[0] = 0;
-    snapshot_request_end(&job->request, NH_REQUEST_COMPLETED, job->record.index, path);
+    post_save_ended(job, NH_REQUEST_COMPLETED, path);
 }
 
 static void give_up(struct snapshot_job *job, const struct nh_error *err)
@@ -187,8 +205,8 @@ static void give_up(struct snapshot_job *job, const struct nh_error *err)
 
     LOG_WARN("shard %" PRIu64 " replica %" PRIu64 ": the snapshot at index %" PRIu64 " was not made: %s", r->shard_id,
              r->replica_id, job->record.index, err->text);
-    snapshot_request_end(&job->request, NH_REQUEST_REJECTED, 0, err->text);
     replica_post_note(r, &(struct snapshot_note){.type = NOTE_FAILED});
+    post_save_ended(job, NH_REQUEST_REJECTED, err->text);
 }
 
 static void run_save(struct pool_job *base)
@@ -209,7 +227,7 @@ static void run_save(struct pool_job *base)
     nh_snapshot_copy(&job->record, &job->moment.record);
     rsm_release(r->rsm, &job->moment);
     snapshot_pool_leave(snapshots_pool(r->engine), base);
-    post_returned(r, true, false, false, fatal ? err.text : NULL);
+    post_machine(r, false, fatal ? err.text : NULL);
     if (rc == NH_OK && !witness)
         rc = snapshot_temp_commit(&temp, &job->record, &err);
     if (rc < 0)
@@ -222,7 +240,6 @@ static void run_save(struct pool_job *base)
         finish_export(job);
     else
         finish_save(job);
-    post_returned(r, false, true, false, NULL);
     job_free(job);
 }
 
@@ -283,7 +300,7 @@ static void run_recover(struct pool_job *base)
         if (job->received && r->has_place)
             prune(r, job->record.index);
     }
-    post_returned(r, true, false, rc == NH_OK, rc < 0 ? err.text : NULL);
+    post_machine(r, rc == NH_OK, rc < 0 ? err.text : NULL);
     job_free(job);
 }
 
@@ -296,7 +313,7 @@ static void run_cancel(struct pool_job *base)
 
     snapshots_cancel_streams(r->engine, r->shard_id);
     snapshot_pool_leave(snapshots_pool(r->engine), base);
-    post_returned(r, true, false, false, NULL);
+    post_machine(r, false, NULL);
     job_free(job);
 }
 

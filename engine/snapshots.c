@@ -74,8 +74,10 @@ void snapshots_returned(struct replica *r, struct apply_item *item)
 
     if (item->machine_back)
         r->lent = LENT_NOT;
-    if (item->save_ended)
+    if (item->save_ended) {
         r->saving = false;
+        snapshot_request_end(&item->request, item->code, item->last, item->text);
+    }
     if (item->failure) {
         apply_worker_fail(r, item->failure);
         return;
