@@ -435,6 +435,21 @@ int memory_disk_read_state(struct memory_disk *d, uint64_t shard_id, uint64_t re
     return read_state(d, shard_id, replica_id, true, ret, err);
 }
 
+int memory_disk_read_snapshot(struct memory_disk *d, uint64_t shard_id, uint64_t replica_id, struct nh_snapshot *ret,
+                              struct nh_error *err)
+{
+    struct memory_replica *replica;
+    int r = NH_OK;
+
+    *ret = (struct nh_snapshot){0};
+    pthread_mutex_lock(&d->lock);
+    replica = disk_find(d, shard_id, replica_id);
+    if (replica && replica->synced.snapshot)
+        r = nh_plugin_services()->decode_snapshot(replica->synced.snapshot->data, replica->synced.snapshot->size_bytes, ret, err);
+    pthread_mutex_unlock(&d->lock);
+    return r;
+}
+
 int memory_disk_iterate(struct memory_disk *d, uint64_t shard_id, uint64_t replica_id, uint64_t low, uint64_t high,
                         const struct nh_entry_sink *sink, struct nh_error *err)
 {

@@ -51,6 +51,9 @@ uint32_t memory_disk_unsynced(struct memory_disk *d, uint32_t worker_id);
  * For a checker that looks at all disks from outside; the disk need not be open. */
 int memory_disk_read_state(struct memory_disk *d, uint64_t shard_id, uint64_t replica_id, struct nh_raft_state *ret,
                            struct nh_error *err);
+/* ret->index is 0 if there is none. */
+int memory_disk_read_snapshot(struct memory_disk *d, uint64_t shard_id, uint64_t replica_id, struct nh_snapshot *ret,
+                              struct nh_error *err);
 int memory_disk_iterate(struct memory_disk *d, uint64_t shard_id, uint64_t replica_id, uint64_t low, uint64_t high,
                         const struct nh_entry_sink *sink, struct nh_error *err);
 

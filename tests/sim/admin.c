@@ -172,6 +172,36 @@ void admin_act(void)
     nh_membership_deinit(&m);
 }
 
+/* ---- snapshots ---- */
+
+static void on_snapshot_end(void *ctx, const struct nh_outcome *outcome)
+{
+    ended(ctx);
+    sim.coverage.snapshots_asked += outcome->code == NH_REQUEST_COMPLETED && !outcome->data;
+    sim.coverage.exports += outcome->code == NH_REQUEST_COMPLETED && outcome->data;
+    sim.coverage.snapshots_refused += outcome->code == NH_REQUEST_REJECTED;
+    if (outcome->code == NH_REQUEST_COMPLETED && outcome->index == 0)
+        sim_fail("a snapshot is made without an index");
+    if (outcome->code == NH_REQUEST_REJECTED && outcome->size_bytes == 0)
+        sim_fail("a snapshot is refused without a reason");
+    if (outcome->code == NH_REQUEST_COMPLETED && outcome->data)
+        images_check_export(ctx, outcome->data, outcome->index);
+    sim_note((uint64_t)outcome->code);
+}
+
+void admin_snapshot(void)
+{
+    struct sim_host *h = sim.hosts[sim_below(sim.options.n_hosts)];
+    uint64_t shard = 1 + sim_below(sim.options.n_shards), overhead = sim_chance(50) ? ENGINE_NEVER : sim_below(10);
+    bool is_export = sim_chance(20);
+
+    if (!sim.options.snapshots || !h->up || host_is_paused(h))
+        return;
+    h->n_requests++;
+    if (engine_snapshot(h->engine, shard, is_export ? images_export_dir(h, shard) : NULL, overhead, on_snapshot_end, h, NULL) < 0)
+        h->n_requests--;
+}
+
 /* ---- what is true now ---- */
 
 bool admin_membership(uint64_t shard, struct nh_membership *ret)

@@ -63,6 +63,7 @@ void client_deinit(void)
 void client_set_mode(enum client_mode m)
 {
     mode = m;
+    sessions_set_strict(m == CLIENT_STRICT);
 }
 
 /* ---- a request ends ---- */
@@ -87,14 +88,27 @@ static void look_up(struct sim_host *h, struct op *op)
     sim.coverage.index_reads++;
 }
 
+static void check_write_answer(const struct op *op, size_t number, const struct nh_outcome *o)
+{
+    uint64_t nth = 0;
+
+    if (o->value != op->id)
+        sim_fail("request %zu: write %" PRIu64 " gets the answer to %" PRIu64, number, op->id, o->value);
+    if (o->size_bytes == sizeof nth)
+        memcpy(&nth, o->data, sizeof nth);
+    if (nth != oracle_number_of(op->id))
+        sim_fail("request %zu: write %" PRIu64 " is told to be number %" PRIu64 ", and is number %" PRIu64, number, op->id, nth,
+                 oracle_number_of(op->id));
+}
+
 static void check_answer(const struct op *op, size_t number, const struct nh_outcome *o)
 {
     uint64_t value = 0;
 
     if (o->status < 0)
         sim_fail("request %zu: the lookup failed: %d", number, o->status);
-    if (op->kind == OP_WRITE && o->value != op->id)
-        sim_fail("request %zu: write %" PRIu64 " gets the answer to %" PRIu64, number, op->id, o->value);
+    if (op->kind == OP_WRITE)
+        check_write_answer(op, number, o);
     if (op->kind != OP_QUERY)
         return;
     if (o->size_bytes == sizeof value)
@@ -175,6 +189,16 @@ static uint32_t add_op(struct sim_host *h, enum op_kind kind, uint64_t shard, ui
     return (uint32_t)n_ops++;
 }
 
+uint64_t client_next_id(void)
+{
+    return ++last_id;
+}
+
+uint64_t client_step(void)
+{
+    return ++step;
+}
+
 /* The last n were not accepted: they are forgotten. */
 static void take_back(struct sim_host *h, uint32_t n, int code)
 {
@@ -243,6 +267,8 @@ void client_act(void)
         return;
     if (mode != CLIENT_FREE && !admin_is_served(h, shard))
         return;
+    if (mode != CLIENT_READS && sim_chance(30))
+        sessions_act();
     if (mode != CLIENT_FREE)
         timeout_ms = mode == CLIENT_READS ? 3000 : 1000;
     if (mode == CLIENT_READS || sim_chance(40))
@@ -329,7 +355,7 @@ static void check_order(void)
 
 void client_check(void)
 {
-    struct linear_op *history = xcalloc(n_ops + 1, sizeof *history);
+    struct linear_op *history = xcalloc(n_ops + sessions_count_writes() + 1, sizeof *history);
 
     for (size_t i = 0; i < n_ops; i++) {
         if (ops[i].n_ended != 1)
@@ -342,8 +368,13 @@ void client_check(void)
     check_order();
     for (uint64_t shard = 1; shard <= sim.options.n_shards; shard++) {
         for (uint32_t key = 0; key < SIM_KEYS; key++) {
-            const char *text = linear_check(history, collect(shard, key, history));
+            size_t n = collect(shard, key, history), n_all = n + sessions_collect(shard, key, history + n);
+            const char *text = linear_check(history, n_all);
 
+            for (size_t i = 0; text && i < n_all; i++)
+                sim_log("%s %" PRIu64 " from %" PRIu64 " to %" PRIi64 ", at index %" PRIu64,
+                        history[i].is_write ? "write" : "read ", history[i].value, history[i].begin, (int64_t)history[i].end,
+                        oracle_index_of(history[i].value));
             if (text)
                 sim_fail("shard %" PRIu64 " key %u: not linearizable: %s", shard, key, text);
         }

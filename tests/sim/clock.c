@@ -25,7 +25,8 @@ struct task {
     void *arg;
     uint64_t due_ns;        /* virtual time; UINT64_MAX: never */
     uint64_t stalled_until; /* virtual time */
-    bool is_log, stopped;
+    bool is_slow;           /* it writes to disks */
+    bool stopped;
     uint32_t number;
 };
 
@@ -52,7 +53,7 @@ static uint64_t now_ns(struct runtime *rt)
 
 static void wake_task(struct task *t)
 {
-    uint64_t delay = t->is_log ? 1000 + sim_below(t->clock->disk_ns) : sim_below(SCHEDULE_NS_MAX), due = sim.now_ns + delay;
+    uint64_t delay = t->is_slow ? 1000 + sim_below(t->clock->disk_ns) : sim_below(SCHEDULE_NS_MAX), due = sim.now_ns + delay;
 
     if (!t->stopped && due < t->due_ns)
         t->due_ns = due;
@@ -67,7 +68,7 @@ static struct task *task_start(struct runtime *rt, const char *name, task_poll_f
     t->clock = (struct sim_clock *)rt;
     t->poll = poll;
     t->arg = arg;
-    t->is_log = strcmp(name, "nh-log") == 0;
+    t->is_slow = strcmp(name, "nh-log") == 0 || strcmp(name, "nh-snapshot") == 0;
     if (list_empty(&tasks)) /* a run begins: numbers are the same in every run of a seed */
         n_tasks = 0;
     t->number = ++n_tasks;

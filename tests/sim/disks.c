@@ -72,6 +72,7 @@ void disks_deinit(void)
     }
     memset(shards, 0, sizeof shards);
     memset(views, 0, sizeof views);
+    images_init();
 }
 
 void disks_forget(const struct sim_host *h, uint64_t shard)
@@ -80,6 +81,7 @@ void disks_forget(const struct sim_host *h, uint64_t shard)
 
     free(view->before.entries);
     *view = (struct member_view){0};
+    images_forget(h, shard);
 }
 
 uint64_t disks_committed(uint64_t shard)
@@ -99,6 +101,14 @@ struct look {
     const void *ctx;
     bool good;
 };
+
+/* The log has given way to a snapshot that holds this index: what is in it was committed. */
+static bool is_compacted(const struct sim_host *h, uint64_t shard, uint64_t replica_id, uint64_t index)
+{
+    struct nh_raft_state state;
+
+    return memory_disk_read_state(h->disk, shard, replica_id, &state, NULL) == NH_OK && index < state.first_index;
+}
 
 static int look_at(void *ctx, const uint8_t *records, size_t size_bytes, struct nh_error *err)
 {
@@ -120,6 +130,8 @@ uint32_t disks_count(uint64_t shard, uint64_t index, bool (*test)(const uint8_t 
 
         if (memory_disk_iterate(sim.hosts[i]->disk, shard, sim.hosts[i]->replica[shard], index, index + 1, &sink, NULL) == NH_OK)
             n += l.good;
+        else
+            n += is_compacted(sim.hosts[i], shard, sim.hosts[i]->replica[shard], index);
     }
     return n;
 }
@@ -169,6 +181,7 @@ static void check_hard_state(const struct sim_host *h, uint64_t shard)
 
     if (memory_disk_read_state(h->disk, shard, h->replica[shard], &now, NULL) < 0)
         return; /* nothing yet */
+    images_check(h, shard, &now);
     if (now.state.term < view->term)
         sim_fail("shard %" PRIu64 ": the disk of host %u goes from term %" PRIu64 " back to %" PRIu64, shard, h->id + 1,
                  view->term, now.state.term);
@@ -197,12 +210,13 @@ static void config_of(const struct raft *core, struct config *ret)
 
 static bool disk_has(uint64_t shard, uint64_t replica_id, uint64_t index, uint64_t term)
 {
+    const struct sim_host *h = sim.hosts[sim_host_of(replica_id)];
     struct look l = {has_term, &term, false};
     struct nh_entry_sink sink = {look_at, &l};
 
-    return memory_disk_iterate(sim.hosts[sim_host_of(replica_id)]->disk, shard, replica_id, index, index + 1, &sink, NULL) ==
-               NH_OK &&
-           l.good;
+    if (memory_disk_iterate(h->disk, shard, replica_id, index, index + 1, &sink, NULL) == NH_OK)
+        return l.good;
+    return is_compacted(h, shard, replica_id, index);
 }
 
 static bool majority_has(const struct config *c, uint64_t shard, uint64_t index, uint64_t term)
@@ -248,13 +262,14 @@ static void committed(const struct sim_host *h, uint64_t shard, uint64_t index, 
     sim.coverage.commits++;
 }
 
-static void complete(const struct sim_host *h, uint64_t shard, uint64_t leader_term,
+/* The log from `first` on. */
+static void complete(const struct sim_host *h, uint64_t shard, uint64_t leader_term, uint64_t first,
                      uint64_t (*term_at)(const void *log, uint64_t index), const void *log)
 {
     const struct shard_log *s = &shards[shard];
 
     for (uint64_t i = 1; i <= s->committed; i++)
-        if (s->commits[i].commit_term < leader_term && term_at(log, i) != s->commits[i].term)
+        if (i >= first && s->commits[i].commit_term < leader_term && term_at(log, i) != s->commits[i].term)
             sim_fail("shard %" PRIu64 ": replica %u leads term %" PRIu64 " without index %" PRIu64 ", committed by term %" PRIu64,
                      shard, h->id + 1, leader_term, i, s->commits[i].commit_term);
 }
@@ -280,7 +295,7 @@ static void check_core(const struct sim_host *h, uint64_t shard, const struct ra
     if (core->role == RAFT_LEADER && view->led_term != core->term) {
         view->led_term = core->term;
         oracle_leader(shard, core->term, core->options.replica_id);
-        complete(h, shard, core->term, core_term_at, &core->log);
+        complete(h, shard, core->term, core->log.first, core_term_at, &core->log);
     }
     sim.coverage.quiet += core->quiesced && !view->quiet;
     sim.coverage.woken += !core->quiesced && view->quiet;
@@ -325,32 +340,38 @@ static int copy_records(void *ctx, const uint8_t *records, size_t size_bytes, st
 static void copy_log(uint32_t host, uint64_t shard, struct log_copy *ret)
 {
     struct nh_entry_sink sink = {copy_records, ret};
-    struct nh_raft_state state;
+    struct nh_raft_state state = {.first_index = 1};
 
     *ret = (struct log_copy){.first = 1};
     if (memory_disk_read_state(sim.hosts[host]->disk, shard, sim.hosts[host]->replica[shard], &state, NULL) < 0 ||
-        state.last_index < state.first_index)
+        state.last_index < state.first_index) {
+        ret->first = state.first_index;
         return;
+    }
     memory_disk_iterate(sim.hosts[host]->disk, shard, sim.hosts[host]->replica[shard], state.first_index, state.last_index + 1,
                         &sink, NULL);
 }
 
-static uint64_t term_of(const struct log_copy *l, uint64_t index)
+/* NULL: it is not there. */
+static const struct log_entry *entry_of(const struct log_copy *l, uint64_t index)
 {
-    return index >= l->first && index - l->first < l->n ? l->entries[index - l->first].term : 0;
+    return index >= l->first && index - l->first < l->n ? &l->entries[index - l->first] : NULL;
 }
 
 /* 0, or the index at which two logs differ below an index where their terms agree. */
 static uint64_t find_mismatch(const struct log_copy *a, const struct log_copy *b)
 {
-    size_t n = a->n < b->n ? a->n : b->n;
+    uint64_t last = a->first + a->n < b->first + b->n ? a->first + a->n - 1 : b->first + b->n - 1,
+             first = a->first > b->first ? a->first : b->first;
 
-    while (n > 0 && a->entries[n - 1].term != b->entries[n - 1].term)
-        n--;
-    for (size_t i = 0; i < n; i++)
-        if (a->entries[i].term != b->entries[i].term ||
-            (a->entries[i].crc != b->entries[i].crc && a->entries[i].crc && b->entries[i].crc))
-            return a->first + i;
+    while (last >= first && entry_of(a, last)->term != entry_of(b, last)->term)
+        last--;
+    for (uint64_t i = first; i <= last; i++) {
+        const struct log_entry *x = entry_of(a, i), *y = entry_of(b, i);
+
+        if (x->term != y->term || (x->crc != y->crc && x->crc && y->crc))
+            return i;
+    }
     return 0;
 }
 
@@ -367,6 +388,13 @@ static void check_matching(uint64_t shard, const struct log_copy *logs)
     }
 }
 
+static bool holds(const struct log_copy *l, uint64_t index, uint64_t term)
+{
+    const struct log_entry *e = entry_of(l, index);
+
+    return index < l->first || (e && e->term == term);
+}
+
 static void check_kept(uint64_t shard, const struct log_copy *logs)
 {
     const struct shard_log *s = &shards[shard];
@@ -377,7 +405,7 @@ static void check_kept(uint64_t shard, const struct log_copy *logs)
         uint32_t n = 0;
 
         for (uint32_t i = 0; i < sim.options.n_hosts; i++)
-            n += term_of(&logs[i], index) == s->commits[index].term;
+            n += holds(&logs[i], index, s->commits[index].term);
         if (n < quorum())
             sim_fail("shard %" PRIu64 ": index %" PRIu64 " was committed, and lies on %u disks of %u only", shard, index, n,
                      sim.options.n_hosts);
@@ -391,7 +419,7 @@ static void check_agreement(uint64_t shard)
     for (uint32_t i = 0; i < sim.options.n_hosts; i++) {
         const struct raft *core = host_core(sim.hosts[i], shard);
 
-        for (uint64_t index = 1; core && index <= core->log.commit && index <= s->committed; index++)
+        for (uint64_t index = core ? core->log.first : 1; core && index <= core->log.commit && index <= s->committed; index++)
             if (raft_log_term(&core->log, index) != s->commits[index].term)
                 sim_fail("shard %" PRIu64 ": host %u takes another entry for committed at index %" PRIu64, shard, i + 1, index);
     }
@@ -400,9 +428,13 @@ static void check_agreement(uint64_t shard)
 /* Keeps the copy; counts a tail that was replaced. */
 static void remember_log(struct member_view *view, const struct log_copy *now)
 {
-    size_t n = view->before.n < now->n ? view->before.n : now->n;
+    uint64_t last = view->before.first + view->before.n - 1, last_now = now->first + now->n - 1;
+    const struct log_entry *before, *after;
 
-    sim.coverage.truncations += n > 0 && view->before.entries[n - 1].term != now->entries[n - 1].term;
+    last = last < last_now ? last : last_now;
+    before = entry_of(&view->before, last);
+    after = entry_of(now, last);
+    sim.coverage.truncations += before && after && before->term != after->term;
     free(view->before.entries);
     view->before = *now;
 }
@@ -494,8 +526,8 @@ static void leader_without_commit(void)
     save_all(1, 1, 3);
     save_all(2, 1, 3);
     committed(sim.hosts[0], 1, 2, 1, always_one, NULL);
-    complete(sim.hosts[1], 1, 1, always_two, NULL); /* the same term: nothing to say */
-    complete(sim.hosts[1], 1, 3, always_two, NULL);
+    complete(sim.hosts[1], 1, 1, 1, always_two, NULL); /* the same term: nothing to say */
+    complete(sim.hosts[1], 1, 3, 1, always_two, NULL);
 }
 
 static void logs_differ(void)

@@ -10,78 +10,6 @@
 #include "engine/replica.h"
 #include "raftio/support/memory.h"
 
-/* ---- the machine: SIM_KEYS registers that remember who wrote last ---- */
-
-struct nh_machine {
-    struct sim_host *host;
-    uint64_t shard;
-    uint64_t values[SIM_KEYS];
-    uint64_t n_applied, applied; /* the last index */
-};
-
-static int machine_open(const struct nh_machine_args *args, struct nh_machine **ret, uint64_t *ret_applied, struct nh_error *err)
-{
-    (void)err;
-    *ret = xcalloc(1, sizeof **ret);
-    (*ret)->host = sim.hosts[sim_host_of(args->replica_id)];
-    (*ret)->shard = args->shard_id;
-    *ret_applied = 0;
-    return NH_OK;
-}
-
-static int machine_update(struct nh_machine *m, struct nh_entry *entries, size_t n, struct nh_error *err)
-{
-    (void)err;
-    for (size_t i = 0; i < n; i++) {
-        struct sim_command c =
-            oracle_applied(m->host, m->shard, m->applied, entries[i].index, entries[i].cmd, entries[i].size_bytes);
-
-        m->values[c.key] = c.id;
-        m->n_applied++;
-        m->applied = entries[i].index;
-        entries[i].result.value = c.id;
-    }
-    return NH_OK;
-}
-
-static int machine_lookup(struct nh_machine *m, const void *query, size_t size_bytes, struct nh_writer *out, uint64_t *ret_value,
-                          struct nh_error *err)
-{
-    uint32_t key;
-
-    if (size_bytes != sizeof key)
-        return nh_error_set(err, NH_EINVAL, "a query of %zu bytes", size_bytes);
-    memcpy(&key, query, sizeof key);
-    *ret_value = m->values[key];
-    return out->write(out->ctx, &m->values[key], sizeof m->values[key]);
-}
-
-static void machine_close(struct nh_machine *m)
-{
-    free(m);
-}
-
-static uint64_t machine_hash(struct nh_machine *m)
-{
-    uint64_t hash = m->n_applied;
-
-    for (uint32_t k = 0; k < SIM_KEYS; k++)
-        hash = hash * 1000003 + m->values[k];
-    return hash;
-}
-
-static const struct nh_machine_ops machine = {
-    .abi_version = NH_MACHINE_ABI,
-    .struct_size = sizeof(struct nh_machine_ops),
-    .name = "registers",
-    .version = "1",
-    .open = machine_open,
-    .update = machine_update,
-    .lookup = machine_lookup,
-    .close = machine_close,
-    .hash = machine_hash,
-};
-
 /* ---- events ---- */
 
 static void on_leader(void *ctx, const struct nh_leader_info *info)
@@ -103,17 +31,52 @@ static void on_unloaded(void *ctx, struct nh_replica_info info)
     h->running[info.shard_id] = false;
 }
 
+/* A machine that could not read its image, as the disk failed just then: it must be tried again. */
 static void on_quarantined(void *ctx, struct nh_replica_info info, const char *reason)
 {
-    (void)ctx;
+    struct sim_host *h = ctx;
+
+    if (memory_files_failed(h->files) > h->n_excused) {
+        sim_log("host %u: shard %" PRIu64 " is in quarantine: %s", h->id + 1, info.shard_id, reason);
+        h->n_excused = memory_files_failed(h->files);
+        h->hurt[info.shard_id] = true;
+        sim.coverage.quarantines++;
+        return;
+    }
     sim_fail("shard %" PRIu64 " replica %" PRIu64 " is in quarantine: %s", info.shard_id, info.replica_id, reason);
+}
+
+static void on_recovered(struct sim_host *h, const struct nh_snapshot_info *info)
+{
+    bool running = h->received[info->shard_id] == info->index;
+
+    sim.coverage.recovered_running += running;
+    sim.coverage.recovered_at_start += !running;
 }
 
 static void on_snapshot(void *ctx, enum engine_snapshot_event what, const struct nh_snapshot_info *info)
 {
-    (void)ctx;
-    (void)what;
-    (void)info;
+    static const char *const names[] = {"send started", "send completed", "send aborted",  "received",       "recovered",
+                                        "created",      "compacted",      "log compacted", "logdb compacted"};
+    struct sim_host *h = ctx;
+
+    sim_log("host %u: shard %" PRIu64 " replica %" PRIu64 ": snapshot %" PRIu64 " %s", h->id + 1, info->shard_id,
+            info->replica_id, info->index, names[what]);
+    sim_note(info->index * 11 + (uint64_t)what);
+    switch (what) {
+    case ENGINE_SNAPSHOT_SEND_STARTED: sim.coverage.streams_begun++; break;
+    case ENGINE_SNAPSHOT_SEND_COMPLETED: sim.coverage.streams_done++; break;
+    case ENGINE_SNAPSHOT_SEND_ABORTED: sim.coverage.streams_failed++; break;
+    case ENGINE_SNAPSHOT_RECEIVED:
+        h->received[info->shard_id] = info->index;
+        sim.coverage.received++;
+        break;
+    case ENGINE_SNAPSHOT_RECOVERED: on_recovered(h, info); break;
+    case ENGINE_SNAPSHOT_CREATED: sim.coverage.snapshots_made++; break;
+    case ENGINE_SNAPSHOT_COMPACTED: sim.coverage.images_pruned++; break;
+    case ENGINE_LOG_COMPACTED: sim.coverage.logs_compacted++; break;
+    case ENGINE_LOGDB_COMPACTED: sim.coverage.spaces_given_back++; break;
+    }
 }
 
 static void on_overload(void *ctx, struct nh_replica_info info, bool overloaded)
@@ -143,6 +106,17 @@ static void on_fenced(void *ctx, const char *reason)
 
 /* ---- life ---- */
 
+static void make_files(struct sim_host *h)
+{
+    struct files *fs;
+
+    h->files = memory_files_new();
+    fs = memory_files_base(h->files);
+    if (fs->ops->make_dir(fs, SIM_IMAGES, NULL) < 0 || fs->ops->make_dir(fs, SIM_EXPORTS, NULL) < 0 ||
+        fs->ops->sync_dir(fs, "/", NULL) < 0)
+        sim_fail("no directories");
+}
+
 void host_init(uint32_t id)
 {
     struct sim_host *h = xcalloc(1, sizeof *h);
@@ -151,6 +125,7 @@ void host_init(uint32_t id)
     snprintf(h->address, sizeof h->address, "host:%u", id + 1);
     snprintf(h->disk_name, sizeof h->disk_name, "disk-%u", id + 1);
     h->disk = memory_disk_get(h->disk_name);
+    make_files(h);
     for (uint32_t shard = 1; shard <= SIM_SHARDS_MAX; shard++) {
         h->replica[shard] = id + 1;
         h->wanted[shard] = id < sim.options.n_members;
@@ -185,6 +160,11 @@ static void make_engine(struct sim_host *h)
         .registry = h->registry,
         .max_pending_per_replica = sim.options.small_limits ? 12 : 0,
         .max_inbox_bytes = sim.options.small_limits ? 8192 : 0,
+        .files = sim.options.snapshots ? memory_files_base(h->files) : NULL,
+        .snapshot_root = SIM_IMAGES,
+        .n_snapshot_workers = 1 + (uint32_t)sim_below(2),
+        .snapshot_send_bytes_per_s = sim.options.send_bytes_per_s,
+        .snapshot_streams_max = sim.options.streams,
         .events = {h, on_leader, on_replica, on_unloaded, on_quarantined, on_replica, on_fenced, on_removed, on_overload,
                    on_snapshot},
     };
@@ -235,7 +215,7 @@ static void start_replica(struct sim_host *h, uint64_t shard)
         .shard_id = shard,
         .replica_id = h->replica[shard],
         .join = !h->has_shard[shard] && !is_first,
-        .machine = &machine,
+        .machine = machines_ops(),
         .election_rtt = 10,
         .heartbeat_rtt = 2,
         .pre_vote = sim.options.pre_vote,
@@ -244,7 +224,13 @@ static void start_replica(struct sim_host *h, uint64_t shard)
         .lease_reads = sim.options.leases,
         .lease_drift_percent = SIM_DRIFT_PERCENT,
         .priority = sim.options.priorities ? h->id : 0,
+        .snapshot_entries = sim.options.snapshot_entries,
+        .snapshot_bytes = sim.options.snapshot_bytes,
+        .compaction_overhead = sim.options.overhead,
+        .snapshots_kept = sim.options.kept,
+        .compress_snapshots = sim.options.compress,
     };
+    uint64_t n_failed = memory_files_failed(h->files);
     struct nh_error err;
     int r;
 
@@ -255,6 +241,8 @@ static void start_replica(struct sim_host *h, uint64_t shard)
     if (!h->has_shard[shard] && is_first)
         c.initial = &members;
     r = engine_start_replica(h->engine, &c, &err);
+    if (r < 0 && memory_files_failed(h->files) > n_failed) /* its directory cannot be read just now */
+        return;
     if (r == NH_EFENCED || r == NH_EIO) { /* the disk fails just now, and the log store takes nothing before a restart */
         h->fenced = true;
         return;
@@ -262,15 +250,19 @@ static void start_replica(struct sim_host *h, uint64_t shard)
     if (r < 0)
         sim_fail("start: %s", err.text);
     h->has_shard[shard] = h->running[shard] = true;
+    h->hurt[shard] = false;
     if (sim.options.small_windows)
         shrink_windows(h, shard);
 }
 
 void host_start_missing(struct sim_host *h)
 {
-    for (uint64_t shard = 1; shard <= sim.options.n_shards && h->up && !h->fenced; shard++)
-        if (h->wanted[shard] && !h->running[shard])
+    for (uint64_t shard = 1; shard <= sim.options.n_shards && h->up && !h->fenced; shard++) {
+        if (h->hurt[shard])
+            host_restart_replica(h, shard);
+        else if (h->wanted[shard] && !h->running[shard])
             start_replica(h, shard);
+    }
 }
 
 bool host_join(struct sim_host *h, uint64_t shard)
@@ -306,6 +298,12 @@ void host_start(struct sim_host *h)
     sim.coverage.starts++;
 }
 
+static uint64_t any_number(void *ctx)
+{
+    (void)ctx;
+    return sim_random();
+}
+
 static uint32_t keep_some(void *ctx, uint32_t worker_id, uint32_t n_unsynced)
 {
     (void)ctx;
@@ -318,6 +316,7 @@ static void take_down(struct sim_host *h, bool power_cut)
 {
     if (power_cut) {
         memory_disk_crash(h->disk, keep_some, NULL);
+        memory_files_crash_at(h->files, 1); /* nothing is written any more */
         network_forget(h->id);
     }
     h->up = false;
@@ -329,6 +328,13 @@ static void take_down(struct sim_host *h, bool power_cut)
     nh_registry_static()->close(h->registry);
     clock_free(h->runtime);
     memset(h->running, 0, sizeof h->running);
+    memset(h->received, 0, sizeof h->received);
+    memset(h->hurt, 0, sizeof h->hurt);
+    if (!power_cut)
+        return;
+    memory_files_crash(h->files, any_number, NULL);
+    h->n_excused = 0;
+    machines_crash(h->id);
 }
 
 /* Some others notice that their connections broke. */
@@ -386,12 +392,14 @@ void host_deinit(uint32_t id)
     struct sim_host *h = sim.hosts[id];
 
     memory_disk_drop(h->disk_name);
+    memory_files_free(h->files);
     free(h);
     sim.hosts[id] = NULL;
 }
 
 void host_restart_replica(struct sim_host *h, uint64_t shard)
 {
+    h->hurt[shard] = false;
     if (!h->running[shard] || engine_stop_replica(h->engine, shard, NULL) < 0)
         return;
     sim_log("host %u: shard %" PRIu64 " stops", h->id + 1, shard);

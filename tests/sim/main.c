@@ -100,6 +100,21 @@ static void on_signal(int number)
 
 /* ---- the plan of a run ---- */
 
+/* Small, so that images are made and logs cut all the time. */
+static void draw_snapshots(struct sim_options *o)
+{
+    o->kind = sim_chance(40) ? NH_MACHINE_REGULAR : 1 + (uint32_t)sim_below(2);
+    o->compress = sim_chance(30);
+    o->kept = 1 + (uint32_t)sim_below(2);
+    o->streams = 1 + (uint32_t)sim_below(3);
+    o->padding = sim_chance(85) ? (uint32_t)sim_below(3000) : (uint32_t)sim_below(900000);
+    o->snapshot_entries = sim_chance(80) ? 5 + sim_below(56) : ENGINE_NEVER;
+    o->snapshot_bytes = sim_chance(30) ? 500 + sim_below(20000) : 0;
+    o->overhead = 1 + sim_below(20);
+    o->send_bytes_per_s = sim_chance(25) ? 50000 + sim_below(2000000) : 0;
+    o->fail_files = sim_chance(40);
+}
+
 static void draw_options(void)
 {
     static const uint32_t sizes[] = {3, 3, 3, 5, 3, 5, 1, 3};
@@ -127,6 +142,10 @@ static void draw_options(void)
     sim.options.churn = sim_chance(35);
     if (sim.options.churn)
         sim.options.n_hosts = SIM_HOSTS_MAX;
+    sim.options.sessions = sim_chance(50);
+    sim.options.snapshots = sim_chance(50);
+    if (sim.options.snapshots)
+        draw_snapshots(&sim.options);
     sim.options.n_members = sim.options.churn ? 1 + (uint32_t)sim_below(SIM_HOSTS_MAX) : sim.options.n_hosts;
 }
 
@@ -173,6 +192,8 @@ static void run_faults(void)
         client_act();
         if ((sim.options.churn || sim.options.moves) && sim_chance(10))
             admin_act();
+        if (sim_chance(2))
+            admin_snapshot();
     }
 }
 
@@ -276,12 +297,24 @@ static void leave_joint(uint64_t shard, uint64_t end_ns)
     nh_membership_deinit(&m);
 }
 
+static void settle_sessions(uint64_t end_ns)
+{
+    while (!sessions_settle()) {
+        if (sim.now_ns > end_ns)
+            sim_fail("liveness: a proposal of a session does not come to an end");
+        run_until(sim.now_ns + 10 * SIM_MS);
+        start_missing();
+    }
+}
+
 static void run_recovery(void)
 {
     uint64_t end_ns = sim.now_ns + RECOVERY_MS * SIM_MS;
 
+    sim.calm = true;
     faults_end();
     start_missing();
+    settle_sessions(end_ns);
     for (uint64_t shard = 1; shard <= sim.options.n_shards; shard++) {
         leave_joint(shard, end_ns);
         for (uint32_t i = 0; i < sim.options.n_hosts; i++) {
@@ -392,6 +425,11 @@ static void log_options(const struct sim_options *o)
             o->small_limits ? ", small limits" : "", o->small_windows ? ", small windows" : "", o->in_order ? ", in order" : "",
             o->churn ? ", churn" : "", o->moves ? ", moves" : "", o->leases ? ", leases" : "",
             o->priorities ? ", priorities" : "");
+    if (o->snapshots)
+        sim_log("machines of kind %u, a snapshot every %" PRIi64 " entries or %" PRIu64 " bytes, %" PRIu64
+                " stay, %u kept, padding %u%s%s",
+                o->kind, (int64_t)o->snapshot_entries, o->snapshot_bytes, o->overhead, o->kept, o->padding,
+                o->compress ? ", compressed" : "", o->fail_files ? ", files fail" : "");
 }
 
 static void begin_run(uint64_t seed)
@@ -406,6 +444,7 @@ static void begin_run(uint64_t seed)
     oracle_init();
     disks_init();
     client_init();
+    sessions_begin();
     network_init();
     faults_good_weather();
     for (uint32_t i = 0; i < sim.options.n_hosts; i++)
@@ -424,6 +463,8 @@ static void end_run(void)
         host_deinit(i);
     network_deinit();
     client_deinit();
+    sessions_end();
+    machines_deinit();
     disks_deinit();
     oracle_deinit();
 }

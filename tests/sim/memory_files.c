@@ -14,7 +14,7 @@ struct memory_files {
     pthread_mutex_t lock;
     struct tree tree;
     uint64_t limit_bytes;
-    uint64_t n_crashes, n_open, n_operations;
+    uint64_t n_crashes, n_open, n_operations, n_failed;
     uint64_t fail_at, crash_at; /* numbers of operations; 0: none */
     int fail_code;
     bool crashed;
@@ -35,9 +35,10 @@ static int count(struct memory_files *m)
 {
     m->n_operations++;
     m->crashed |= m->n_operations == m->crash_at;
-    if (m->crashed)
-        return NH_EIO;
-    return m->n_operations == m->fail_at ? m->fail_code : NH_OK;
+    if (!m->crashed && m->n_operations != m->fail_at)
+        return NH_OK;
+    m->n_failed++;
+    return m->crashed ? NH_EIO : m->fail_code;
 }
 
 static int lock_and_count(struct memory_files *m, const char *verb, const char *path, struct nh_error *err)
@@ -378,7 +379,7 @@ void memory_files_crash(struct memory_files *m, memory_random_fn random, void *c
     pthread_mutex_lock(&m->lock);
     m->n_crashes++;
     m->crashed = false;
-    m->fail_at = m->crash_at = 0;
+    m->fail_at = m->crash_at = m->n_failed = 0;
     tree_crash(&m->tree, random, ctx);
     unlock(m, 0);
 }
@@ -433,4 +434,38 @@ bool memory_files_is_crashed(struct memory_files *m)
     crashed = m->crashed;
     unlock(m, 0);
     return crashed;
+}
+
+uint64_t memory_files_failed(struct memory_files *m)
+{
+    uint64_t n;
+
+    pthread_mutex_lock(&m->lock);
+    n = m->n_failed;
+    unlock(m, 0);
+    return n;
+}
+
+bool memory_files_is_durable(struct memory_files *m, const char *path)
+{
+    const struct inode *f;
+    bool durable;
+
+    pthread_mutex_lock(&m->lock);
+    f = tree_find_durable(&m->tree, path);
+    durable = f && !f->is_dir && f->n_synced == f->size_bytes;
+    unlock(m, 0);
+    return durable;
+}
+
+uint64_t memory_files_size(struct memory_files *m, const char *path)
+{
+    const struct inode *f;
+    uint64_t size;
+
+    pthread_mutex_lock(&m->lock);
+    f = tree_find(&m->tree, path);
+    size = f && !f->is_dir ? f->size_bytes : 0;
+    unlock(m, 0);
+    return size;
 }

@@ -170,6 +170,31 @@ struct inode *tree_find(const struct tree *t, const char *path)
     return at;
 }
 
+/* A change that is not synced may come to be, or not. */
+static bool is_changing(const struct inode *dir, const char *name)
+{
+    for (size_t i = 0; i < dir->n_changes; i++) {
+        const struct change *c = &dir->changes[i];
+
+        if ((c->gone && strcmp(c->gone, name) == 0) || (c->set && strcmp(c->set, name) == 0))
+            return true;
+    }
+    return false;
+}
+
+struct inode *tree_find_durable(const struct tree *t, const char *path)
+{
+    struct inode *at = t->root;
+    char name[4096];
+
+    while (at && next_name(&path, name, sizeof name) > 0) {
+        const struct entry *e = is_changing(at, name) ? NULL : entries_find(&at->durable, name);
+
+        at = e ? e->inode : NULL;
+    }
+    return at;
+}
+
 struct inode *tree_parent(const struct tree *t, const char *path, const char **ret_name)
 {
     const char *slash = strrchr(path, '/');

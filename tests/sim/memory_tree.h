@@ -58,6 +58,8 @@ void tree_deinit(struct tree *t);
 
 /* What a path names now; NULL: nothing. Slashes at either end or doubled do not count. */
 struct inode *tree_find(const struct tree *t, const char *path);
+/* What it names after every crash that may come now; NULL: nothing for sure. */
+struct inode *tree_find_durable(const struct tree *t, const char *path);
 /* The directory that holds (or would hold) a path's last name, and that name; NULL: there is no such directory. */
 struct inode *tree_parent(const struct tree *t, const char *path, const char **ret_name);
 

@@ -2,6 +2,7 @@
  *
  *   election safety        one leader per shard and term
  *   state machine safety   the same command at the same index on every host, in every life; nothing is left out
+ *   snapshots              a state that comes from an image, or from a machine's own files, is the one that the history says
  *   durability             what is applied anywhere for the first time lies, synced, on a majority of disks (looked up there)
  *   exactly once           no command is applied at two indexes
  *   integrity              a command is, byte by byte, what its client sent
@@ -16,7 +17,9 @@
 struct shard_truth {
     uint64_t *ids; /* by index: which command was applied there; 0: none yet */
     size_t cap_ids;
-    uint64_t max_applied;
+    uint64_t *keys; /* by index: which register it wrote */
+    size_t cap_keys;
+    uint64_t max_applied, n_commands;
     uint64_t *leaders; /* by term */
     size_t cap_leaders;
 };
@@ -24,6 +27,8 @@ struct shard_truth {
 static struct shard_truth truth[SIM_SHARDS_MAX + 1];
 static uint64_t *index_of_id; /* ids are counted over all shards */
 static size_t cap_index_of_id;
+static uint64_t *number_of_id; /* among the commands of its shard */
+static size_t cap_number_of_id;
 
 void oracle_init(void)
 {
@@ -34,12 +39,14 @@ void oracle_deinit(void)
 {
     for (uint32_t s = 0; s <= SIM_SHARDS_MAX; s++) {
         free(truth[s].ids);
+        free(truth[s].keys);
         free(truth[s].leaders);
     }
     memset(truth, 0, sizeof truth);
     free(index_of_id);
-    index_of_id = NULL;
-    cap_index_of_id = 0;
+    free(number_of_id);
+    index_of_id = number_of_id = NULL;
+    cap_index_of_id = cap_number_of_id = 0;
 }
 
 /* A zeroed array that grows as needed. */
@@ -55,6 +62,11 @@ static uint64_t *at(uint64_t **array, size_t *cap, uint64_t i)
 uint64_t oracle_index_of(uint64_t id)
 {
     return *at(&index_of_id, &cap_index_of_id, id);
+}
+
+uint64_t oracle_number_of(uint64_t id)
+{
+    return *at(&number_of_id, &cap_number_of_id, id);
 }
 
 /* ---- commands ---- */
@@ -118,6 +130,36 @@ static void first_applied(uint64_t shard, uint64_t index, uint64_t id)
                  id, index, n, sim.options.n_hosts);
     *known = index;
     truth[shard].max_applied = index;
+    *at(&number_of_id, &cap_number_of_id, id) = ++truth[shard].n_commands;
+}
+
+/* What all registers are after the entry at `index`. */
+static void state_at(uint64_t shard, uint64_t index, struct registers *ret)
+{
+    struct shard_truth *t = &truth[shard];
+
+    *ret = (struct registers){0};
+    for (uint64_t i = 1; i <= index && i < t->cap_ids; i++) {
+        if (!t->ids[i])
+            continue;
+        ret->values[t->keys[i]] = t->ids[i];
+        ret->n_applied++;
+        ret->applied = i;
+    }
+}
+
+void oracle_check_state(const struct sim_host *h, uint64_t shard, const struct registers *state, const char *how)
+{
+    struct registers truth_then;
+
+    state_at(shard, state->applied, &truth_then);
+    if (state->applied > truth[shard].max_applied || truth_then.applied != state->applied)
+        sim_fail("shard %" PRIu64 ": host %u %s a state of index %" PRIu64 ", where nothing was applied", shard, h->id + 1, how,
+                 state->applied);
+    if (memcmp(&truth_then, state, sizeof *state) != 0)
+        sim_fail("shard %" PRIu64 ": host %u %s a state of index %" PRIu64 " with %" PRIu64 " commands, the history has %" PRIu64
+                 " and other values",
+                 shard, h->id + 1, how, state->applied, state->n_applied, truth_then.n_applied);
 }
 
 struct sim_command oracle_applied(const struct sim_host *h, uint64_t shard, uint64_t previous, uint64_t index,
@@ -137,6 +179,7 @@ struct sim_command oracle_applied(const struct sim_host *h, uint64_t shard, uint
     if (!*id) {
         first_applied(shard, index, c.id);
         *id = c.id;
+        *at(&truth[shard].keys, &truth[shard].cap_keys, index) = c.key;
         sim.coverage.applied++;
     } else {
         sim.coverage.applied_again++;
@@ -241,6 +284,31 @@ static void apply_damaged(void)
     oracle_applied(sim.hosts[0], 1, 0, 1, bytes, sizeof bytes);
 }
 
+static void jump(struct registers state)
+{
+    save(1, 7);
+    save(2, 8);
+    apply(0, 0, 1, 7);
+    apply(0, 1, 2, 8);
+    oracle_check_state(sim.hosts[1], 1, &(struct registers){{8}, 2, 2}, "recovers"); /* nothing wrong */
+    oracle_check_state(sim.hosts[1], 1, &state, "recovers");
+}
+
+static void jump_into_the_future(void)
+{
+    jump((struct registers){{8}, 2, 3});
+}
+
+static void jump_over_a_command(void)
+{
+    jump((struct registers){{8}, 1, 2});
+}
+
+static void jump_to_another_state(void)
+{
+    jump((struct registers){{7}, 2, 2});
+}
+
 void oracle_self_test(void)
 {
     self_test_begin(3);
@@ -252,5 +320,8 @@ void oracle_self_test(void)
     self_test_expect("which others left out", apply_behind_a_gap);
     self_test_expect("applies index 1 after 1", apply_backwards);
     self_test_expect("is not what a client sent", apply_damaged);
+    self_test_expect("of index 3, where nothing was applied", jump_into_the_future);
+    self_test_expect("with 1 commands, the history has 2", jump_over_a_command);
+    self_test_expect("and other values", jump_to_another_state);
     self_test_end();
 }

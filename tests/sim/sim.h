@@ -7,12 +7,15 @@
  *     clock.c      virtual time; tasks of all hosts, polled in random order; clocks and disks of different speed; stalls
  *     wire.c       what hosts send is looked at
  *     network.c    parcels in flight: loss, doubling, reordering, delay, partitions
- *     host.c       hosts and their machines; start, stop, crash, restart
+ *     host.c       hosts; start, stop, crash, restart
+ *     machines.c   their machines, one of each kind
  *     faults.c     what goes wrong, and how it is mended
  *     client.c     requests and how they ended
+ *     sessions.c   clients that repeat what they do not know the end of
  *     admin.c      members come and go, leaderships move
  *     oracle.c     what must hold of what is applied and who leads: see its head
  *     disks.c      what must hold of disks and cores: see its head
+ *     images.c     what must hold of images
  *     linear.c     linearizability of what clients saw
  *     self_test.c  the rules can be broken, and that is noticed
  *     main.c       the plan of a run, and the command line
@@ -26,6 +29,7 @@
 #include "engine/engine.h"
 #include "logdb/memory/memory_logdb.h"
 #include "raftio/support/list.h"
+#include "tests/sim/memory_files.h"
 #include "transport/loopback/loopback.h"
 
 #define SIM_HOSTS_MAX  5u
@@ -33,6 +37,9 @@
 #define SIM_KEYS       4u /* registers of one machine */
 #define SIM_MS         1000000ull
 #define SIM_RTT_MS     10u
+/* Directories of a host. */
+#define SIM_IMAGES  "images"
+#define SIM_EXPORTS "exports"
 /* With leases: the slowest clock runs at this much less than the speed of the fastest. */
 #define SIM_DRIFT_PERCENT 20u
 
@@ -50,6 +57,16 @@ struct sim_options {
     bool moves;         /* leaderships are given away, forgotten, stood for */
     bool leases;        /* reads by lease, clocks differ by no more than is allowed */
     bool priorities;    /* hosts differ in priority */
+    bool snapshots;     /* hosts have a place for images; the options below are without meaning otherwise */
+    bool compress;      /* images */
+    bool sessions;      /* some clients have one */
+    bool fail_files;    /* operations on files fail now and then, or are the last ones */
+    uint32_t kind;      /* of the machines */
+    uint32_t kept;      /* images */
+    uint32_t streams;   /* that a host sends, and takes, at once */
+    uint32_t padding;   /* of an image, in bytes */
+    uint64_t snapshot_entries, snapshot_bytes, overhead;
+    uint64_t send_bytes_per_s;
     uint32_t n_members; /* of each shard at first: hosts 0 .. n_members - 1 */
     uint32_t faults;    /* which kinds, by bit: a swarm, as too many together hide each other */
     uint64_t faults_ms; /* how long faults go on */
@@ -70,6 +87,7 @@ struct sim_options {
     X(slow_disks)         \
     X(hung_disks)         \
     X(fences)             \
+    X(quarantines)        \
     X(clock_changes)      \
     X(partitions)         \
     X(one_way_partitions) \
@@ -107,7 +125,29 @@ struct sim_options {
     X(leases)             \
     X(overloads)          \
     X(queries)            \
-    X(index_reads)
+    X(index_reads)        \
+    X(snapshots_made)     \
+    X(snapshots_asked)    \
+    X(snapshots_refused)  \
+    X(exports)            \
+    X(saved_beside)       \
+    X(saved_metadata)     \
+    X(recovered_at_start) \
+    X(recovered_running)  \
+    X(joined_by_image)    \
+    X(streams_begun)      \
+    X(streams_done)       \
+    X(streams_failed)     \
+    X(received)           \
+    X(images_pruned)      \
+    X(logs_compacted)     \
+    X(spaces_given_back)  \
+    X(sessions_opened)    \
+    X(sessions_closed)    \
+    X(session_writes)     \
+    X(session_repeated)   \
+    X(session_acked)      \
+    X(session_evicted)
 struct sim_coverage {
 #define X(name) uint64_t name;
     SIM_COVERAGE(X)
@@ -120,6 +160,7 @@ struct sim {
     uint64_t seed, random, now_ns;
     uint64_t digest; /* of all events so far */
     bool verbose;
+    bool calm; /* no fault may begin any more */
     struct sim_options options;
     struct sim_coverage coverage;
     struct sim_host *hosts[SIM_HOSTS_MAX];
@@ -205,6 +246,7 @@ struct sim_host {
     uint64_t incarnation;
     char address[32], disk_name[64];
     struct memory_disk *disk;
+    struct memory_files *files;
     struct runtime *runtime;
     struct engine *engine;
     struct nh_logdb *logdb;
@@ -212,9 +254,12 @@ struct sim_host {
     struct nh_transport *transport;
     bool has_shard[SIM_SHARDS_MAX + 1]; /* was started here once */
     bool running[SIM_SHARDS_MAX + 1];
-    bool wanted[SIM_SHARDS_MAX + 1];      /* it is to run here */
-    uint64_t replica[SIM_SHARDS_MAX + 1]; /* its id */
-    uint32_t n_requests;                  /* accepted and not ended */
+    bool wanted[SIM_SHARDS_MAX + 1];       /* it is to run here */
+    uint64_t replica[SIM_SHARDS_MAX + 1];  /* its id */
+    uint64_t received[SIM_SHARDS_MAX + 1]; /* index of the last image that arrived in this life */
+    bool hurt[SIM_SHARDS_MAX + 1];         /* in quarantine, and there was a reason: to be restarted */
+    uint64_t n_excused;                    /* failures of files that were the reason */
+    uint32_t n_requests;                   /* accepted and not ended */
 };
 
 void host_init(uint32_t id);
@@ -232,10 +277,26 @@ void host_start_missing(struct sim_host *h);
 /* A replica that joins is to run here; false: there is one already. */
 bool host_join(struct sim_host *h, uint64_t shard);
 
+/* ---- machines.c ---- */
+
+/* SIM_KEYS registers that remember who wrote last. */
+struct registers {
+    uint64_t values[SIM_KEYS];
+    uint64_t n_applied, applied; /* how many entries, the last index */
+};
+
+/* Of the run's kind. */
+const struct nh_machine_ops *machines_ops(void);
+/* Power is cut: what an on-disk machine has not synced is lost, but a part of it at the beginning. */
+void machines_crash(uint32_t host);
+void machines_deinit(void);
+
 /* ---- admin.c ---- */
 
 /* One random change of members or leader. */
 void admin_act(void);
+/* Somebody asks for a snapshot. */
+void admin_snapshot(void);
 /* The newest membership that any host has applied; false: nobody runs the shard. nh_membership_deinit. */
 bool admin_membership(uint64_t shard, struct nh_membership *ret);
 /* Is its replica a member of the newest membership that holds data? */
@@ -274,11 +335,30 @@ void client_set_mode(enum client_mode mode);
 uint32_t client_write(struct sim_host *h, uint64_t shard);
 uint32_t client_read(struct sim_host *h, uint64_t shard);
 int client_outcome(uint32_t op); /* 0: not ended */
+/* A number that no write has had yet. */
+uint64_t client_next_id(void);
+uint64_t client_step(void); /* the next moment of the history */
 /* The host's engine has stopped: nothing may be pending there. */
 void client_host_stopped(const struct sim_host *h);
 /* Every request has ended once, and what it says is true. Checks linearizability. */
 void client_check(void);
 void client_self_test(void);
+
+/* ---- sessions.c ---- */
+
+struct linear_op;
+
+void sessions_begin(void);
+void sessions_end(void);
+/* One step of a random client. */
+void sessions_act(void);
+/* All proposals must complete, at the first try. */
+void sessions_set_strict(bool is_strict);
+/* Moves on what has not ended; true: all has. */
+bool sessions_settle(void);
+/* What one register went through, for linear_check. Returns how many, at most sessions_count_writes. */
+size_t sessions_collect(uint64_t shard, uint32_t key, struct linear_op *ret);
+size_t sessions_count_writes(void);
 
 /* ---- oracle.c ---- */
 
@@ -301,6 +381,10 @@ struct sim_command oracle_applied(const struct sim_host *h, uint64_t shard, uint
 void oracle_leader(uint64_t shard, uint64_t term, uint64_t leader_id);
 /* 0: never applied. */
 uint64_t oracle_index_of(uint64_t id);
+/* It was the n-th command of its shard. */
+uint64_t oracle_number_of(uint64_t id);
+/* A machine has come to be in this state by another way than entry after entry; it must be what the history says. */
+void oracle_check_state(const struct sim_host *h, uint64_t shard, const struct registers *state, const char *how);
 void oracle_self_test(void);
 
 /* ---- disks.c ---- */
@@ -319,6 +403,17 @@ uint64_t disks_committed(uint64_t shard);
 /* Its replica gets another id: nothing is known of it. */
 void disks_forget(const struct sim_host *h, uint64_t shard);
 void disks_self_test(void);
+
+/* ---- images.c ---- */
+
+void images_init(void);
+/* The synced state of the replica on its disk. */
+void images_check(const struct sim_host *h, uint64_t shard, const struct nh_raft_state *state);
+void images_forget(const struct sim_host *h, uint64_t shard);
+/* An empty directory for exports of a shard; valid until the next call. */
+const char *images_export_dir(struct sim_host *h, uint64_t shard);
+/* An image was exported to `path`: it is whole, and there after a crash. */
+void images_check_export(struct sim_host *h, const char *path, uint64_t index);
 
 /* ---- self_test.c ---- */
 
