@@ -34,6 +34,7 @@ static void bad_weather(void)
         .delay_min_ns = min,
         .delay_max_ns = min + sim_below(sim_chance(20) ? 150 * SIM_MS : 10 * SIM_MS),
         .late_percent = 2,
+        .corrupt_percent = sim_chance(50) ? 0 : (uint32_t)sim_below(20),
         .in_order = sim.options.in_order,
     });
 }
@@ -159,9 +160,55 @@ static void fail_disk(struct sim_host *h)
         memory_disk_fail_after(h->disk, sim_below(20));
 }
 
+/* One operation fails, or is the last one. */
+static void fail_files(struct sim_host *h, bool dies)
+{
+    uint64_t n = 1 + sim_below(sim_chance(50) ? 8 : 60);
+
+    if (!sim.options.fail_files)
+        return;
+    if (dies)
+        memory_files_crash_at(h->files, n);
+    else
+        memory_files_fail_at(h->files, n, sim_chance(50) ? NH_EIO : NH_ENOSPC);
+    sim.coverage.file_failures += !dies;
+}
+
+static void fill_disk(struct sim_host *h)
+{
+    if (!sim.options.fail_files)
+        return;
+    memory_files_set_limit(h->files, memory_files_used(h->files) + sim_below(2000));
+    sim.coverage.full_disks++;
+}
+
+/* An image is under way: just now it is bad that something happens to its sender or its receiver. */
+static void hit_stream(void)
+{
+    uint32_t from, to;
+
+    if (!network_stream(&from, &to))
+        return;
+    sim.coverage.streams_hit++;
+    switch (sim_below(6)) {
+    case 0: network_break_streams(); break;
+    case 1: crash_or_start(sim.hosts[from]); break;
+    case 2: crash_or_start(sim.hosts[to]); break;
+    case 3: fill_disk(sim.hosts[to]); break;
+    case 4: host_restart_replica(sim.hosts[sim_chance(50) ? from : to], 1 + sim_below(sim.options.n_shards)); break;
+    default:
+        if (sim.hosts[to]->up)
+            engine_campaign(sim.hosts[to]->engine, 1 + sim_below(sim.options.n_shards), NULL);
+        break;
+    }
+}
+
 static void fault_of_host(struct sim_host *h, uint64_t kind)
 {
     switch (kind) {
+    case 14: fail_files(h, false); break;
+    case 15: fail_files(h, true); break;
+    case 16: fill_disk(h); break;
     case 8: change_disk(h); break;
     case 9: change_speed(h); break;
     case 10: fail_disk(h); break;
@@ -171,11 +218,11 @@ static void fault_of_host(struct sim_host *h, uint64_t kind)
     }
 }
 
-/* Kinds 0 .. 13. The weather always gets better again. */
+/* Kinds 0 .. 17, without images 0 .. 13. The weather always gets better again. */
 void faults_one(void)
 {
     struct sim_host *h = victim();
-    uint64_t kind = sim_below(14);
+    uint64_t kind = sim_below(sim.options.snapshots ? 18 : 14);
 
     if (!(sim.options.faults >> kind & 1) && kind != 6)
         return;
@@ -188,6 +235,7 @@ void faults_one(void)
     case 5: partition(); break;
     case 6: faults_good_weather(); break;
     case 7: bad_weather(); break;
+    case 17: hit_stream(); break;
     default:
         if (h->up)
             fault_of_host(h, kind);
@@ -206,6 +254,8 @@ void faults_mend_some(void)
             host_crash(h);
         if (!h->up && sim_chance(30))
             host_start(h);
+        if (sim_chance(30))
+            memory_files_set_limit(h->files, INT64_MAX);
         host_start_missing(h);
     }
 }
@@ -217,7 +267,10 @@ void faults_end(void)
         struct sim_host *h = sim.hosts[i];
 
         memory_disk_fail_after(h->disk, UINT64_MAX);
-        if (h->up && h->fenced)
+        memory_files_set_limit(h->files, INT64_MAX);
+        memory_files_fail_at(h->files, 0, NH_OK);
+        memory_files_crash_at(h->files, 0);
+        if (h->up && (h->fenced || memory_files_is_crashed(h->files)))
             host_crash(h);
         if (!h->up)
             host_start(h);

@@ -358,6 +358,16 @@ void host_crash(struct sim_host *h)
     sim.coverage.crashes++;
 }
 
+void host_bury_dead(void)
+{
+    for (uint32_t i = 0; i < sim.options.n_hosts && sim.options.fail_files; i++) {
+        if (!sim.hosts[i]->up || !memory_files_is_crashed(sim.hosts[i]->files))
+            continue;
+        host_crash(sim.hosts[i]);
+        sim.coverage.file_crashes++;
+    }
+}
+
 void host_stop(struct sim_host *h)
 {
     sim_log("host %u stops", h->id + 1);

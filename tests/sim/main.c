@@ -155,8 +155,10 @@ static void run_until(uint64_t until_ns)
     while (sim.now_ns < until_ns) {
         uint64_t tasks, parcels;
 
-        if (sim_chance(50) ? clock_run_one() || network_run_one() : network_run_one() || clock_run_one())
+        if (sim_chance(50) ? clock_run_one() || network_run_one() : network_run_one() || clock_run_one()) {
+            host_bury_dead();
             continue;
+        }
         tasks = clock_next_ns();
         parcels = network_next_ns();
         tasks = tasks < parcels ? tasks : parcels;

@@ -5,6 +5,7 @@
 #include <string.h>
 
 #include "raftio/support/memory.h"
+#include "transport/loopback/loopback_private.h"
 
 struct flying {
     struct list link;
@@ -12,6 +13,7 @@ struct flying {
     uint32_t from, to;
     uint64_t due_ns;
     bool is_copy;
+    const struct nh_connection *connection; /* of a chunk: those of one keep their order, and are lost together; NULL: of none */
 };
 
 static struct list flying;
@@ -51,7 +53,9 @@ static void launch(struct loopback_parcel *parcel, bool is_copy)
         f->due_ns += sim_below(4000 * SIM_MS);
         sim.coverage.revenants++;
     }
-    if (weather.in_order && !is_copy)
+    if (loopback_parcel_is_chunk(parcel))
+        f->connection = parcel->connection;
+    else if (weather.in_order && !is_copy)
         keep_order(f);
     list_push_back(&flying, &f->link);
 }
@@ -62,6 +66,7 @@ static void on_send(void *ctx, struct loopback_parcel *parcel)
     if (sim_chance(weather.double_percent)) {
         launch(loopback_duplicate(parcel), true);
         sim.coverage.doubled++;
+        sim.coverage.chunks_doubled += loopback_parcel_is_chunk(parcel);
     }
     launch(parcel, false);
 }
@@ -76,13 +81,64 @@ void network_init(void)
     sim.hub = loopback_hub_new(&policy);
 }
 
+static struct flying *next_of(const struct nh_connection *c)
+{
+    for (struct list *at = flying.next; at != &flying; at = at->next)
+        if (container_of(at, struct flying, link)->connection == c)
+            return container_of(at, struct flying, link);
+    return NULL;
+}
+
 /* Loses the parcel; its sender hears of it, or not, as with TCP when a connection breaks. */
 static void lose(struct flying *f)
 {
     list_remove(&f->link);
+    sim.coverage.chunks_lost += f->connection != NULL;
     loopback_drop(f->parcel, sim_chance(50));
     sim.coverage.lost++;
     free(f);
+}
+
+/* A connection breaks: what is behind a lost chunk on it does not come either. */
+static void break_connection(const struct nh_connection *c)
+{
+    for (struct flying *f; c && (f = next_of(c));)
+        lose(f);
+}
+
+static void lose_with_connection(struct flying *f)
+{
+    const struct nh_connection *c = f->connection;
+
+    lose(f);
+    break_connection(c);
+}
+
+void network_break_streams(void)
+{
+    struct list *at = flying.next;
+
+    while (at != &flying) {
+        struct flying *f = container_of(at, struct flying, link);
+
+        at = at->next;
+        if (f->connection)
+            lose(f);
+    }
+}
+
+bool network_stream(uint32_t *ret_from, uint32_t *ret_to)
+{
+    for (struct list *at = flying.next; at != &flying; at = at->next) {
+        const struct flying *f = container_of(at, struct flying, link);
+
+        if (!f->connection)
+            continue;
+        *ret_from = f->from;
+        *ret_to = f->to;
+        return true;
+    }
+    return false;
 }
 
 void network_deinit(void)
@@ -136,6 +192,28 @@ void network_forget(uint32_t host)
     }
 }
 
+/* A byte is another when it arrives. */
+static void corrupt(struct flying *f)
+{
+    if (!loopback_parcel_is_chunk(f->parcel) || !sim_chance(weather.corrupt_percent))
+        return;
+    f->parcel->encoded[sim_below(f->parcel->size_bytes)] ^= (uint8_t)(1 + sim_below(255));
+    sim.coverage.chunks_corrupted++;
+}
+
+/* A receiver that refuses a chunk cuts the connection. */
+static void deliver(struct flying *f)
+{
+    const struct nh_connection *c = f->connection;
+
+    list_remove(&f->link);
+    corrupt(f);
+    loopback_deliver(f->parcel);
+    free(f);
+    if (c && next_of(c) && c->failed) /* it lives as long as a parcel is on it */
+        break_connection(c);
+}
+
 /* A process that is stopped takes nothing from its sockets. */
 static void wait_for_receiver(struct flying *f)
 {
@@ -157,7 +235,7 @@ bool network_run_one(void)
         if (f->due_ns > sim.now_ns)
             continue;
         wait_for_receiver(f);
-        if (f->due_ns > sim.now_ns)
+        if (f->due_ns > sim.now_ns || (f->connection && next_of(f->connection) != f))
             continue;
         if (weather.in_order ? !chosen || f->due_ns < chosen->due_ns : sim_below(++n) == 0)
             chosen = f;
@@ -166,12 +244,10 @@ bool network_run_one(void)
         return false;
     sim_note(1000 + chosen->from * SIM_HOSTS_MAX + chosen->to);
     if (cut[chosen->from][chosen->to] || sim_chance(weather.loss_percent)) {
-        lose(chosen);
+        lose_with_connection(chosen);
         return true;
     }
-    list_remove(&chosen->link);
-    loopback_deliver(chosen->parcel);
-    free(chosen);
+    deliver(chosen);
     return true;
 }
 
@@ -182,7 +258,8 @@ uint64_t network_next_ns(void)
     for (struct list *at = flying.next; at != &flying; at = at->next) {
         const struct flying *f = container_of(at, struct flying, link);
 
-        next = f->due_ns < next ? f->due_ns : next;
+        if (f->due_ns < next && (!f->connection || next_of(f->connection) == f))
+            next = f->due_ns;
     }
     return next;
 }

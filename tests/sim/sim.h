@@ -138,6 +138,15 @@ struct sim_options {
     X(streams_begun)      \
     X(streams_done)       \
     X(streams_failed)     \
+    X(streams_resumed)    \
+    X(streams_hit)        \
+    X(chunks_lost)        \
+    X(chunks_doubled)     \
+    X(chunks_corrupted)   \
+    X(images_corrupted)   \
+    X(file_failures)      \
+    X(file_crashes)       \
+    X(full_disks)         \
     X(received)           \
     X(images_pruned)      \
     X(logs_compacted)     \
@@ -207,6 +216,7 @@ uint64_t clock_next_ns(void);
 
 struct network_weather {
     uint32_t loss_percent, double_percent;
+    uint32_t corrupt_percent; /* of chunks */
     uint64_t delay_min_ns, delay_max_ns;
     uint32_t late_percent; /* stragglers */
     bool in_order;
@@ -219,6 +229,10 @@ void network_cut(uint32_t a, uint32_t b);
 void network_heal(void);
 /* Loses what is in flight from this host and some of what is in flight to it: the rest, and copies, come after its restart. */
 void network_forget(uint32_t host);
+/* All connections break on which chunks are under way. */
+void network_break_streams(void);
+/* Between which hosts a chunk is under way; false: none is. */
+bool network_stream(uint32_t *ret_from, uint32_t *ret_to);
 /* No parcel comes a second time any more. */
 void network_forget_copies(void);
 /* The host that a transport's address names. */
@@ -269,6 +283,8 @@ void host_start(struct sim_host *h);
 void host_crash(struct sim_host *h); /* a power cut */
 void host_stop(struct sim_host *h);  /* in order */
 bool host_is_paused(const struct sim_host *h);
+/* Hosts whose last operation on a file was to be the last one crash now. */
+void host_bury_dead(void);
 /* The core of a replica, NULL if there is none. It is looked at between two polls only. */
 const struct raft *host_core(const struct sim_host *h, uint64_t shard);
 /* Stops one replica in order; it is started again when its machine is closed. */
