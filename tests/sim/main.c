@@ -3,7 +3,7 @@
  *     run --seeds N [--first S]     seeds S .. S + N - 1 (default: NH_SIM_SEEDS, else 500, from 1)
  *     run --seed N [--verbose]      one seed again
  *
- * --verbose tells what happens and what was covered.
+ * --verbose tells what happens and what was covered; --trace also what every core takes and gives.
  */
 #include <inttypes.h>
 #include <signal.h>
@@ -580,6 +580,9 @@ int main(int argc, char **argv)
             n = 1;
         } else if (strcmp(argv[i], "--verbose") == 0) {
             sim.verbose = true;
+        } else if (strcmp(argv[i], "--trace") == 0) {
+            sim.verbose = true;
+            log_set_level(NH_LOG_DEBUG);
         } else {
             fprintf(stderr, "run: what is %s? See the head of tests/sim/main.c\n", argv[i]);
             return 2;
