@@ -133,7 +133,7 @@ static void check_time(const struct sim_host *h, const struct op *op, size_t num
 
     if (code == NH_REQUEST_TIMEOUT && now < op->deadline_ns)
         sim_fail("request %zu times out %" PRIu64 " us before its deadline", number, (op->deadline_ns - now) / 1000);
-    if (op->kind != OP_WRITE && sim.options.snapshots && !sim.calm)
+    if (op->kind != OP_WRITE && sim.options.snapshots && !op->must_succeed)
         late_ms = LENT_MS_MAX;
     if (code != NH_REQUEST_TERMINATED && now > op->deadline_ns + late_ms * SIM_MS &&
         !clock_was_held(h->runtime, LATE_MS_MAX * SIM_MS))
@@ -216,11 +216,14 @@ uint64_t client_step(void)
 /* The last n were not accepted: they are forgotten. */
 static void take_back(struct sim_host *h, uint32_t n, int code)
 {
+    uint64_t shard = ops[n_ops - 1].shard;
+
     for (uint32_t i = 0; i < n; i++)
         last_id -= ops[--n_ops].kind == OP_WRITE;
     h->n_requests -= n;
     sim.coverage.refused_busy += code == NH_EBUSY;
-    if (code != NH_EBUSY && code != NH_ENOTFOUND && code != NH_EFENCED && code != NH_ECLOSED)
+    if (code != NH_EBUSY && code != NH_ENOTFOUND && code != NH_EFENCED && code != NH_ECLOSED &&
+        !(code == NH_EQUARANTINED && h->hurt[shard]))
         sim_fail("a request is refused with %d", code);
     if (mode != CLIENT_FREE && !(code == NH_EBUSY && sim.options.small_limits))
         sim_fail("calm: a request is refused with %d", code);

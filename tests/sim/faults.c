@@ -182,12 +182,11 @@ static void fill_disk(struct sim_host *h)
     sim.coverage.full_disks++;
 }
 
-/* An image is under way: just now it is bad that something happens to its sender or its receiver. */
-static void hit_stream(void)
+void faults_hit_stream(void)
 {
     uint32_t from, to;
 
-    if (!network_stream(&from, &to))
+    if (!(sim.options.faults >> 17 & 1) || !sim_chance(20) || !network_stream(&from, &to))
         return;
     sim.coverage.streams_hit++;
     switch (sim_below(6)) {
@@ -218,11 +217,11 @@ static void fault_of_host(struct sim_host *h, uint64_t kind)
     }
 }
 
-/* Kinds 0 .. 17, without images 0 .. 13. The weather always gets better again. */
+/* Kinds 0 .. 16, without images 0 .. 13. The weather always gets better again. */
 void faults_one(void)
 {
     struct sim_host *h = victim();
-    uint64_t kind = sim_below(sim.options.snapshots ? 18 : 14);
+    uint64_t kind = sim_below(sim.options.snapshots ? 17 : 14);
 
     if (!(sim.options.faults >> kind & 1) && kind != 6)
         return;
@@ -235,7 +234,6 @@ void faults_one(void)
     case 5: partition(); break;
     case 6: faults_good_weather(); break;
     case 7: bad_weather(); break;
-    case 17: hit_stream(); break;
     default:
         if (h->up)
             fault_of_host(h, kind);

@@ -19,7 +19,8 @@
 #include "tests/sim/sim.h"
 
 #define SEEDS_DEFAULT 500u
-#define RECOVERY_MS   60000u /* by then every shard must work again */
+#define RECOVERY_MS   60000u  /* by then every shard must work again */
+#define IMAGES_MS     200000u /* and so much later if images must arrive: one whose sender is gone is in the way for 30 s */
 #define CALM_MS       1000u
 #define QUIET_MS      6000u /* by then an idle group is quiet: 20 election timeouts, and some */
 #define HANG_SECONDS  120u  /* of real time, for one seed */
@@ -177,6 +178,7 @@ static void run_faults(void)
             n_leaders = sim.coverage.leaders;
             faults_reboot_voter();
         }
+        faults_hit_stream();
         if (sim.now_ns >= next_fault) {
             faults_one();
             faults_mend_some();
@@ -311,7 +313,7 @@ static void settle_sessions(uint64_t end_ns)
 
 static void run_recovery(void)
 {
-    uint64_t end_ns = sim.now_ns + RECOVERY_MS * SIM_MS;
+    uint64_t end_ns = sim.now_ns + (RECOVERY_MS + (sim.options.snapshots ? IMAGES_MS : 0)) * SIM_MS;
 
     sim.calm = true;
     faults_end();

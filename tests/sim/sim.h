@@ -334,6 +334,8 @@ void faults_drizzle(void);
 void faults_mend_some(void);
 /* Somebody who may have voted just now forgets what was not synced; a late request for its vote may still come. */
 void faults_reboot_voter(void);
+/* An image is under way, perhaps: then something happens to its sender, its receiver or its leader. */
+void faults_hit_stream(void);
 /* Ends all faults. */
 void faults_end(void);
 
