@@ -291,6 +291,8 @@ void host_start(struct sim_host *h)
     h->runtime = clock_new(h->id);
     make_engine(h);
     open_transport(h);
+    if (!sim.calm && sim.options.fail_files && sim_chance(15)) /* while it reads its images */
+        memory_files_fail_at(h->files, 1 + sim_below(30), NH_EIO);
     if (engine_start(h->engine, NULL) < 0)
         sim_fail("the engine does not start");
     h->up = true;

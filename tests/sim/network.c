@@ -18,6 +18,7 @@ struct flying {
 
 static struct list flying;
 static struct network_weather weather;
+static bool corrupt_next;
 static bool cut[SIM_HOSTS_MAX][SIM_HOSTS_MAX];        /* [from][to] */
 static uint64_t newest[SIM_HOSTS_MAX][SIM_HOSTS_MAX]; /* when the last parcel is due */
 
@@ -77,8 +78,14 @@ void network_init(void)
 
     list_init(&flying);
     memset(newest, 0, sizeof newest);
+    corrupt_next = false;
     network_heal();
     sim.hub = loopback_hub_new(&policy);
+}
+
+void network_corrupt_next(void)
+{
+    corrupt_next = true;
 }
 
 static struct flying *next_of(const struct nh_connection *c)
@@ -195,8 +202,9 @@ void network_forget(uint32_t host)
 /* A byte is another when it arrives. */
 static void corrupt(struct flying *f)
 {
-    if (!loopback_parcel_is_chunk(f->parcel) || !sim_chance(weather.corrupt_percent))
+    if (!loopback_parcel_is_chunk(f->parcel) || !(corrupt_next || sim_chance(weather.corrupt_percent)))
         return;
+    corrupt_next = false;
     f->parcel->encoded[sim_below(f->parcel->size_bytes)] ^= (uint8_t)(1 + sim_below(255));
     sim.coverage.chunks_corrupted++;
 }

@@ -18,7 +18,9 @@
  *     images.c     what must hold of images
  *     linear.c     linearizability of what clients saw
  *     self_test.c  the rules can be broken, and that is noticed
- *     main.c       the plan of a run, and the command line
+ *     plan.c       the plan of a run
+ *     chunks.c     another plan: each chunk of an image meets each fault
+ *     main.c       the command line
  *
  * A run has three parts: faults; recovery, in which every shard must come to work again; and a calm, in which nothing may go
  * wrong at all. A violated rule ends the process with the seed and how to replay it.
@@ -190,6 +192,31 @@ bool sim_chance(uint32_t percent);
 /* Folds something that happened into the digest. */
 void sim_note(uint64_t what);
 
+/* ---- plan.c ---- */
+
+/* Options from the seed. */
+void plan_draw(void);
+/* All hosts start, with the options as they are. */
+void plan_begin(void);
+void plan_run(void);
+void plan_end(void);
+/* Lets things happen. */
+void plan_run_until(uint64_t until_ns);
+/* Those that hold the data have come to the same state. One that is wrong ends the run. */
+bool plan_is_equal(uint64_t shard);
+/* A replica may have been stopping when the faults ended, or have found its log store fenced. */
+void plan_start_missing(void);
+
+/* ---- chunks.c ---- */
+
+/* Every chunk of an image meets every fault. */
+void chunks_run(void (*begin)(uint64_t seed));
+/* A chunk is about to be sent: what is to become of it? */
+enum chunk_fate { CHUNK_SENT, CHUNK_TWICE, CHUNK_DAMAGED };
+enum chunk_fate chunks_look(const struct nh_chunk *chunk);
+/* It is on its way. */
+void chunks_sent(const struct nh_chunk *chunk);
+
 /* ---- clock.c ---- */
 
 /* The runtime of a host; its clock begins at a random time and runs at its own speed. */
@@ -231,6 +258,8 @@ void network_heal(void);
 void network_forget(uint32_t host);
 /* All connections break on which chunks are under way. */
 void network_break_streams(void);
+/* The next chunk that arrives is damaged. */
+void network_corrupt_next(void);
 /* Between which hosts a chunk is under way; false: none is. */
 bool network_stream(uint32_t *ret_from, uint32_t *ret_to);
 /* No parcel comes a second time any more. */

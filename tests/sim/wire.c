@@ -42,10 +42,20 @@ static int send_corrupted(struct nh_snapshot_connection *c, const struct nh_chun
 
 static int send_chunk(struct nh_snapshot_connection *c, const struct nh_chunk *chunk, struct nh_error *err)
 {
+    enum chunk_fate fate = chunks_look(chunk);
+    int r = NH_OK;
+
     look_at(chunk);
-    if (!sim.calm && sim.options.fail_files && chunk->chunk_id > 0 && sim_chance(2))
+    if (fate == CHUNK_DAMAGED)
         return send_corrupted(c, chunk, err);
-    return nh_transport_loopback()->send_chunk(c, chunk, err);
+    if (fate == CHUNK_TWICE)
+        r = nh_transport_loopback()->send_chunk(c, chunk, err);
+    if (!sim.calm && sim.options.fail_files && chunk->chunk_id > 0 && sim_chance(6))
+        return send_corrupted(c, chunk, err);
+    if (r == NH_OK)
+        r = nh_transport_loopback()->send_chunk(c, chunk, err);
+    chunks_sent(chunk);
+    return r;
 }
 
 const struct nh_transport_ops *wire_ops(void)
