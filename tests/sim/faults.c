@@ -189,16 +189,16 @@ void faults_hit_stream(void)
     if (!(sim.options.faults >> 17 & 1) || !sim_chance(20) || !network_stream(&from, &to))
         return;
     sim.coverage.streams_hit++;
-    switch (sim_below(6)) {
-    case 0: network_break_streams(); break;
-    case 1: crash_or_start(sim.hosts[from]); break;
-    case 2: crash_or_start(sim.hosts[to]); break;
-    case 3: fill_disk(sim.hosts[to]); break;
-    case 4: host_restart_replica(sim.hosts[sim_chance(50) ? from : to], 1 + sim_below(sim.options.n_shards)); break;
-    default:
+    switch (sim_below(8)) {
+    case 0: crash_or_start(sim.hosts[from]); break;
+    case 1: crash_or_start(sim.hosts[to]); break;
+    case 2: fill_disk(sim.hosts[to]); break;
+    case 3: host_restart_replica(sim.hosts[sim_chance(50) ? from : to], 1 + sim_below(sim.options.n_shards)); break;
+    case 4:
         if (sim.hosts[to]->up)
             engine_campaign(sim.hosts[to]->engine, 1 + sim_below(sim.options.n_shards), NULL);
         break;
+    default: network_break_streams(); break; /* it goes on, on another connection */
     }
 }
 
