@@ -65,7 +65,10 @@ static void on_snapshot(void *ctx, enum engine_snapshot_event what, const struct
     sim_note(info->index * 11 + (uint64_t)what);
     switch (what) {
     case ENGINE_SNAPSHOT_SEND_STARTED: sim.coverage.streams_begun++; break;
-    case ENGINE_SNAPSHOT_SEND_COMPLETED: sim.coverage.streams_done++; break;
+    case ENGINE_SNAPSHOT_SEND_COMPLETED:
+        images_check_arrival(info->shard_id, info->replica_id, info->index);
+        sim.coverage.streams_done++;
+        break;
     case ENGINE_SNAPSHOT_SEND_ABORTED: sim.coverage.streams_failed++; break;
     case ENGINE_SNAPSHOT_RECEIVED:
         h->received[info->shard_id] = info->index;

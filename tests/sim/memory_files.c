@@ -458,14 +458,15 @@ bool memory_files_is_durable(struct memory_files *m, const char *path)
     return durable;
 }
 
-uint64_t memory_files_size(struct memory_files *m, const char *path)
+const uint8_t *memory_files_peek(struct memory_files *m, const char *path, size_t *ret_size_bytes)
 {
     const struct inode *f;
-    uint64_t size;
 
     pthread_mutex_lock(&m->lock);
     f = tree_find(&m->tree, path);
-    size = f && !f->is_dir ? f->size_bytes : 0;
     unlock(m, 0);
-    return size;
+    if (!f || f->is_dir)
+        return NULL;
+    *ret_size_bytes = f->size_bytes;
+    return f->data;
 }

@@ -49,8 +49,8 @@ void memory_files_crash_at(struct memory_files *m, uint64_t n);
 bool memory_files_is_crashed(struct memory_files *m);
 /* Operations that failed because they were told to, since the last crash. */
 uint64_t memory_files_failed(struct memory_files *m);
-/* 0: there is no such file, or nothing in it. */
-uint64_t memory_files_size(struct memory_files *m, const char *path);
+/* What is in a file now, valid until the next operation, which this is none; NULL: there is no such file. */
+const uint8_t *memory_files_peek(struct memory_files *m, const char *path, size_t *ret_size_bytes);
 /* Would this file be there, all of it, after any crash now? */
 bool memory_files_is_durable(struct memory_files *m, const char *path);
 

@@ -162,6 +162,17 @@ void oracle_check_state(const struct sim_host *h, uint64_t shard, const struct r
                  shard, h->id + 1, how, state->applied, state->n_applied, truth_then.n_applied);
 }
 
+void oracle_check_image(const struct sim_host *h, uint64_t shard, const struct registers *state, uint64_t index)
+{
+    struct registers truth_then;
+
+    state_at(shard, index, &truth_then);
+    if (memcmp(&truth_then, state, sizeof *state) != 0)
+        sim_fail("shard %" PRIu64 ": host %u has an image of index %" PRIu64 " with the state of index %" PRIu64
+                 ", the history has that of %" PRIu64,
+                 shard, h->id + 1, index, state->applied, truth_then.applied);
+}
+
 struct sim_command oracle_applied(const struct sim_host *h, uint64_t shard, uint64_t previous, uint64_t index,
                                   const uint8_t *entry, size_t size_bytes)
 {

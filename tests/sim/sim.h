@@ -425,6 +425,8 @@ void oracle_encode(const struct sim_command *c, uint8_t *ret);
 /* A machine applies an entry; the one before was at `previous` (0: none). Returns the command. */
 struct sim_command oracle_applied(const struct sim_host *h, uint64_t shard, uint64_t previous, uint64_t index,
                                   const uint8_t *entry, size_t size_bytes);
+/* An image of this index holds this state. */
+void oracle_check_image(const struct sim_host *h, uint64_t shard, const struct registers *state, uint64_t index);
 void oracle_leader(uint64_t shard, uint64_t term, uint64_t leader_id);
 /* 0: never applied. */
 uint64_t oracle_index_of(uint64_t id);
@@ -459,8 +461,10 @@ void images_check(const struct sim_host *h, uint64_t shard, const struct nh_raft
 void images_forget(const struct sim_host *h, uint64_t shard);
 /* An empty directory for exports of a shard; valid until the next call. */
 const char *images_export_dir(struct sim_host *h, uint64_t shard);
-/* An image was exported to `path`: it is whole, and there after a crash. */
+/* An image was exported to `path`. */
 void images_check_export(struct sim_host *h, const char *path, uint64_t index);
+/* The sender was told so. */
+void images_check_arrival(uint64_t shard, uint64_t replica_id, uint64_t index);
 
 /* ---- self_test.c ---- */
 
