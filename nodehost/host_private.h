@@ -35,7 +35,6 @@ struct nh_host {
     pthread_mutex_t lock;
     pthread_cond_t unloaded;
     struct stop_waiter *waiters; /* guarded by lock, as below */
-    struct map machines;         /* address of a shorter machine table -> our completed copy, owned */
     struct map sessions_max;     /* shard id -> limit, as a pointer; of the last start of its replica */
 };
 

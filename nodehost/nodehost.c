@@ -306,8 +306,6 @@ static int open_parts(struct nh_host *host, const struct nh_host_config *c, stru
 /* Takes a half-open host. The order: nobody calls into what is gone. */
 static void close_parts(struct nh_host *host)
 {
-    void *copy;
-
     if (host->engine)
         engine_stop(host->engine);
     if (host->transport)
@@ -321,9 +319,6 @@ static void close_parts(struct nh_host *host)
     data_dir_close(&host->data_dir);
     events_free(host->events);
     runtime_threads_free(host->runtime);
-    for (size_t i = 0; (copy = map_next(&host->machines, &i, NULL));)
-        free(copy);
-    map_deinit(&host->machines);
     map_deinit(&host->sessions_max);
     pthread_cond_destroy(&host->unloaded);
     pthread_mutex_destroy(&host->lock);

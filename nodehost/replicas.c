@@ -41,25 +41,6 @@ static bool machine_is_whole(const struct nh_machine_ops *m)
            m->name[0] && m->open && m->update && m->lookup && m->close;
 }
 
-/* A table that was built against an older header is shorter than ours: what it lacks is NULL. The copy lives as long as the host.
- */
-static const struct nh_machine_ops *whole_table(struct nh_host *host, const struct nh_machine_ops *given)
-{
-    struct nh_machine_ops *copy;
-
-    if (given->struct_size >= sizeof *given)
-        return given;
-    pthread_mutex_lock(&host->lock);
-    copy = map_get(&host->machines, (uintptr_t)given);
-    if (!copy) {
-        copy = xcalloc(1, sizeof *copy);
-        memcpy(copy, given, given->struct_size);
-        map_put(&host->machines, (uintptr_t)given, copy);
-    }
-    pthread_mutex_unlock(&host->lock);
-    return copy;
-}
-
 static int check_config(const struct nh_replica_config *c, struct nh_error *err)
 {
     if (!machine_is_whole(c->machine))
@@ -118,7 +99,7 @@ static int start(struct nh_host *host, const struct nh_replica_config *c, struct
     struct engine_replica_config ec = {
         .shard_id = c->shard_id,
         .replica_id = c->replica_id,
-        .machine = whole_table(host, c->machine),
+        .machine = c->machine,
         .machine_hash = loader_machine_hash(c->machine),
         .pin_machine = c->pin_machine,
         .initial = &initial,
