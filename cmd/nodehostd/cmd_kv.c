@@ -135,6 +135,63 @@ static void finish_mget(struct call *call)
     free(rest);
 }
 
+/* ---- one write in one shard, for NH.ONCE ---- */
+
+static bool is_kv_write(const struct command *c)
+{
+    return c && c->kind == COMMAND_WRITE && c->first > 0;
+}
+
+/* The place of the shard of all its keys; false: they are in several. */
+static bool one_shard(const struct call *call, const struct command *c, const struct kv_slice *args, uint32_t n_args,
+                      uint32_t *ret)
+{
+    uint32_t last = c->last < 0 ? n_args - 1 : (uint32_t)c->last;
+
+    *ret = shard_of(call->server, args[c->first]);
+    for (uint32_t i = (uint32_t)c->first; i <= last; i += (uint32_t)c->step)
+        if (shard_of(call->server, args[i]) != *ret)
+            return false;
+    return true;
+}
+
+static const char *refuse_write(const struct call *call, const struct command *c, const struct kv_slice *args, uint32_t n_args,
+                                uint32_t *ret_shard)
+{
+    if (!is_kv_write(c))
+        return "ERR not a command that writes keys";
+    if (c->arity > 0 ? n_args != (uint32_t)c->arity : n_args < (uint32_t)-c->arity)
+        return "ERR wrong number of arguments of the command";
+    if (c->step > 1 && (n_args - 1) % (uint32_t)c->step != 0)
+        return "ERR wrong number of arguments of the command";
+    if (!one_shard(call, c, args, n_args, ret_shard))
+        return "ERR the keys are in several shards, which are not written at once: give them one {hash tag}";
+    return NULL;
+}
+
+bool kv_encode_single_write(struct call *call, const struct kv_slice *args, uint32_t n_args, uint64_t *ret_shard_id,
+                            struct buffer *ret)
+{
+    const char *refusal;
+    uint32_t shard = 0;
+
+    if (!have_shards(call))
+        return false;
+    refusal = refuse_write(call, command_find(args[0]), args, n_args, &shard);
+    if (refusal) {
+        reply_error(&call->reply, refusal);
+        return false;
+    }
+    *ret_shard_id = call->server->kv_shards[shard];
+    encode(ret, args, n_args);
+    return true;
+}
+
+void kv_reply_part(struct call *call, const struct part *p)
+{
+    reply_answer(call, p);
+}
+
 /* ---- one key ---- */
 
 static struct part *make_one_part(struct call *call)

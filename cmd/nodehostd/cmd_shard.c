@@ -79,15 +79,17 @@ static void reply_info(struct call *call, const struct nh_shard_info *info, cons
 {
     struct buffer *b = &call->reply;
 
-    reply_map(b, call->resp, 14);
+    reply_map(b, call->resp, 16);
     reply_pair_integer(b, "shard", info->shard_id);
     reply_pair_integer(b, "replica", info->replica_id);
     reply_pair_text(b, "role", role_name(info->role));
     reply_pair_integer(b, "leader", info->leader_id);
     reply_pair_integer(b, "term", info->term);
+    reply_pair_integer(b, "first", info->first_index);
     reply_pair_integer(b, "last", info->last_index);
     reply_pair_integer(b, "commit", info->commit_index);
     reply_pair_integer(b, "applied", info->applied_index);
+    reply_pair_integer(b, "snapshot", info->snapshot_index);
     reply_pair_integer(b, "config-change-id", m->config_change_id);
     reply_pair_integer(b, "joint", m->joint);
     reply_pair_integer(b, "quiesced", info->quiesced);
@@ -119,11 +121,8 @@ static bool reply_rejection(struct call *call)
 {
     const struct part *p = &call->parts[0];
 
-    if (p->submit_code == NH_OK && p->code == NH_REQUEST_REJECTED) {
-        reply_errorf(&call->reply, "ERR shard %" PRIu64 ": %.*s; nothing was changed", p->shard_id,
-                     (int)(p->size < 512 ? p->size : 512), p->data ? p->data : "");
+    if (part_reply_refusal(call, p))
         return true;
-    }
     if (p->submit_code == NH_OK && p->code == NH_REQUEST_DROPPED && p->drop_reason == NH_DROP_CONFIG_PENDING) {
         reply_errorf(&call->reply, "TRYAGAIN shard %" PRIu64 ": the change before it is not applied yet; nothing was changed",
                      p->shard_id);

@@ -63,5 +63,25 @@ void cmd_mget(struct call *call);
 void cmd_nh_propose(struct call *call);
 void cmd_nh_query(struct call *call);
 void cmd_nh_shard(struct call *call);
+void cmd_nh_session(struct call *call);
+void cmd_nh_snapshot(struct call *call);
+void cmd_nh_once(struct call *call);
+
+/* ---- between cmd_*.c ---- */
+
+/* A shard's number; false: an error reply is written. */
+bool take_shard(struct call *call, struct kv_slice arg, uint64_t *ret);
+/* A command of the kv machine that writes, `args` with its name, in the machine's form, and the shard of all its keys. False: an
+ * error reply is written (no such command, its keys are in several shards, ...). */
+bool kv_encode_single_write(struct call *call, const struct kv_slice *args, uint32_t n_args, uint64_t *ret_shard_id,
+                            struct buffer *ret);
+/* What the machine answered. */
+void kv_reply_part(struct call *call, const struct part *p);
+/* The session that a token of NH.ONCE stands for (docs/FORMATS.md). */
+uint64_t session_of_token(struct kv_slice token);
+/* The answer to NH.PROPOSE. */
+void propose_reply_part(struct call *call, const struct part *p);
+/* Refusals of a session; false: the part is none. */
+bool session_reply_refusal(struct call *call, const struct part *p);
 
 #endif

@@ -201,6 +201,66 @@ void part_look_at_peers(struct part *p)
         refuse_part(p, r, err.text);
 }
 
+/* ---- sessions and snapshots ---- */
+
+static void flush_shard(struct server *s, uint64_t shard_id)
+{
+    struct shard_queue *q = queue_of(s, shard_id);
+
+    if (q)
+        propose_queue(s, q);
+}
+
+void part_open_session(struct part *p, uint64_t client_id)
+{
+    struct server *s = p->call->server;
+    struct nh_error err = {0};
+    int r = nh_open_session(s->host, p->shard_id, client_id, s->config->redis.timeout_ms, on_end, p, &err);
+
+    if (r < 0)
+        refuse_part(p, r, err.text);
+}
+
+void part_close_session(struct part *p, uint64_t client_id)
+{
+    struct server *s = p->call->server;
+    struct nh_error err = {0};
+    int r = nh_close_session(s->host, p->shard_id, client_id, s->config->redis.timeout_ms, on_end, p, &err);
+
+    if (r < 0)
+        refuse_part(p, r, err.text);
+}
+
+void part_propose_in_session(struct part *p, const struct nh_session_step *step)
+{
+    struct server *s = p->call->server;
+    struct nh_error err = {0};
+    int r;
+
+    flush_shard(s, p->shard_id);
+    r = nh_propose_in_session(s->host, p->shard_id, step, p->cmd.data, p->cmd.size, s->config->redis.timeout_ms, on_end, p, &err);
+    if (r < 0)
+        refuse_part(p, r, err.text);
+}
+
+void part_snapshot(struct part *p)
+{
+    struct nh_error err = {0};
+    int r = nh_request_snapshot(p->call->server->host, p->shard_id, NH_NEVER, on_end, p, &err);
+
+    if (r < 0)
+        refuse_part(p, r, err.text);
+}
+
+void part_export(struct part *p, const char *directory)
+{
+    struct nh_error err = {0};
+    int r = nh_export_snapshot(p->call->server->host, p->shard_id, directory, on_end, p, &err);
+
+    if (r < 0)
+        refuse_part(p, r, err.text);
+}
+
 /* ---- what a failure means to the client (README: "What an answer means") ---- */
 
 enum fate { FATE_DONE, FATE_NOT_APPLIED, FATE_UNKNOWN };
@@ -264,6 +324,26 @@ static void reply_unknown_fate(struct call *call, const struct part *p)
     else
         reply_errorf(&call->reply, "TIMEOUT shard %" PRIu64 ": its replica here was stopped%s", p->shard_id,
                      writes ? "; it may have been applied" : "");
+}
+
+bool part_reply_failure(struct call *call, const struct part *p)
+{
+    enum fate fate = fate_of(p);
+
+    if (fate == FATE_UNKNOWN)
+        reply_unknown_fate(call, p);
+    else if (fate == FATE_NOT_APPLIED)
+        reply_not_applied(call, p);
+    return fate != FATE_DONE;
+}
+
+bool part_reply_refusal(struct call *call, const struct part *p)
+{
+    if (p->submit_code < 0 || p->code != NH_REQUEST_REJECTED)
+        return false;
+    reply_errorf(&call->reply, "ERR shard %" PRIu64 ": %.*s; nothing was changed", p->shard_id,
+                 (int)(p->size < 512 ? p->size : 512), p->data ? p->data : "");
+    return true;
 }
 
 bool call_reply_failure(struct call *call)

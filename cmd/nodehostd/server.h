@@ -164,11 +164,21 @@ void part_query(struct part *p);
 void part_change_membership(struct part *p, const struct nh_config_change *change);
 void part_transfer(struct part *p, uint64_t target);
 void part_look_at_peers(struct part *p); /* its data are struct nh_peer_info */
+void part_open_session(struct part *p, uint64_t client_id);
+void part_close_session(struct part *p, uint64_t client_id);
+/* Proposals of its shard that wait to be sent go first: a client's writes stay in order. */
+void part_propose_in_session(struct part *p, const struct nh_session_step *step);
+void part_snapshot(struct part *p);
+void part_export(struct part *p, const char *directory); /* its data is the path */
 /* Proposes what was queued since the last call. */
 void requests_flush(struct server *s);
 /* Takes what has ended. Thread: the loop's. */
 void requests_take_ended(struct server *s);
 /* Writes the error reply of a call whose parts did not all succeed; false if all did. */
 bool call_reply_failure(struct call *call);
+/* The same as if the call had this part alone. */
+bool part_reply_failure(struct call *call, const struct part *p);
+/* "-ERR shard N: why; nothing was changed" for a refusal that has a reason. False: it is none. */
+bool part_reply_refusal(struct call *call, const struct part *p);
 
 #endif

@@ -26,7 +26,7 @@ SYSTEM_HEADER_HOMES = [
     (re.compile(r"^cyaml/"), ["cmd"]),
     (re.compile(r"^protobuf-c/"), ["raftio"]),
     (re.compile(r"^zstd\.h$"), ["engine/rsm"]),
-    (re.compile(r"^xxhash\.h$"), ["engine/rsm", "cmd/machines", "nodehost"]),
+    (re.compile(r"^xxhash\.h$"), ["engine/rsm", "cmd", "nodehost"]),
 ]
 
 # Doors of the engine: time, sleep and threads exist only behind its runtime, files only behind engine/files.h. A header or call
