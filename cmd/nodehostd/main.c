@@ -10,12 +10,14 @@
 
 #include "cmd/nodehostd/daemon.h"
 #include "cmd/nodehostd/demo.h"
+#include "cmd/nodehostd/import.h"
 #include "cmd/nodehostd/slots.h"
 
 static const char usage[] = "Examples:\n"
                             "    nodehostd demo --shards 1000              three hosts on this machine, to try things on\n"
                             "    nodehostd --config h1.yaml                runs one host\n"
                             "    nodehostd --config h1.yaml --check-config says what is wrong with a configuration\n"
+                            "    nodehostd import --help                   a shard that has lost its majority\n"
                             "\n"
                             "Options:\n"
                             "    --config FILE      the configuration of this host (YAML; see README.md)\n"
@@ -153,6 +155,8 @@ int main(int argc, char **argv)
 
     if (argc > 1 && strcmp(argv[1], "demo") == 0)
         return run_demo(argc - 1, argv + 1);
+    if (argc > 1 && strcmp(argv[1], "import") == 0)
+        return import_main(argc - 1, argv + 1);
     while ((o = getopt_long(argc, argv, "h", options, NULL)) != -1) {
         switch (o) {
         case OPT_CONFIG: config = optarg; break;
@@ -166,7 +170,7 @@ int main(int argc, char **argv)
         }
     }
     if (optind < argc)
-        return misuse("unknown word; did you mean demo?");
+        return misuse("unknown word; did you mean demo or import?");
     if (!config)
         return misuse("--config FILE is missing");
     return run_host(config, plugin_dir, only_check);
