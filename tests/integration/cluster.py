@@ -22,8 +22,8 @@ def free_ports(n):
 
 class Cluster:
     def __init__(self, nodehostd, plugin_dir, directory, shards, timeout_ms=5000, max_clients=10000, joining=(),
-                 shard_options="quiesce: true"):
-        self.nodehostd, self.plugin_dir, self.dir, self.shards = nodehostd, plugin_dir, directory, shards
+                 shard_options="quiesce: true", machine="kv", sections=""):
+        self.nodehostd, self.plugin_dir, self.dir, self.shards, self.machine = nodehostd, plugin_dir, directory, shards, machine
         hosts = HOSTS + tuple(joining)
         ports = free_ports(2 * len(hosts))
         self.raft = dict(zip(hosts, ports))
@@ -37,7 +37,8 @@ class Cluster:
                 for p in hosts:
                     f.write(f'  - {{ id: {p}, raft: "127.0.0.1:{self.raft[p]}", redis: "127.0.0.1:{self.redis[p]}" }}\n')
                 replicas, join = ([1, 2, 3], "") if h in HOSTS else ([h], ", join: true")
-                f.write(f"shards:\n  - {{ first: 1, count: {shards}, machine: kv, replicas: {replicas}, election_rtt: 10,\n"
+                f.write(sections.replace("HOST", str(h)))
+                f.write(f"shards:\n  - {{ first: 1, count: {shards}, machine: {machine}, replicas: {replicas}, election_rtt: 10,\n"
                         f"      heartbeat_rtt: 1, check_quorum: true, pre_vote: true, {shard_options}{join} }}\n")
 
     def config(self, h):
