@@ -203,6 +203,11 @@ static void apply_entries(struct apply_worker *w, struct apply_item *item)
 
     count(&w->entries_applied, rsm_applied(r->rsm) - before);
     count(&w->apply_calls, 1);
+    if (rc == NH_ECOMPACTED && item->last <= __atomic_load_n(&r->installing, __ATOMIC_ACQUIRE)) {
+        /* They were to be read back, but a received snapshot has replaced the log: its recovery is on its way here. */
+        replica_post_applied(r, rsm_applied(r->rsm), &applying.changes, NULL);
+        return;
+    }
     if (rc < 0) {
         fail(r, &applying.changes, &err);
         return;
@@ -272,6 +277,15 @@ static void answer_read(const struct read_batch *b, const struct read_item *item
     free(answer.data);
 }
 
+/* Entries before it were not applied: a received snapshot holds them, whose recovery comes. */
+static bool must_wait(struct replica *r, struct read_batch *b)
+{
+    if (b->index <= rsm_applied(r->rsm) || b->index > __atomic_load_n(&r->installing, __ATOMIC_ACQUIRE))
+        return false;
+    list_push_back(&r->reads_stranded, &b->link);
+    return true;
+}
+
 static void answer_reads(struct apply_worker *w, struct replica *r, struct read_batch *b)
 {
     struct request request;
@@ -284,6 +298,27 @@ static void answer_reads(struct apply_worker *w, struct replica *r, struct read_
     pthread_mutex_unlock(&r->lock);
     read_batch_free(b);
     count(&w->reads_answered, n);
+}
+
+/* A recovery has ended, if only with a failure, which is the answer then. */
+static void answer_stranded(struct apply_worker *w, struct replica *r)
+{
+    struct list *node;
+
+    while ((node = list_pop_front(&r->reads_stranded)))
+        answer_reads(w, r, container_of(node, struct read_batch, link));
+}
+
+static void end_stranded(struct replica *r)
+{
+    struct list *node;
+
+    while ((node = list_pop_front(&r->reads_stranded))) {
+        struct read_batch *b = container_of(node, struct read_batch, link);
+
+        replica_end_reads(r, b, UINT64_MAX, NH_REQUEST_TERMINATED, NH_DROP_NONE);
+        read_batch_free(b);
+    }
 }
 
 /* ---- the poll function ---- */
@@ -310,13 +345,23 @@ static void perform(struct apply_worker *w, struct apply_item *item)
     switch (item->type) {
     case APPLY_OPEN: open_machine(r); break;
     case APPLY_ENTRIES: apply_entries(w, item); break;
-    case APPLY_READS: answer_reads(w, r, item->reads); break;
+    case APPLY_READS:
+        if (!must_wait(r, item->reads))
+            answer_reads(w, r, item->reads);
+        break;
     case APPLY_SAVE: snapshots_save(r, item); break;
     case APPLY_RECOVER: snapshots_recover(r, item); break;
     case APPLY_STREAM: snapshots_stream(r, item); break;
-    case APPLY_RETURNED: snapshots_returned(r, item); break;
+    case APPLY_RETURNED:
+        snapshots_returned(r, item);
+        if (item->recovered || item->failure)
+            answer_stranded(w, r);
+        break;
     case APPLY_STREAM_ENDED: r->n_streams--; break;
-    case APPLY_CLOSE: close_machine(r); break;
+    case APPLY_CLOSE:
+        end_stranded(r);
+        close_machine(r);
+        break;
     }
     item_free(item);
 }

@@ -212,8 +212,10 @@ static void obey_save(struct step_worker *w, struct replica *r, struct raft_upda
 
     if (out->save_id == 0)
         return;
-    if (out->snapshot)
+    if (out->snapshot) {
+        __atomic_store_n(&r->installing, out->snapshot->index, __ATOMIC_RELEASE);
         register_members(w, r, &out->snapshot->membership);
+    }
     r->last_save = save_batch_add(w->open, r, &update, out->save_id, &out->runs);
     r->last_batch = w->open;
     r->n_saves++;

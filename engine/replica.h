@@ -113,6 +113,7 @@ struct replica {
     uint64_t snapshot_entries, snapshot_bytes, compaction_overhead; /* as configured, defaults filled in */
     uint32_t snapshots_kept, compression;
     struct nh_snapshot boot_snapshot; /* to be recovered before anything is applied; index 0: none */
+    uint64_t installing;              /* atomic: a received snapshot up to here takes the place of the log, or has taken it */
     volatile bool snapshot_stop;      /* what runs on the snapshot pool is to end early */
     uint32_t refs;                    /* atomic */
 
@@ -139,12 +140,13 @@ struct replica {
 
     /* ---- apply worker ---- */
     enum machine_lent lent;
-    struct queue parked;     /* struct apply_item: wait for the machine */
-    uint32_t n_streams;      /* images that are made on the fly for others */
-    bool saving;             /* a save is under way, perhaps with the machine given back */
-    uint64_t snapshot_tried; /* index of the last snapshot, or of the last attempt */
-    uint64_t snapshot_due;   /* at this index by itself */
-    uint64_t bytes_applied;  /* since the last snapshot */
+    struct queue parked;        /* struct apply_item: wait for the machine */
+    struct list reads_stranded; /* struct read_batch: wait for a recovery that is on its way */
+    uint32_t n_streams;         /* images that are made on the fly for others */
+    bool saving;                /* a save is under way, perhaps with the machine given back */
+    uint64_t snapshot_tried;    /* index of the last snapshot, or of the last attempt */
+    uint64_t snapshot_due;      /* at this index by itself */
+    uint64_t bytes_applied;     /* since the last snapshot */
 
     /* ---- snapshot pool, one job at a time ---- */
     uint64_t image_bytes; /* of the newest image */
