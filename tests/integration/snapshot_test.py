@@ -65,7 +65,7 @@ def test_compaction(c):
     c.rounds = 60
     for h in HOSTS:
         for shard in c.keys:
-            retry(20, lambda h=h, shard=shard: info(c, h, shard)["snapshot"] > SNAPSHOT_ENTRIES)
+            retry(20, lambda h=h, shard=shard: info(c, h, shard)["snapshot"] > 0)
             retry(20, lambda h=h, shard=shard: info(c, h, shard)["first"] > 1)
             i = info(c, h, shard)
             check(i["first"] <= i["snapshot"] - OVERHEAD + 1 <= i["last"] + 1, f"host {h}: {i}")
