@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 # Installs what is missing, builds and runs every suite; the last line is `N passed, N failed`.
 #
-#   ./test.sh                 everything: about four minutes on two cores
+#   ./test.sh                 everything: about ten minutes on two cores
 #   ./test.sh --fast          only the ASan + UBSan build: no TSan, no integration tests
 #   ./test.sh --suite NAME    only one of: unit conformance sim stress fuzz lint integration
 #   ./test.sh --seeds N       that many seeds of the simulator

@@ -3,7 +3,8 @@
 
     tests/sim/mutants/run.py [--quick] [--all-killers] [--seeds N] [NAME ...]
 
-Each *.patch beside this file is one bug; its first lines say what it is and what kills it (the cheapest test that does).
+Each *.patch beside this file is one bug; its first lines say what it is and what kills it (the cheapest test that does);
+"# slow": the simulator needs long for it, --quick leaves it out.
 Works on a copy of the tree, which is built once. A mutant is killed by a test that fails with it and passes without it, by
 nothing else: not if it does not build, nor if the test does not end.
 Ends with "N of M mutants killed", and with 1 if one survives or no longer applies (then bring the patch up to date).
@@ -27,6 +28,7 @@ class Mutant:
     def __init__(self, path):
         self.name, self.path = path.stem, path
         text = path.read_text()
+        self.slow = "\n# slow\n" in text
         self.files = re.findall(r"^\+\+\+ b/(\S+)", text, re.M)
         killer = KILLED_BY.search(text)
         self.killer = target_of(killer) if killer and text.startswith("# ") else None
@@ -134,12 +136,12 @@ def choose(names, quick):
     nameless = [m.name for m in mutants if not m.killer or not m.files]
     if nameless:
         sys.exit(f"no header, or nothing changed: {', '.join(nameless)}")
-    return [m for m in mutants if (not names or m.name in names) and (not quick or m.killer == SIM)]
+    return [m for m in mutants if (not names or m.name in names) and (not quick or (m.killer == SIM and not m.slow))]
 
 
 def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--quick", action="store_true", help="only those that the simulator has to find")
+    parser.add_argument("--quick", action="store_true", help="only those that the simulator has to find soon")
     parser.add_argument("--all-killers", action="store_true", help="try every test, not only the one that the patch names")
     parser.add_argument("--seeds", type=int, default=4000, help="of the simulator, for each mutant")
     parser.add_argument("names", nargs="*", metavar="NAME")
