@@ -279,6 +279,13 @@ static int apply_session_entry(struct rsm *s, const struct nh_entry_view *e, con
     return nh_error_set(err, NH_ECORRUPT, "entry %" PRIu64 " of a session is being applied twice", e->index);
 }
 
+void rsm_note_witness(struct rsm *s, bool before)
+{
+    const struct nh_member *self = nh_membership_find(&s->membership, s->config.replica_id);
+
+    s->is_witness = self ? nh_kind_is_witness(self->kind) : before;
+}
+
 static int apply_config_change(struct rsm *s, const struct nh_entry_view *e, const struct rsm_sink *sink, struct nh_error *err)
 {
     struct rsm_result result = {.index = e->index, .key = e->key, .origin = e->origin};
@@ -290,6 +297,7 @@ static int apply_config_change(struct rsm *s, const struct nh_entry_view *e, con
         return nh_error_wrap(err, NH_ECORRUPT, "configuration change at index %" PRIu64, e->index);
     pthread_rwlock_wrlock(&s->lock);
     result.rejected = !membership_apply(&s->membership, &change, e->index, &reason);
+    rsm_note_witness(s, s->is_witness);
     rsm_set_applied(s, e->index, e->term);
     pthread_rwlock_unlock(&s->lock);
     nh_config_change_deinit(&change);
@@ -377,18 +385,11 @@ int rsm_apply(struct rsm *s, const struct nh_run *runs, uint32_t n_runs, const s
 
 /* ---- questions from any thread ---- */
 
-bool rsm_is_witness(const struct rsm *s)
-{
-    const struct nh_member *self = nh_membership_find(&s->membership, s->config.replica_id);
-
-    return self && nh_kind_is_witness(self->kind);
-}
-
 static int check_open(const struct rsm *s, struct nh_error *err)
 {
     switch (s->state) {
     case RSM_OPEN:
-        return rsm_is_witness(s) ? nh_error_set(err, NH_EUNSUPPORTED, "this replica is a witness: it holds no data") : NH_OK;
+        return s->is_witness ? nh_error_set(err, NH_EUNSUPPORTED, "this replica is a witness: it holds no data") : NH_OK;
     case RSM_NEW: return nh_error_set(err, NH_ENOTREADY, "the machine is not open yet");
     case RSM_FAILED: return nh_error_set(err, NH_EQUARANTINED, "the machine has failed");
     case RSM_CLOSED: return nh_error_set(err, NH_ECLOSED, "the machine is closed");

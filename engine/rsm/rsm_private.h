@@ -27,6 +27,7 @@ struct rsm {
     enum rsm_state state;            /* guarded by lock */
     struct nh_machine *machine;      /* guarded by lock; NULL unless opened */
     struct nh_membership membership; /* guarded by lock */
+    bool is_witness;                 /* guarded by lock; also once it is removed: it never had more than metadata */
     uint64_t applied;                /* atomic; written by the apply worker, or by a recovery */
 
     /* apply worker, or whom the machine is lent to */
@@ -54,7 +55,7 @@ void rsm_enter_machine(void);
 void rsm_leave_machine(void);
 void rsm_set_applied(struct rsm *s, uint64_t index, uint64_t term);
 void rsm_fail(struct rsm *s);
-/* By its membership, which the apply worker changes: on that thread, or with the lock held. */
-bool rsm_is_witness(const struct rsm *s);
+/* After a change of the membership, with the lock held. `before`: whether it was a witness so far. */
+void rsm_note_witness(struct rsm *s, bool before);
 
 #endif

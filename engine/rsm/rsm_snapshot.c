@@ -67,7 +67,7 @@ int rsm_capture(struct rsm *s, bool with_data, struct rsm_moment *ret, struct nh
         return nh_error_set(err, NH_ENOTREADY, "nothing is applied yet");
     if (with_data && s->machine_applied > s->applied) /* what it writes would be of a later state than record and sessions */
         return nh_error_set(err, NH_ENOTREADY, "the machine is ahead of what is applied");
-    ret->record.witness = rsm_is_witness(s); /* only this thread changes the membership */
+    ret->record.witness = s->is_witness; /* only this thread changes it */
     if (with_data && !ret->record.witness)
         r = prepare(s, ret, err);
     if (r < 0)
@@ -481,6 +481,7 @@ int rsm_recover(struct rsm *s, const struct nh_snapshot *record, const struct rs
     pthread_rwlock_wrlock(&s->lock);
     nh_membership_deinit(&s->membership);
     nh_membership_copy(&s->membership, &record->membership);
+    rsm_note_witness(s, record->witness);
     rsm_set_applied(s, record->index, record->term);
     pthread_rwlock_unlock(&s->lock);
     return NH_OK;

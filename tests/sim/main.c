@@ -85,12 +85,19 @@ void sim_fail(const char *fmt, ...)
     exit(1);
 }
 
-/* An assertion, a sanitizer or the alarm: the text is out, the seed is not. */
+static struct sigaction on_fault; /* of the sanitizer, if there is one */
+
+/* An assertion, a sanitizer or the alarm: the text is out, the seed is not. After a fault the same instruction faults again, as
+ * it would without this. */
 static void on_signal(int number)
 {
     fprintf(stderr, "\nseed %" PRIu64 ", %.3f ms: signal %d%s", sim.seed, (double)sim.now_ns / SIM_MS, number,
             number == SIGALRM ? ": the run hangs" : "");
     print_replay();
+    if (number == SIGSEGV) {
+        sigaction(number, &on_fault, NULL);
+        return;
+    }
     signal(number, SIG_DFL);
     raise(number);
 }
@@ -223,6 +230,8 @@ int main(int argc, char **argv)
         }
     }
     signal(SIGABRT, on_signal);
+    sigaction(SIGSEGV, NULL, &on_fault);
+    signal(SIGSEGV, on_signal);
     signal(SIGALRM, on_signal);
     log_set_sink(no_log, NULL);
     if (chunks) {

@@ -4,6 +4,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "raftio/codec.h"
 #include "raftio/support/memory.h"
 #include "transport/loopback/loopback_private.h"
 
@@ -199,13 +200,22 @@ void network_forget(uint32_t host)
     }
 }
 
-/* A byte is another when it arrives. */
+/*
+ * A chunk arrives damaged. A transport has a checksum against that (transport/tcp/frame.h) and the loopback has none: the first
+ * chunk, which says what the stream is, can then simply not be decoded; of a later one, the checksums of the image have to
+ * notice.
+ */
 static void corrupt(struct flying *f)
 {
+    struct nh_chunk c;
+
     if (!loopback_parcel_is_chunk(f->parcel) || !(corrupt_next || sim_chance(weather.corrupt_percent)))
         return;
     corrupt_next = false;
-    f->parcel->encoded[sim_below(f->parcel->size_bytes)] ^= (uint8_t)(1 + sim_below(255));
+    if (chunk_decode(f->parcel->encoded, f->parcel->size_bytes, &c, NULL) == NH_OK && c.chunk_id > 0)
+        f->parcel->encoded[f->parcel->size_bytes - 1 - sim_below(c.size_bytes)] ^= (uint8_t)(1 + sim_below(255));
+    else
+        memset(f->parcel->encoded, 0xff, f->parcel->size_bytes);
     sim.coverage.chunks_corrupted++;
 }
 

@@ -2,6 +2,7 @@
 #include "engine/rsm/rsm.h"
 
 #include <criterion/criterion.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -122,14 +123,26 @@ static void add(uint64_t key, const char *payload)
     cr_assert_eq(block_builder_add(&b, &rec), 0);
 }
 
-static void add_change(uint64_t key, uint32_t type, uint64_t replica_id)
+static void add_change_of(uint64_t key, const struct nh_config_change *c)
 {
-    struct nh_config_change c = {.type = type, .member = {.replica_id = replica_id, .address = "a:1"}};
     uint8_t payload[512];
     struct block_record rec = {.type = NH_ENTRY_CONFIG_CHANGE, .origin = 1, .key = key, .payload = payload};
 
-    rec.payload_bytes = (uint32_t)config_change_encode(&c, payload, sizeof payload);
+    rec.payload_bytes = (uint32_t)config_change_encode(c, payload, sizeof payload);
     cr_assert_eq(block_builder_add(&b, &rec), 0);
+}
+
+static void add_change(uint64_t key, uint32_t type, uint64_t replica_id)
+{
+    add_change_of(key, &(struct nh_config_change){.type = type, .member = {.replica_id = replica_id, .address = "a:1"}});
+}
+
+static void add_member(uint64_t key, uint32_t kind, uint64_t replica_id)
+{
+    struct nh_config_change c = {.type = NH_CONFIG_ADD_MEMBER, .member = {.replica_id = replica_id, .kind = kind}};
+
+    snprintf(c.member.address, sizeof c.member.address, "a:%u", (unsigned)replica_id);
+    add_change_of(key, &c);
 }
 
 static int apply(uint64_t first)
@@ -221,6 +234,36 @@ Test(rsm, configuration_changes_split_batches_and_keep_the_order)
     cr_assert_eq(m.n_members, 1);
     cr_assert_eq(m.config_change_id, 2);
     nh_membership_deinit(&m);
+}
+
+/* Simulator seed 201024: it had an "image" of an empty machine, and answered reads from it. */
+Test(rsm, a_removed_witness_still_has_no_data)
+{
+    struct rsm_moment moment;
+    struct nh_snapshot record = {0};
+    uint64_t n;
+
+    cr_assert_eq(rsm_open(s, &err), 0);
+    add_member(1, NH_MEMBER_VOTER, 2);
+    add_member(2, NH_MEMBER_WITNESS, 1);
+    add_change(3, NH_CONFIG_REMOVE_MEMBER, 1);
+    add(4, "");
+    cr_assert_eq(apply(1), 0);
+    cr_assert_eq(n_rejected, 0);
+    cr_assert_eq(ask(&n), NH_EUNSUPPORTED);
+    cr_assert_eq(rsm_capture(s, true, &moment, &err), 0);
+    cr_assert(moment.record.witness);
+    cr_assert(moment.record.dummy);
+    nh_snapshot_copy(&record, &moment.record);
+    rsm_release(s, &moment);
+
+    /* And after a restart. */
+    teardown();
+    setup();
+    cr_assert_eq(rsm_open(s, &err), 0);
+    cr_assert_eq(rsm_recover(s, &record, NULL, NULL, &err), 0);
+    cr_assert_eq(ask(&n), NH_EUNSUPPORTED);
+    nh_snapshot_deinit(&record);
 }
 
 Test(rsm, a_failing_machine_is_not_asked_again)
