@@ -386,6 +386,21 @@ bool host_is_paused(const struct sim_host *h)
     return clock_paused_until(h->runtime) > sim.now_ns;
 }
 
+bool host_gets_image(const struct sim_host *h, uint64_t shard, uint64_t since)
+{
+    struct engine_replica_status mine, other;
+
+    if (h->received[shard] > since)
+        return true;
+    if (engine_get_status(h->engine, shard, &mine, NULL) < 0)
+        return false;
+    for (uint32_t i = 0; i < sim.options.n_hosts; i++)
+        if (sim.hosts[i]->up && engine_get_status(sim.hosts[i]->engine, shard, &other, NULL) == NH_OK &&
+            other.role == RAFT_LEADER && other.first_index > mine.applied_index + 1)
+            return true;
+    return false;
+}
+
 const struct raft *host_core(const struct sim_host *h, uint64_t shard)
 {
     struct replica *r = h->up ? engine_find(h->engine, shard) : NULL;

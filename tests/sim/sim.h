@@ -312,6 +312,9 @@ void host_start(struct sim_host *h);
 void host_crash(struct sim_host *h); /* a power cut */
 void host_stop(struct sim_host *h);  /* in order */
 bool host_is_paused(const struct sim_host *h);
+/* Its replica needs an image, or has got a newer one than `since`. That happens in the best of weathers where a leader keeps few
+ * entries, and the fate of proposals whose entries lie within the image is then unknown to it: they time out. */
+bool host_gets_image(const struct sim_host *h, uint64_t shard, uint64_t since);
 /* Hosts whose last operation on a file was to be the last one crash now. */
 void host_bury_dead(void);
 /* The core of a replica, NULL if there is none. It is looked at between two polls only. */
