@@ -333,6 +333,7 @@ static void take_down(struct sim_host *h, bool power_cut)
     nh_registry_static()->close(h->registry);
     clock_free(h->runtime);
     memset(h->running, 0, sizeof h->running);
+    memcpy(h->received_before, h->received, sizeof h->received_before);
     memset(h->received, 0, sizeof h->received);
     memset(h->hurt, 0, sizeof h->hurt);
     if (!power_cut)

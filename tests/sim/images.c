@@ -186,6 +186,8 @@ void images_check_arrival(uint64_t shard, uint64_t replica_id, uint64_t index)
 
     if (!h->up || !h->running[shard] || h->replica[shard] != replica_id)
         return;
+    if (h->received_before[shard] == index) /* it had, and crashed before its record was saved: to be cleaned, and sent again */
+        return;
     memory_disk_read_snapshot(h->disk, shard, replica_id, &newest_there, NULL);
     engine_get_status(h->engine, shard, &status, NULL);
     arrived = newest_there.index >= index || status.applied_index >= index || is_safe(h, shard, replica_id, index, "image");

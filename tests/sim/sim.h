@@ -297,12 +297,13 @@ struct sim_host {
     struct nh_transport *transport;
     bool has_shard[SIM_SHARDS_MAX + 1]; /* was started here once */
     bool running[SIM_SHARDS_MAX + 1];
-    bool wanted[SIM_SHARDS_MAX + 1];       /* it is to run here */
-    uint64_t replica[SIM_SHARDS_MAX + 1];  /* its id */
-    uint64_t received[SIM_SHARDS_MAX + 1]; /* index of the last image that arrived in this life */
-    bool hurt[SIM_SHARDS_MAX + 1];         /* in quarantine, and there was a reason: to be restarted */
-    uint64_t n_excused;                    /* failures of files that were the reason */
-    uint32_t n_requests;                   /* accepted and not ended */
+    bool wanted[SIM_SHARDS_MAX + 1];              /* it is to run here */
+    uint64_t replica[SIM_SHARDS_MAX + 1];         /* its id */
+    uint64_t received[SIM_SHARDS_MAX + 1];        /* index of the last image that arrived in this life */
+    uint64_t received_before[SIM_SHARDS_MAX + 1]; /* and in the life before this one */
+    bool hurt[SIM_SHARDS_MAX + 1];                /* in quarantine, and there was a reason: to be restarted */
+    uint64_t n_excused;                           /* failures of files that were the reason */
+    uint32_t n_requests;                          /* accepted and not ended */
 };
 
 void host_init(uint32_t id);
