@@ -191,6 +191,19 @@ static void fail(struct replica *r, struct queue *changes, const struct nh_error
     replica_post_applied(r, rsm_applied(r->rsm), changes, err->text);
 }
 
+/* A received snapshot, whose recovery is on its way here, has replaced the log they come from. */
+static bool gave_way(const struct replica *r, const struct apply_item *item)
+{
+    return item->last <= __atomic_load_n(&r->installing, __ATOMIC_ACQUIRE);
+}
+
+static int apply_item(struct replica *r, const struct apply_item *item, const struct rsm_sink *sink, struct nh_error *err)
+{
+    if (item->first > rsm_applied(r->rsm) + 1 && gave_way(r, item))
+        return NH_ECOMPACTED; /* they are here, but what lies before them was to be read back and is gone */
+    return item->runs.n > 0 ? rsm_apply(r->rsm, item->runs.runs, item->runs.n, sink, err) : replay(r, item->last, sink, err);
+}
+
 static void apply_entries(struct apply_worker *w, struct apply_item *item)
 {
     struct replica *r = item->replica;
@@ -198,13 +211,11 @@ static void apply_entries(struct apply_worker *w, struct apply_item *item)
     struct rsm_sink sink = {.ctx = &applying, .on_results = on_results, .on_membership = on_membership};
     uint64_t before = rsm_applied(r->rsm);
     struct nh_error err;
-    int rc =
-        item->runs.n > 0 ? rsm_apply(r->rsm, item->runs.runs, item->runs.n, &sink, &err) : replay(r, item->last, &sink, &err);
+    int rc = apply_item(r, item, &sink, &err);
 
     count(&w->entries_applied, rsm_applied(r->rsm) - before);
     count(&w->apply_calls, 1);
-    if (rc == NH_ECOMPACTED && item->last <= __atomic_load_n(&r->installing, __ATOMIC_ACQUIRE)) {
-        /* They were to be read back, but a received snapshot has replaced the log: its recovery is on its way here. */
+    if (rc == NH_ECOMPACTED && gave_way(r, item)) {
         replica_post_applied(r, rsm_applied(r->rsm), &applying.changes, NULL);
         return;
     }

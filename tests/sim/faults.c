@@ -268,10 +268,12 @@ void faults_end(void)
         memory_files_set_limit(h->files, INT64_MAX);
         memory_files_fail_at(h->files, 0, NH_OK);
         memory_files_crash_at(h->files, 0);
-        if (h->up && (h->fenced || memory_files_is_crashed(h->files)))
-            host_crash(h);
         if (!h->up)
             host_start(h);
+        if (h->fenced || memory_files_is_crashed(h->files)) { /* perhaps while it was being stopped */
+            host_crash(h);
+            host_start(h);
+        }
         clock_resume(h->runtime);
         clock_set_disk_ns(h->runtime, SIM_MS);
         clock_set_speed(h->runtime, 1000);

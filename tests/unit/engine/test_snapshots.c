@@ -6,7 +6,11 @@
 #include <stdio.h>
 #include <string.h>
 
+#include "engine/apply_worker.h"
+#include "engine/engine_private.h"
+#include "engine/replica.h"
 #include "engine/rsm/sessions.h"
+#include "raftio/support/memory.h"
 #include "tests/sim/memory_files.h"
 
 static struct memory_files *disk;
@@ -203,6 +207,49 @@ Test(snapshots, every_file_operation_may_fail)
         host_await_leader(1);
         cr_assert_eq(sum(), n);
     }
+    end();
+}
+
+/* An item for the apply worker: entries [first, first + 1], in memory. */
+static void post_entries(struct replica *r, uint64_t first)
+{
+    struct apply_item *item = xcalloc(1, sizeof *item);
+    struct block_builder b = {0};
+    struct nh_block *block;
+
+    for (uint64_t one = 1; b.n < 2;)
+        cr_assert_eq(block_builder_add(&b, &(struct block_record){.payload = &one, .payload_bytes = sizeof one}), 0);
+    block = block_seal(&b, 1, first);
+    item->type = APPLY_ENTRIES;
+    item->replica = r;
+    item->first = first;
+    item->last = first + 1;
+    run_list_add(&item->runs, block, 0, 2);
+    nh_block_unref(block);
+    apply_worker_post(r->apply, item);
+}
+
+/* Simulator seed 9610: entries from memory stood behind others that were to be read back, when a received snapshot replaced the
+ * log. */
+Test(snapshots, entries_behind_a_hole_give_way_to_a_received_one)
+{
+    struct replica *r;
+    uint64_t applied;
+
+    begin();
+    add(3);
+    applied = host_status(1).applied_index;
+    r = engine_find(host.engine, 1);
+    r->installing = applied + 4;
+    post_entries(r, applied + 3);
+    host_run(1);
+    cr_assert_eq(host.n_quarantined, 0, "%s", host.reason);
+    cr_assert_eq(rsm_applied(r->rsm), applied);
+    r->installing = 0;
+    post_entries(r, applied + 3); /* without a snapshot a hole is a hole */
+    host_run(1);
+    cr_assert_eq(host.n_quarantined, 1);
+    replica_unref(r);
     end();
 }
 
