@@ -322,6 +322,16 @@ static int apply_application(struct rsm *s, const struct nh_entry_view *e, const
     return s->n_entries >= RSM_UPDATE_ENTRIES_MAX ? flush(s, sink, err) : NH_OK;
 }
 
+/* Only witnesses are given entries without what was in them: also before they are members, and when they are none any more. */
+static void note_metadata(struct rsm *s)
+{
+    if (s->is_witness)
+        return;
+    pthread_rwlock_wrlock(&s->lock);
+    s->is_witness = true;
+    pthread_rwlock_unlock(&s->lock);
+}
+
 static int apply_entry(struct rsm *s, const struct nh_entry_view *e, const struct rsm_sink *sink, struct nh_error *err)
 {
     bool in_session = e->flags & NH_RECORD_SESSION;
@@ -339,6 +349,8 @@ static int apply_entry(struct rsm *s, const struct nh_entry_view *e, const struc
     if (!no_op && e->type != NH_ENTRY_METADATA)
         return nh_error_set(err, NH_ECORRUPT, "entry %" PRIu64 " has the unknown type %u", e->index, (unsigned)e->type);
     rsm_set_applied(s, e->index, e->term);
+    if (e->type == NH_ENTRY_METADATA && e->key == 0)
+        note_metadata(s);
     if (e->key)
         sink->on_results(sink->ctx, &result, 1); /* a barrier: all before it is applied */
     return NH_OK;

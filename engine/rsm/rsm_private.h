@@ -27,7 +27,7 @@ struct rsm {
     enum rsm_state state;            /* guarded by lock */
     struct nh_machine *machine;      /* guarded by lock; NULL unless opened */
     struct nh_membership membership; /* guarded by lock */
-    bool is_witness;                 /* guarded by lock; also once it is removed: it never had more than metadata */
+    bool is_witness;                 /* guarded by lock; by its membership, or while it is no member by what it was sent */
     uint64_t applied;                /* atomic; written by the apply worker, or by a recovery */
 
     /* apply worker, or whom the machine is lent to */

@@ -266,6 +266,25 @@ Test(rsm, a_removed_witness_still_has_no_data)
     nh_snapshot_deinit(&record);
 }
 
+/* Simulator seed 71338. */
+Test(rsm, a_witness_has_no_data_before_it_is_a_member)
+{
+    struct block_record stripped = {.type = NH_ENTRY_METADATA}, barrier = {.type = NH_ENTRY_METADATA, .key = 9, .origin = 1};
+    struct rsm_moment moment;
+    uint64_t n;
+
+    cr_assert_eq(rsm_open(s, &err), 0);
+    cr_assert_eq(block_builder_add(&b, &barrier), 0);
+    cr_assert_eq(apply(1), 0);
+    cr_assert_eq(ask(&n), 0);
+    cr_assert_eq(block_builder_add(&b, &stripped), 0);
+    cr_assert_eq(apply(2), 0);
+    cr_assert_eq(ask(&n), NH_EUNSUPPORTED);
+    cr_assert_eq(rsm_capture(s, true, &moment, &err), 0);
+    cr_assert(moment.record.witness);
+    rsm_release(s, &moment);
+}
+
 Test(rsm, a_failing_machine_is_not_asked_again)
 {
     uint64_t n, applied;
