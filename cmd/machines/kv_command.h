@@ -52,6 +52,17 @@ static inline void kv_store_u32(uint8_t *p, uint32_t v)
         p[i] = (uint8_t)(v >> (8 * i));
 }
 
+static inline uint64_t kv_load_u64(const uint8_t *p)
+{
+    return kv_load_u32(p) | (uint64_t)kv_load_u32(p + 4) << 32;
+}
+
+static inline void kv_store_u64(uint8_t *p, uint64_t v)
+{
+    kv_store_u32(p, (uint32_t)v);
+    kv_store_u32(p + 4, (uint32_t)(v >> 32));
+}
+
 static inline size_t kv_command_bytes(const struct kv_slice *args, uint32_t n)
 {
     size_t bytes = KV_HEADER_BYTES;

@@ -5,20 +5,22 @@
  *
  * Keys begin with shard id and replica id, both u64 big-endian, so that one replica's data lies together:
  *
- *     prefix 'A'                           record: u8 version 1, zero[3], u32 size of the name, u64 generation, u64 applied,
- *                                          u64 n, name; little-endian. The name is that of the replica's directory.
+ *     prefix 'A'                           record: u8 version 2, zero[3], u32 size of the name, u64 generation, u64 applied,
+ *                                          u64 n, u64 identity, name; little-endian. Identity and name are those of the
+ *                                          replica's directory.
  *     prefix 'D' u64 generation, key       value of a key; the generation is big-endian
  *
  * The record is written in the same batch as every change, so `applied` and `n` (keys) are those of the data, always. Only data
  * of the record's generation counts: recover fills the next one and then switches by writing the record. What lies in others was
  * left by a crash and is deleted when the replica is opened. Replicas whose directory is gone were removed: the first to open the
- * database deletes what they left.
+ * database deletes what they left. One whose directory has another identity was removed and made again: it begins empty
+ * (kv_disk_mark.c).
  *
  * Durability. A batch is in the WAL, not synced; kv_db_sync syncs the WAL. After a power cut a suffix of all batches may be
  * missing, never one in the middle (point-in-time recovery). After a failed write or sync nothing is known any more about what is
  * on the disk: every later one is refused until the process starts again. docs/FORMATS.md, "Key-value database".
  *
- * Threads: any. Errors: EIO, ECORRUPT, ENOSPC, ELOCKED (another process has it), EUNSUPPORTED (a later version wrote it).
+ * Threads: any. Errors: EIO, ECORRUPT, ENOSPC, ELOCKED (another process has it), EUNSUPPORTED (another version wrote it).
  */
 #ifndef NH_CMD_MACHINES_KV_DB_H
 #define NH_CMD_MACHINES_KV_DB_H
@@ -30,7 +32,7 @@
 #define KV_DB_PREFIX_BYTES   16u
 #define KV_DB_DATA_KEY_BYTES 25u /* before the key itself */
 #define KV_DB_NAME_BYTES     256u
-#define KV_DB_RECORD_VERSION 1u
+#define KV_DB_RECORD_VERSION 2u
 
 struct kv_db;
 
@@ -53,7 +55,7 @@ struct kv_db_replica {
 };
 
 struct kv_db_record {
-    uint64_t generation, applied, n;
+    uint64_t generation, applied, n, identity;
     char name[KV_DB_NAME_BYTES];
 };
 
@@ -72,6 +74,8 @@ void kv_db_put_record(rocksdb_writebatch_t *batch, struct kv_db_replica r, const
 /* 1: *ret is filled; 0: there is none; or a negative code. */
 int kv_db_get_record(rocksdb_t *db, const rocksdb_readoptions_t *options, struct kv_db_replica r, struct kv_db_record *ret,
                      struct nh_error *err);
+/* Whatever there is of a replica. */
+void kv_db_delete_replica(rocksdb_writebatch_t *batch, struct kv_db_replica r);
 /* Data of the generations [from, to). */
 void kv_db_delete_generations(rocksdb_writebatch_t *batch, struct kv_db_replica r, uint64_t from, uint64_t to);
 /* Deletes all data of a replica that is not of generation `keep`, if there is any. */

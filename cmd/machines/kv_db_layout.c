@@ -5,7 +5,7 @@
 #include <stdio.h>
 #include <sys/stat.h>
 
-#define RECORD_BYTES 32u /* and the name */
+#define RECORD_BYTES 40u /* and the name */
 
 static void store_be(char *p, uint64_t v)
 {
@@ -20,17 +20,6 @@ static uint64_t load_be(const char *p)
     for (int i = 0; i < 8; i++)
         v = v << 8 | (uint8_t)p[i];
     return v;
-}
-
-static void store_le(uint8_t *p, uint64_t v)
-{
-    kv_store_u32(p, (uint32_t)v);
-    kv_store_u32(p + 4, (uint32_t)(v >> 32));
-}
-
-static uint64_t load_le(const uint8_t *p)
-{
-    return kv_load_u32(p) | (uint64_t)kv_load_u32(p + 4) << 32;
 }
 
 static void key_init(struct kv_db_key *k, struct kv_db_replica r, char kind, size_t size)
@@ -70,9 +59,10 @@ void kv_db_put_record(rocksdb_writebatch_t *batch, struct kv_db_replica r, const
     struct kv_db_key key;
 
     kv_store_u32(bytes + 4, (uint32_t)name_size);
-    store_le(bytes + 8, record->generation);
-    store_le(bytes + 16, record->applied);
-    store_le(bytes + 24, record->n);
+    kv_store_u64(bytes + 8, record->generation);
+    kv_store_u64(bytes + 16, record->applied);
+    kv_store_u64(bytes + 24, record->n);
+    kv_store_u64(bytes + 32, record->identity);
     memcpy(bytes + RECORD_BYTES, record->name, name_size);
     kv_db_record_key(&key, r);
     rocksdb_writebatch_put(batch, key.data, key.size, (const char *)bytes, RECORD_BYTES + name_size);
@@ -83,15 +73,18 @@ static int decode_record(const uint8_t *p, size_t size, struct kv_db_record *ret
 {
     uint32_t name_size;
 
-    if (size < RECORD_BYTES)
-        return kv_error(err, NH_ECORRUPT, "a replica's record has %zu bytes", size);
-    if (p[0] != KV_DB_RECORD_VERSION)
+    if (size > 0 && p[0] != KV_DB_RECORD_VERSION)
         return kv_error(err, NH_EUNSUPPORTED, "a replica's record has version %u, this machine reads version %u", p[0],
                         KV_DB_RECORD_VERSION);
+    if (size < RECORD_BYTES)
+        return kv_error(err, NH_ECORRUPT, "a replica's record has %zu bytes", size);
     name_size = kv_load_u32(p + 4);
     if (name_size != size - RECORD_BYTES || name_size >= KV_DB_NAME_BYTES)
         return kv_error(err, NH_ECORRUPT, "a replica's record has %zu bytes", size);
-    *ret = (struct kv_db_record){.generation = load_le(p + 8), .applied = load_le(p + 16), .n = load_le(p + 24)};
+    *ret = (struct kv_db_record){.generation = kv_load_u64(p + 8),
+                                 .applied = kv_load_u64(p + 16),
+                                 .n = kv_load_u64(p + 24),
+                                 .identity = kv_load_u64(p + 32)};
     memcpy(ret->name, p + RECORD_BYTES, name_size);
     return 1;
 }
@@ -120,6 +113,17 @@ int kv_db_get_record(rocksdb_t *db, const rocksdb_readoptions_t *options, struct
 }
 
 /* ---- what nobody needs any more ---- */
+
+void kv_db_delete_replica(rocksdb_writebatch_t *batch, struct kv_db_replica r)
+{
+    struct kv_db_key begin, end;
+
+    key_init(&begin, r, 0, KV_DB_PREFIX_BYTES + 1);
+    key_init(&end, r, (char)0xff, KV_DB_PREFIX_BYTES + 1);
+    rocksdb_writebatch_delete_range(batch, begin.data, begin.size, end.data, end.size);
+    kv_db_key_deinit(&begin);
+    kv_db_key_deinit(&end);
+}
 
 void kv_db_delete_generations(rocksdb_writebatch_t *batch, struct kv_db_replica r, uint64_t from, uint64_t to)
 {
@@ -196,21 +200,21 @@ int kv_db_sweep(struct kv_db *db, const char *parent, struct nh_error *err)
 
     rocksdb_iter_seek_to_first(it);
     while (rocksdb_iter_valid(it)) {
-        char begin[KV_DB_PREFIX_BYTES + 1], end[KV_DB_PREFIX_BYTES + 1];
         struct kv_db_record record;
+        struct kv_db_replica r;
+        struct kv_db_key end;
         size_t key_size, size;
         const char *key = rocksdb_iter_key(it, &key_size), *value = rocksdb_iter_value(it, &size);
 
         if (key_size <= KV_DB_PREFIX_BYTES)
             break; /* not ours */
-        memcpy(begin, key, KV_DB_PREFIX_BYTES);
-        memcpy(end, key, KV_DB_PREFIX_BYTES);
-        begin[KV_DB_PREFIX_BYTES] = 0;
-        end[KV_DB_PREFIX_BYTES] = (char)0xff;
+        r = (struct kv_db_replica){load_be(key), load_be(key + 8)};
         if (key[KV_DB_PREFIX_BYTES] == 'A' && decode_record((const uint8_t *)value, size, &record, NULL) == 1 &&
             !has_directory(parent, record.name))
-            rocksdb_writebatch_delete_range(batch, begin, sizeof begin, end, sizeof end);
-        rocksdb_iter_seek(it, end, sizeof end);
+            kv_db_delete_replica(batch, r);
+        key_init(&end, r, (char)0xff, KV_DB_PREFIX_BYTES + 1);
+        rocksdb_iter_seek(it, end.data, end.size);
+        kv_db_key_deinit(&end);
     }
     return finish(db, it, batch, err);
 }

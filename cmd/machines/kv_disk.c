@@ -1,8 +1,8 @@
 /* cmd/machines/kv_disk.c - the commands of kv over a database on disk: for maps that are larger than the memory, and for hosts
  * that must be back at once after a restart.
  *
- * Commands: kv_ops.h, so the answers are those of kv. The database, which all replicas of a host share: kv_db.h. Snapshots:
- * kv_disk_snapshot.c.
+ * Commands: kv_ops.h, so the answers are those of kv. The database, which all replicas of a host share: kv_db.h. Whose data
+ * counts: kv_disk_mark.c. Snapshots: kv_disk_snapshot.c.
  *
  * An update works on a table of changes over the database: a key is read at most once, later entries see what earlier ones did,
  * and at the end one batch takes the changes and the applied index into the database. So a crash leaves all of an update or
@@ -130,7 +130,7 @@ static void add_change(struct nh_machine *m, rocksdb_writebatch_t *batch, const 
 
 void kv_disk_record(const struct nh_machine *m, struct kv_db_record *ret)
 {
-    *ret = (struct kv_db_record){.generation = m->generation, .applied = m->applied, .n = m->n};
+    *ret = (struct kv_db_record){.generation = m->generation, .applied = m->applied, .n = m->n, .identity = m->identity};
     memcpy(ret->name, m->name, sizeof ret->name);
 }
 
@@ -259,30 +259,38 @@ static int set_name(struct nh_machine *m, const char *data_dir, struct nh_error 
     return size > 0 && (size_t)size < sizeof m->name ? NH_OK : kv_error(err, NH_EINVAL, "%s: not a usable directory", data_dir);
 }
 
-/* A replica that is not in the database begins empty. What is in it may not be synced yet, if the database was open all the time:
- * the host relies on what it is told. */
+/* In the same batch goes whatever lies there of another directory that the replica once had. */
+static int begin_empty(struct nh_machine *m, struct nh_error *err)
+{
+    rocksdb_writebatch_t *batch = rocksdb_writebatch_create();
+    struct kv_db_record record;
+    int r;
+
+    m->generation = 1;
+    kv_disk_record(m, &record);
+    kv_db_delete_replica(batch, m->id);
+    kv_db_put_record(batch, m->id, &record);
+    r = kv_db_write(m->db, batch, false, err);
+    rocksdb_writebatch_destroy(batch);
+    return r;
+}
+
+/* A replica that is not in the database, or with another directory, begins empty. What is in it may not be synced yet, if the
+ * database was open all the time: the host relies on what it is told. */
 static int load(struct nh_machine *m, struct nh_error *err)
 {
     struct kv_db_record record;
-    int found = kv_db_get_record(kv_db_handle(m->db), kv_db_read_options(m->db), m->id, &record, err);
-    rocksdb_writebatch_t *batch;
+    int r = kv_db_get_record(kv_db_handle(m->db), kv_db_read_options(m->db), m->id, &record, err);
 
-    if (found < 0)
-        return found;
-    if (found) {
-        m->generation = record.generation;
-        m->applied = record.applied;
-        m->n = record.n;
-        found = kv_db_clean(m->db, m->id, m->generation, err);
-        return found < 0 ? found : kv_db_sync(m->db, err);
-    }
-    m->generation = 1;
-    kv_disk_record(m, &record);
-    batch = rocksdb_writebatch_create();
-    kv_db_put_record(batch, m->id, &record);
-    found = kv_db_write(m->db, batch, false, err);
-    rocksdb_writebatch_destroy(batch);
-    return found;
+    if (r < 0)
+        return r;
+    if (r == 0 || record.identity != m->identity)
+        return begin_empty(m, err);
+    m->generation = record.generation;
+    m->applied = record.applied;
+    m->n = record.n;
+    r = kv_db_clean(m->db, m->id, m->generation, err);
+    return r < 0 ? r : kv_db_sync(m->db, err);
 }
 
 static int machine_open(const struct nh_machine_args *args, struct nh_machine **ret, uint64_t *ret_applied, struct nh_error *err)
@@ -295,6 +303,8 @@ static int machine_open(const struct nh_machine_args *args, struct nh_machine **
     m = kv_must(calloc(1, sizeof *m));
     m->id = (struct kv_db_replica){args->shard_id, args->replica_id};
     r = set_name(m, args->data_dir, err);
+    if (r == NH_OK)
+        r = kv_disk_mark(args->data_dir, &m->identity, err);
     if (r == NH_OK)
         r = kv_db_acquire(args->data_dir, &m->db, err);
     if (r < 0) {

@@ -8,6 +8,7 @@ struct nh_machine {
     struct kv_db *db;
     struct kv_db_replica id;
     char name[KV_DB_NAME_BYTES];
+    uint64_t identity;   /* of the replica's directory */
     uint64_t generation; /* constant but for recover, beside which nothing runs */
     uint64_t applied;
     uint64_t n; /* atomic: lookups read it beside updates; keys */
@@ -30,6 +31,8 @@ void kv_disk_moment_deinit(struct kv_disk_moment *at, struct nh_machine *m);
 int kv_disk_moment_each(const struct kv_disk_moment *at, struct nh_machine *m,
                         int (*each)(void *ctx, struct kv_slice key, struct kv_slice value), void *ctx, struct nh_error *err);
 
+/* The identity of the directory; the first time it gets one. Durable on return. ECORRUPT: what is there is no mark. */
+int kv_disk_mark(const char *dir, uint64_t *ret, struct nh_error *err);
 void kv_disk_record(const struct nh_machine *m, struct kv_db_record *ret);
 
 /* Of the table of functions: raftio/machine.h. */

@@ -47,6 +47,11 @@ void kv_replica_close(struct kv_replica *r)
     r->image = NULL;
 }
 
+void kv_replica_remove_dir(struct kv_replica *r)
+{
+    cr_assert_eq(nftw(r->dir, remove_path, 16, FTW_DEPTH | FTW_PHYS), 0);
+}
+
 static size_t encode(uint8_t *out, size_t cap, const char *text)
 {
     struct kv_slice args[16];

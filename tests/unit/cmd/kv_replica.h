@@ -30,6 +30,7 @@ void kv_replica_remove_root(void);
 /* Its data_dir is <root>/<shard>-<replica>. */
 void kv_replica_open(struct kv_replica *r, const char *so, uint64_t shard_id, uint64_t replica_id);
 void kv_replica_close(struct kv_replica *r);
+void kv_replica_remove_dir(struct kv_replica *r); /* of one that is closed */
 
 int kv_replica_update(struct kv_replica *r, char texts[][KV_TEXT_BYTES], size_t n); /* one batch; the code of update */
 void kv_replica_apply(struct kv_replica *r, char texts[][KV_TEXT_BYTES], size_t n);

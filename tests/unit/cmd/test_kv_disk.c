@@ -2,6 +2,8 @@
 #include "tests/unit/cmd/kv_replica.h"
 
 #include <criterion/criterion.h>
+#include <stdio.h>
+#include <sys/stat.h>
 #include <unistd.h>
 
 static struct kv_replica kv, disk;
@@ -136,7 +138,7 @@ Test(kv_disk, what_removed_replicas_left_is_deleted)
     kv_replica_apply_text(&disk, "SET a 1");
     kv_replica_close(&second);
     kv_replica_close(&disk);
-    cr_assert_eq(rmdir(second.dir), 0, "the replica's directory itself stays empty");
+    kv_replica_remove_dir(&second);
     kv_replica_open(&disk, KV_DISK_SO, 1, 1);
     cr_assert_eq(disk.applied, 1);
     kv_replica_open(&second, KV_DISK_SO, 7, 2);
@@ -145,6 +147,68 @@ Test(kv_disk, what_removed_replicas_left_is_deleted)
     kv_replica_close(&second);
     kv_replica_close(&disk);
     cr_assert_eq(kv_replica_count_keys(), 3, "two records and one key");
+    kv_replica_open(&disk, KV_DISK_SO, 1, 1);
+}
+
+/* The database stays open all the time: another replica of the host uses it. */
+Test(kv_disk, a_directory_that_was_made_again_begins_empty)
+{
+    struct kv_replica second;
+
+    kv_replica_open(&second, KV_DISK_SO, 7, 2);
+    kv_replica_apply_text(&second, "MSET a 1 b 1 c 1");
+    kv_replica_apply_text(&disk, "SET a 1");
+    kv_replica_close(&second);
+    kv_replica_remove_dir(&second);
+    kv_replica_open(&second, KV_DISK_SO, 7, 2);
+    cr_assert_eq(second.applied, 0);
+    cr_assert_eq(kv_replica_query(&second, "GET a"), KV_REPLY_NIL);
+    kv_replica_query(&second, "DBSIZE");
+    cr_assert_eq(second.answer[0], 0);
+    kv_replica_apply_text(&second, "SET b 2");
+    kv_replica_close(&second);
+    kv_replica_open(&second, KV_DISK_SO, 7, 2);
+    cr_assert_eq(second.applied, 1, "what came after is there");
+    kv_replica_close(&second);
+    kv_replica_close(&disk);
+    cr_assert_eq(kv_replica_count_keys(), 4, "two records, a key each");
+    kv_replica_open(&disk, KV_DISK_SO, 1, 1);
+    cr_assert_eq(disk.applied, 1);
+}
+
+/* As nodehostd import does it: no process has the database open then. */
+Test(kv_disk, a_directory_that_was_made_again_between_two_starts_begins_empty)
+{
+    kv_replica_apply_text(&disk, "SET a 1");
+    kv_replica_close(&disk);
+    kv_replica_remove_dir(&disk);
+    cr_assert_eq(mkdir(disk.dir, 0700), 0);
+    kv_replica_open(&disk, KV_DISK_SO, 1, 1);
+    cr_assert_eq(disk.applied, 0);
+    cr_assert_eq(kv_replica_query(&disk, "GET a"), KV_REPLY_NIL);
+}
+
+Test(kv_disk, a_mangled_mark_is_refused)
+{
+    struct nh_machine_args args = {.struct_size = sizeof args, .shard_id = 1, .replica_id = 1, .data_dir = disk.dir};
+    struct nh_error err = {0};
+    struct nh_machine *m;
+    uint64_t applied;
+    char path[300];
+
+    kv_replica_close(&disk);
+    snprintf(path, sizeof path, "%s/mark", disk.dir);
+    for (int size = 0; size <= 17; size++) {
+        if (size == 16)
+            continue;
+        cr_assert_eq(truncate(path, size), 0);
+        cr_assert_eq(disk.ops->open(&args, &m, &applied, &err), NH_ECORRUPT, "%d bytes", size);
+        cr_assert(strstr(err.text, path), "%s", err.text);
+    }
+    cr_assert_eq(truncate(path, 0), 0);
+    cr_assert_eq(truncate(path, 16), 0);
+    cr_assert_eq(disk.ops->open(&args, &m, &applied, &err), NH_ECORRUPT, "zeros");
+    cr_assert_eq(unlink(path), 0);
     kv_replica_open(&disk, KV_DISK_SO, 1, 1);
 }
 

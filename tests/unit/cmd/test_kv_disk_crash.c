@@ -31,7 +31,9 @@ static struct shared {
     int kill_at;         /* the write at which the child dies; 0: never */
     bool kill_after;     /* it was done, or not */
     int fail_at;
-    uint64_t synced; /* applied, when a sync returned */
+    int steps;        /* atomic: writes, syncs, renames, deletions */
+    int kill_at_step; /* as kill_at */
+    uint64_t synced;  /* applied, when a sync returned */
     struct log_file logs[LOGS_MAX];
 } * shared;
 
@@ -39,6 +41,8 @@ NH_API void rocksdb_write(rocksdb_t *db, const rocksdb_writeoptions_t *options, 
 NH_API void rocksdb_flush_wal(rocksdb_t *db, unsigned char sync, char **message);
 NH_API int fdatasync(int fd);
 NH_API int fsync(int fd);
+NH_API int rename(const char *from, const char *to);
+NH_API int unlink(const char *path);
 
 static void die_if(bool it_is_time)
 {
@@ -46,11 +50,30 @@ static void die_if(bool it_is_time)
         kill(getpid(), SIGKILL);
 }
 
+static void step(void)
+{
+    if (shared)
+        die_if(__atomic_add_fetch(&shared->steps, 1, __ATOMIC_ACQ_REL) == shared->kill_at_step);
+}
+
+int rename(const char *from, const char *to)
+{
+    step();
+    return (int)syscall(SYS_rename, from, to);
+}
+
+int unlink(const char *path)
+{
+    step();
+    return (int)syscall(SYS_unlink, path);
+}
+
 void rocksdb_write(rocksdb_t *db, const rocksdb_writeoptions_t *options, rocksdb_writebatch_t *batch, char **message)
 {
     void (*next)(rocksdb_t *, const rocksdb_writeoptions_t *, rocksdb_writebatch_t *, char **);
     int number = __atomic_add_fetch(&shared->writes, 1, __ATOMIC_ACQ_REL);
 
+    step();
     *(void **)&next = dlsym(RTLD_NEXT, "rocksdb_write");
     die_if(number == shared->kill_at && !shared->kill_after);
     if (number == shared->fail_at)
@@ -91,8 +114,10 @@ static void remember_size(int fd)
 
 static int sync_fd(long number, int fd)
 {
-    int r = (int)syscall(number, fd);
+    int r;
 
+    step();
+    r = (int)syscall(number, fd);
     if (shared)
         remember_size(fd);
     return r;
@@ -343,6 +368,79 @@ Test(kv_disk_crash, a_recover_that_is_killed_leaves_the_old_or_the_new)
 Test(kv_disk_crash, a_recover_in_a_power_cut_leaves_the_old_or_the_new)
 {
     kill_recover(true);
+}
+
+/* ---- a directory that was made again ---- */
+
+static void remove_and_begin_anew(void)
+{
+    struct kv_replica disk, other;
+
+    kv_replica_open(&other, KV_DISK_SO, 2, 1);
+    kv_replica_open(&disk, KV_DISK_SO, 1, 1);
+    kv_replica_close(&disk);
+    shared->steps = 0;
+    kv_replica_remove_dir(&disk);
+    kv_replica_open(&disk, KV_DISK_SO, 1, 1);
+    kv_replica_apply_text(&disk, "MSET a0 new b 2");
+    kv_replica_apply_text(&disk, "SET c 3");
+    expect(disk.ops->sync(disk.m, NULL) == 0, "sync works");
+    shared->synced = disk.applied;
+    kill(getpid(), SIGKILL);
+}
+
+/* The old data while its directory is there, whole; else none of it. */
+static void check_old_or_anew(void)
+{
+    static const int n_keys[] = {0, 2, 3};
+    struct kv_replica disk;
+    bool is_old;
+
+    kv_replica_open(&disk, KV_DISK_SO, 1, 1);
+    kv_replica_query(&disk, "EXISTS old");
+    is_old = disk.answer[0] == 1;
+    expect(!is_old || (disk.applied == 1 && shared->synced == 0), "the old data only before it was removed, and at its index");
+    expect(disk.applied >= shared->synced && disk.applied <= 2, "what was synced is there");
+    kv_replica_query(&disk, "DBSIZE");
+    expect(disk.answer[0] == (is_old ? 4 : n_keys[disk.applied]), "the keys are those of the index");
+    kv_replica_close(&disk);
+}
+
+static void make_state_to_remove(void)
+{
+    struct kv_replica disk;
+
+    kv_replica_open(&disk, KV_DISK_SO, 1, 1);
+    kv_replica_apply_text(&disk, "MSET a0 old b 2 c 3 old 4");
+    expect(disk.ops->sync(disk.m, NULL) == 0, "sync works");
+    kv_replica_close(&disk);
+}
+
+static void kill_after_the_removal(bool power_too)
+{
+    int at;
+
+    for (at = 1; shared->synced == 0; at++) {
+        forget_everything();
+        must_run(make_state_to_remove);
+        shared->kill_at_step = at;
+        cr_assert_not(run(remove_and_begin_anew));
+        shared->kill_at_step = 0;
+        if (power_too)
+            cut_the_power();
+        must_run(check_old_or_anew);
+    }
+    cr_assert_gt(at, 6, "it took several steps");
+}
+
+Test(kv_disk_crash, killed_in_a_directory_made_again_it_has_nothing_old)
+{
+    kill_after_the_removal(false);
+}
+
+Test(kv_disk_crash, a_power_cut_in_a_directory_made_again_leaves_nothing_old)
+{
+    kill_after_the_removal(true);
 }
 
 /* ---- a disk that fails ---- */
