@@ -68,28 +68,6 @@ bool snapshots_hold(struct replica *r, const struct apply_item *item)
     return true;
 }
 
-void snapshots_returned(struct replica *r, struct apply_item *item)
-{
-    struct queue none = {0};
-
-    if (item->machine_back)
-        r->lent = LENT_NOT;
-    if (item->save_ended) {
-        r->saving = false;
-        snapshot_request_end(&item->request, item->code, item->last, item->text);
-    }
-    if (item->failure) {
-        apply_worker_fail(r, item->failure);
-        return;
-    }
-    if (!item->recovered)
-        return;
-    r->snapshot_tried = rsm_applied(r->rsm);
-    r->bytes_applied = 0;
-    replica_post_applied(r, rsm_applied(r->rsm), &none, NULL);
-    apply_worker_announce(r);
-}
-
 /* ---- making one ---- */
 
 /* Shards that were started together are not to save together. */
@@ -145,17 +123,12 @@ static void job_discard(struct snapshot_job *job)
     free(job);
 }
 
-void snapshots_applied(struct replica *r, size_t bytes)
+static void begin_if_due(struct replica *r)
 {
     uint64_t applied = rsm_applied(r->rsm);
     struct snapshot_job *job;
     struct nh_error err;
 
-    r->bytes_applied += bytes;
-    if (!r->has_snapshots)
-        return;
-    if (r->snapshot_due == 0)
-        r->snapshot_due = due_after(r, r->boot_snapshot.index);
     if (r->saving || r->lent != LENT_NOT || (applied < r->snapshot_due && r->bytes_applied < r->snapshot_bytes))
         return;
     job = job_new(r, POOL_SAVE);
@@ -168,6 +141,16 @@ void snapshots_applied(struct replica *r, size_t bytes)
     r->snapshot_due = applied + SNAPSHOT_RETRY_ENTRIES;
     r->bytes_applied = 0;
     job_discard(job);
+}
+
+void snapshots_applied(struct replica *r, size_t bytes)
+{
+    r->bytes_applied += bytes;
+    if (!r->has_snapshots)
+        return;
+    if (r->snapshot_due == 0)
+        r->snapshot_due = due_after(r, r->boot_snapshot.index);
+    begin_if_due(r);
 }
 
 void snapshots_save(struct replica *r, struct apply_item *item)
@@ -187,6 +170,32 @@ void snapshots_save(struct replica *r, struct apply_item *item)
     if (!job->request.fn)
         replica_post_note(r, &(struct snapshot_note){.type = NOTE_FAILED});
     job_discard(job);
+}
+
+/* ---- it comes back ---- */
+
+void snapshots_returned(struct replica *r, struct apply_item *item)
+{
+    struct queue none = {0};
+
+    if (item->machine_back)
+        r->lent = LENT_NOT;
+    if (item->save_ended) {
+        r->saving = false;
+        snapshot_request_end(&item->request, item->code, item->last, item->text);
+        if (queue_empty(&r->parked) && engine_is_running(r->engine)) /* what waits still is a close or a recovery */
+            begin_if_due(r);
+    }
+    if (item->failure) {
+        apply_worker_fail(r, item->failure);
+        return;
+    }
+    if (!item->recovered)
+        return;
+    r->snapshot_tried = rsm_applied(r->rsm);
+    r->bytes_applied = 0;
+    replica_post_applied(r, rsm_applied(r->rsm), &none, NULL);
+    apply_worker_announce(r);
 }
 
 /* ---- taking one over ---- */

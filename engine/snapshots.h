@@ -6,7 +6,8 @@
  *     the machine comes back <-------- (as soon as its data is written)
  *                                      commit the image, save its record,
  *                                      remove the log behind it  -----------> NOTE_MADE: the core may send it
- *     the next one may begin <-------- prune older images
+ *     the next one may begin, and <--- prune older images
+ *     does if it was due meanwhile
  *
  *                                                                              core: INSTALL_SNAPSHOT for a peer
  *     (on-disk: capture a moment) <---------------------------------------     to the sender (engine/snapshot_stream.h)

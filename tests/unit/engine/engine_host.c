@@ -76,12 +76,17 @@ static bool sleep_ns(struct runtime *rt, uint64_t ns)
 static const struct runtime_ops runtime_ops = {now_ns, task_start, task_wake, task_stop, task_free, sleep_ns};
 static struct runtime runtime = {&runtime_ops};
 
+static bool is_held(const struct task *t)
+{
+    return (host.hold_log && strcmp(t->name, "nh-log") == 0) || (host.hold_snapshots && strcmp(t->name, "nh-snapshot") == 0);
+}
+
 static bool poll_all(void)
 {
     bool polled = false;
 
     for (struct task *t = tasks; t; t = t->next) {
-        if (t->stopped || (host.hold_log && strcmp(t->name, "nh-log") == 0) || !(t->woken || t->at_ns <= host.now_ns))
+        if (t->stopped || is_held(t) || !(t->woken || t->at_ns <= host.now_ns))
             continue;
         t->woken = false;
         t->at_ns = t->poll(t->arg);

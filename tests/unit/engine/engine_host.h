@@ -28,6 +28,7 @@ struct fixture {
     uint32_t n_pings;    /* empty batches */
     int send_result;     /* of send_batch */
     bool hold_log;       /* the log worker is not polled: saves stay in flight */
+    bool hold_snapshots; /* the snapshot pool is not polled: what it was given waits */
     uint64_t fail_value; /* the machine fails when it is told this */
     uint32_t n_ready, n_unloaded, n_quarantined, n_fenced;
     uint32_t n_snapshot_events[ENGINE_LOGDB_COMPACTED + 1];

@@ -10,6 +10,7 @@
 #include "engine/engine_private.h"
 #include "engine/replica.h"
 #include "engine/rsm/sessions.h"
+#include "raftio/support/log.h"
 #include "raftio/support/memory.h"
 #include "tests/sim/memory_files.h"
 
@@ -140,6 +141,55 @@ Test(snapshots, are_made_by_themselves_and_only_the_newest_stays)
     host_await_leader(1);
     cr_assert_eq(sum(), 200);
     end();
+}
+
+/* A first one is due and waits for the pool; the entries behind it, which wait for the machine, make a second one due: there are
+ * at most 25 between two. */
+static struct ended *make_two_due(void)
+{
+    static struct ended e[60];
+
+    memset(e, 0, sizeof e);
+    host_replica_config.snapshot_entries = 20;
+    begin();
+    host.hold_snapshots = true;
+    for (uint32_t i = 0; i < 60; i++) {
+        cr_assert_eq(host_propose(1, 1, 10000, &e[i]), 0, "%s", host.err.text);
+        host_run(1);
+    }
+    cr_assert_eq(e[59].n, 0);
+    return &e[59];
+}
+
+Test(snapshots, one_that_falls_due_during_another_begins_when_that_has_ended)
+{
+    struct ended *last = make_two_due();
+
+    host.hold_snapshots = false;
+    host_run(5);
+    cr_assert_eq(last->last.code, NH_REQUEST_COMPLETED);
+    cr_assert_eq(host.n_snapshot_events[ENGINE_SNAPSHOT_CREATED], 2);
+    cr_assert_eq(host_status(1).snapshot_index, last->last.index);
+    end();
+}
+
+static void count_given_up(void *ctx, enum nh_log_level level, const char *component, const char *text)
+{
+    uint32_t *n = ctx;
+
+    (void)level, (void)component;
+    *n += strstr(text, "was not made") != NULL;
+}
+
+Test(snapshots, none_begins_in_a_host_that_stops)
+{
+    uint32_t n_given_up = 0;
+
+    make_two_due();
+    log_set_sink(count_given_up, &n_given_up);
+    end();
+    cr_assert_eq(n_given_up, 1);
+    cr_assert_eq(host.n_snapshot_events[ENGINE_SNAPSHOT_CREATED], 0);
 }
 
 Test(snapshots, without_its_image_a_replica_does_not_start)
