@@ -29,10 +29,13 @@ struct kind {
     size_t size_bytes;     /* of the table as we know it */
     size_t required_until; /* members up to here must be set */
     size_t required_from;
+    int (*check)(const void *table, struct nh_error *err); /* or NULL: says which must be set */
 };
 
+static int check_machine(const void *table, struct nh_error *err);
+
 static const struct kind machine_kind = {NH_MACHINE_PLUGIN_SYMBOL, NH_MACHINE_ABI, sizeof(struct nh_machine_ops),
-                                         offsetof(struct nh_machine_ops, hash), offsetof(struct nh_machine_ops, open)};
+                                         .check = check_machine};
 static const struct kind logdb_kind = {NH_LOGDB_PLUGIN_SYMBOL, NH_LOGDB_ABI, sizeof(struct nh_logdb_ops),
                                        sizeof(struct nh_logdb_ops), offsetof(struct nh_logdb_ops, open)};
 static const struct kind transport_kind = {NH_TRANSPORT_PLUGIN_SYMBOL, NH_TRANSPORT_ABI, sizeof(struct nh_transport_ops),
@@ -97,11 +100,57 @@ static bool lacks_required(const struct kind *kind, const void *table)
     return false;
 }
 
+int loader_check_machine(const struct nh_machine_ops *m, struct nh_error *err)
+{
+    static const char *const kinds[] = {"regular", "concurrent", "on-disk"};
+    bool regular = m->kind == NH_MACHINE_REGULAR, snapshots = !regular || m->save_snapshot || m->recover;
+    const struct {
+        const char *name;
+        bool required, there;
+    } members[] = {
+        {"open", true, m->open},
+        {"update", true, m->update},
+        {"lookup", true, m->lookup},
+        {"close", true, m->close},
+        {"save_snapshot", snapshots, m->save_snapshot},
+        {"recover", snapshots, m->recover},
+        {"prepare_snapshot", !regular, m->prepare_snapshot},
+        {"release_snapshot", m->prepare_snapshot, m->release_snapshot},
+        {"sync", m->kind == NH_MACHINE_ON_DISK, m->sync},
+        {"recover_files", m->save_files, m->recover_files},
+    };
+
+    if (m->kind > NH_MACHINE_ON_DISK)
+        return nh_error_set(err, NH_EABI, "machine \"%s\" is of the unknown kind %" PRIu32, m->name, m->kind);
+    for (size_t i = 0; i < sizeof members / sizeof *members; i++)
+        if (members[i].required && !members[i].there)
+            return nh_error_set(err, NH_EABI, "the %s machine \"%s\" lacks %s, which is required", kinds[m->kind], m->name,
+                                members[i].name);
+    return NH_OK;
+}
+
+static int check_machine(const void *table, struct nh_error *err)
+{
+    return loader_check_machine(table, err);
+}
+
+static int check_members(const struct kind *kind, const void *table, struct nh_error *err)
+{
+    const struct table_head *head = table;
+
+    if (!head->name || !head->name[0])
+        return nh_error_set(err, NH_EABI, "its table has no name");
+    if (kind->check)
+        return kind->check(table, err);
+    return lacks_required(kind, table) ? nh_error_set(err, NH_EABI, "its table lacks a required function") : NH_OK;
+}
+
 static int accept_table(const struct kind *kind, const char *path, const void *given, void **ret, struct nh_error *err)
 {
     const struct table_head *head = given;
     size_t size;
     void *table;
+    int r;
 
     if (!head)
         return nh_error_set(err, NH_EABI, "%s: %s returns NULL", path, kind->symbol);
@@ -113,9 +162,10 @@ static int accept_table(const struct kind *kind, const char *path, const void *g
     size = head->struct_size < kind->size_bytes ? head->struct_size : kind->size_bytes;
     table = xcalloc(1, kind->size_bytes);
     memcpy(table, given, size);
-    if (!head->name || !head->name[0] || lacks_required(kind, table)) {
+    r = check_members(kind, table, err);
+    if (r < 0) {
         free(table);
-        return nh_error_set(err, NH_EABI, "%s: its table lacks a name or a required function", path);
+        return nh_error_wrap(err, r, "%s", path);
     }
     *ret = table;
     return NH_OK;

@@ -7,8 +7,8 @@
  * Tables are copied: a plugin that was built against an older header lacks later members, which are zero then. An object
  * stays loaded for ever, and loading it again gives the same table.
  *
- * Threads: any. Errors: EINVAL (path), EIO, EABI (no such symbol, other ABI, a required member is missing), with the path and the
- * reason.
+ * Threads: any. Errors: EINVAL (path), EIO, EABI (no such symbol, other ABI, a member is missing that is required, of a machine
+ * also by its kind), with the path and the reason.
  */
 #ifndef NH_NODEHOST_LOADER_H
 #define NH_NODEHOST_LOADER_H
@@ -17,5 +17,7 @@
 
 /* Of the bytes of the shared object that a table was loaded from, as they were then (XXH3, never 0); 0: it was not loaded. */
 uint64_t loader_machine_hash(const struct nh_machine_ops *ops);
+/* Has the table all that raftio/machine.h requires of its kind? EABI: with what it lacks. */
+int loader_check_machine(const struct nh_machine_ops *ops, struct nh_error *err);
 
 #endif

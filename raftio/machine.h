@@ -133,8 +133,8 @@ struct nh_machine_ops {
      * not beside update or lookup, whatever the kind. Optional, for tests and tools. */
     uint64_t (*hash)(struct nh_machine *m);
 
-    /* Snapshots. Regular: save_snapshot and recover are required for its log ever to be compacted; without them its shard has no
-     * snapshots. Concurrent and on-disk: required, with prepare_snapshot and release_snapshot. */
+    /* Snapshots. Regular: save_snapshot and recover, both or neither; without them its shard has no snapshots, and its log is
+     * never compacted. Concurrent and on-disk: required, with prepare_snapshot and release_snapshot. */
 
     /* Fixes the present state for save_snapshot; quick. Optional for regular machines. */
     int (*prepare_snapshot)(struct nh_machine *m, void **ret_ctx, struct nh_error *err);

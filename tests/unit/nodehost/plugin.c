@@ -4,6 +4,9 @@
 #ifndef ABI
 #define ABI NH_MACHINE_ABI
 #endif
+#ifndef KIND
+#define KIND NH_MACHINE_REGULAR
+#endif
 #ifndef SIZE
 #define SIZE sizeof(struct nh_machine_ops)
 #endif
@@ -56,6 +59,7 @@ static const struct nh_machine_ops ops = {
     .struct_size = SIZE,
     .name = "sample",
     .version = "1",
+    .kind = KIND,
     .open = open_machine,
     .update = update,
 #ifndef LACKS

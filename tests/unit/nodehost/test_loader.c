@@ -98,13 +98,82 @@ Test(loader, files_that_are_no_plugins)
     expect(file, NH_EABI, "load ");
     expect(NULL_SO, NH_EABI, "returns NULL");
     expect(ABI_SO, NH_EABI, "ABI version 99, this host takes 1");
-    expect(LACKS_SO, NH_EABI, "lacks a name or a required function");
+    expect(LACKS_SO, NH_EABI, "regular machine \"sample\" lacks lookup");
+    expect(CONCURRENT_SO, NH_EABI, "concurrent machine \"sample\" lacks save_snapshot");
+    expect(KIND_SO, NH_EABI, "unknown kind 3");
     {
         const struct nh_logdb_ops *ops;
 
         cr_assert_eq(nh_logdb_load(GOOD_SO, &ops, &err), NH_EABI);
         cr_assert(strstr(err.text, "exports no nh_logdb_plugin"), "%s", err.text);
     }
+}
+
+/* ---- what a machine of a kind requires ---- */
+
+#define MEMBERS 10u
+
+/* In the order of their flags below. */
+static const struct {
+    const char *name;
+    size_t at;
+} members[MEMBERS] = {
+#define MEMBER(m)                              \
+    {                                          \
+#m, offsetof(struct nh_machine_ops, m) \
+    }
+    MEMBER(open),    MEMBER(update),           MEMBER(lookup),           MEMBER(close), MEMBER(save_snapshot),
+    MEMBER(recover), MEMBER(prepare_snapshot), MEMBER(release_snapshot), MEMBER(sync),  MEMBER(recover_files),
+};
+
+static void set_member(struct nh_machine_ops *ops, size_t i, bool there)
+{
+    void (*value)(void) = there ? setup : NULL; /* nobody calls it */
+
+    memcpy((char *)ops + members[i].at, &value, sizeof value);
+}
+
+/* A table of this kind with everything but member `i` is refused if that is required, and says so. */
+static void expect_required(enum nh_machine_kind kind, const char *kind_name, bool files, const char *required)
+{
+    struct nh_machine_ops ops = {.abi_version = NH_MACHINE_ABI, .struct_size = sizeof ops, .name = "m", .version = "1"};
+    char lacks[64];
+
+    ops.kind = kind;
+    if (files)
+        memcpy(&ops.save_files, &(void (*)(void)){setup}, sizeof ops.save_files);
+    for (size_t i = 0; i < MEMBERS; i++)
+        set_member(&ops, i, true);
+    cr_assert_eq(loader_check_machine(&ops, &err), 0, "%s", err.text);
+    for (size_t i = 0; i < MEMBERS; i++) {
+        set_member(&ops, i, false);
+        snprintf(lacks, sizeof lacks, "%s machine \"m\" lacks %s", kind_name, members[i].name);
+        if (required[i] == '+') {
+            cr_assert_eq(loader_check_machine(&ops, &err), NH_EABI, "%s", lacks);
+            cr_assert(strstr(err.text, lacks), "%s: %s", lacks, err.text);
+        } else {
+            cr_assert_eq(loader_check_machine(&ops, &err), 0, "%s: %s", lacks, err.text);
+        }
+        set_member(&ops, i, true);
+    }
+}
+
+Test(loader, a_machine_must_have_what_its_kind_requires)
+{
+    expect_required(NH_MACHINE_REGULAR, "regular", false, "++++++-+--");
+    expect_required(NH_MACHINE_REGULAR, "regular", true, "++++++-+-+");
+    expect_required(NH_MACHINE_CONCURRENT, "concurrent", false, "++++++++--");
+    expect_required(NH_MACHINE_CONCURRENT, "concurrent", true, "++++++++-+");
+    expect_required(NH_MACHINE_ON_DISK, "on-disk", false, "+++++++++-");
+}
+
+Test(loader, a_regular_machine_may_do_without_snapshots)
+{
+    struct nh_machine_ops ops = {.abi_version = NH_MACHINE_ABI, .struct_size = sizeof ops, .name = "m", .version = "1"};
+
+    for (size_t i = 0; i < 4; i++)
+        set_member(&ops, i, true);
+    cr_assert_eq(loader_check_machine(&ops, &err), 0, "%s", err.text);
 }
 
 Test(builtin, stores_and_transports_are_known_by_name)
