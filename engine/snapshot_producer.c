@@ -16,7 +16,8 @@ struct producers {
     void *ctx;
     struct task *tasks[PRODUCER_TASKS];
     pthread_mutex_t lock;
-    struct list jobs; /* guarded by lock; productions that have not begun */
+    struct list jobs;  /* guarded by lock; productions that have not begun */
+    uint64_t n_writes; /* atomic; of all productions */
 };
 
 enum production_state { PRODUCTION_QUEUED, PRODUCTION_RUNNING, PRODUCTION_OVER };
@@ -26,7 +27,8 @@ struct production {
     struct producers *owner;
     const struct stream_producer *producer;
     uint64_t first;
-    bool stop; /* atomic */
+    bool stop;         /* atomic */
+    uint64_t n_writes; /* atomic */
     /* of the task that runs it */
     struct produced_chunk *filling;
     uint64_t count; /* chunks that are complete, and chunk 0 */
@@ -100,6 +102,8 @@ static int sink_write(void *ctx, const void *data, size_t size_bytes, struct nh_
     struct production *r = ctx;
     const uint8_t *from = data;
 
+    __atomic_add_fetch(&r->n_writes, 1, __ATOMIC_RELAXED);
+    __atomic_add_fetch(&r->owner->n_writes, 1, __ATOMIC_RELAXED);
     while (size_bytes > 0) {
         size_t n;
 
@@ -255,6 +259,14 @@ bool production_over(struct production *r, int *ret_code, uint64_t *ret_count, s
     }
     pthread_mutex_unlock(&r->owner->lock);
     return over;
+}
+
+uint64_t production_progress(struct production *r, bool *ret_begun)
+{
+    pthread_mutex_lock(&r->owner->lock);
+    *ret_begun = r->state != PRODUCTION_QUEUED;
+    pthread_mutex_unlock(&r->owner->lock);
+    return __atomic_load_n(*ret_begun ? &r->n_writes : &r->owner->n_writes, __ATOMIC_RELAXED);
 }
 
 void production_free(struct production *r)

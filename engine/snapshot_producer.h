@@ -43,6 +43,8 @@ struct produced_chunk *production_take(struct production *r);
 /* True: produce has returned, or was never called. *ret_code: what it returned; if that is NH_OK, *ret_count is the number of
  * chunks with chunk 0. */
 bool production_over(struct production *r, int *ret_code, uint64_t *ret_count, struct nh_error *err);
+/* A number that changes when it writes; as long as it has not begun, when any other one does. */
+uint64_t production_progress(struct production *r, bool *ret_begun);
 void production_free(struct production *r); /* one that is over; takes NULL */
 
 #endif

@@ -40,6 +40,11 @@ struct stream {
     bool production_is_stale;        /* was told to stop */
     struct produced_chunk *produced; /* the next one to be sent, or NULL */
 
+    uint64_t stalled_ns; /* SENDING: since when the production has come on by nothing; 0: it has */
+    uint64_t progress;   /* as it was then */
+    bool is_stalled;     /* ENDING: that was too long, it may never return */
+    bool is_told;        /* ENDING: `ended` was called */
+
     uint64_t not_before_ns; /* WAITING */
     uint64_t asked_ns;      /* ASKING */
     bool asked_in_silence;  /* ASKING: while a connection stood */

@@ -10,6 +10,7 @@
  *         any: DONE, REFUSED, out of tries or patience, replaced, cancelled, the image cannot be read
  *                                                 v
  *                                              ENDING -- no production runs any more --> released, `ended` called
+ *                                                (a production that has stalled may run for ever: then `ended` is called before)
  *
  * A step sends at most one chunk. Answers are only stored when they come; the next step looks at them. A stream that has sent
  * goes to the end of the list, so that whatever runs out first, tokens or turns, is shared fairly.
@@ -134,15 +135,16 @@ static uint64_t step_ending(struct snapshot_sender *s, struct stream *st, uint64
 {
     struct stream_id id = st->id;
     struct nh_error reason;
-    bool failed = st->failed;
+    bool failed = st->failed, gone = production_is_gone(st), tell = !st->is_told && (gone || st->is_stalled);
 
     (void)now;
-    if (!production_is_gone(st))
-        return TASK_POLL_NEVER; /* its end wakes */
     memcpy(reason.text, st->reason, sizeof reason.text);
-    sending_free(st);
-    s->config.ended(s->config.ctx, &id, failed, reason.text);
-    return TASK_POLL_NOW; /* a turn is free */
+    st->is_told |= tell;
+    if (gone)
+        sending_free(st);
+    if (tell)
+        s->config.ended(s->config.ctx, &id, failed, reason.text);
+    return gone ? TASK_POLL_NOW : TASK_POLL_NEVER; /* a turn is free; or its end wakes */
 }
 
 /* ---- failures that are borne for a while ---- */
@@ -161,6 +163,7 @@ static void wait_until(struct snapshot_sender *s, struct stream *st, uint64_t no
     disconnect(s, st);
     set_state(s, st, STREAM_WAITING);
     st->not_before_ns = not_before_ns;
+    st->stalled_ns = 0;
     list_remove(&st->link);
     list_push_back(&s->streams, &st->link);
 }
@@ -389,15 +392,34 @@ static int read_piece(struct snapshot_sender *s, struct stream *st, struct piece
     return NH_OK;
 }
 
-/* The production has ended and all its chunks were taken. */
-static int check_production(struct stream *st, struct nh_error *err)
+/* There is no chunk, and the production has not ended. */
+static int check_stalled(struct stream *st, uint64_t now, struct nh_error *err)
+{
+    bool begun;
+    uint64_t progress = production_progress(st->production, &begun);
+
+    if (st->stalled_ns == 0 || progress != st->progress) {
+        st->stalled_ns = now;
+        st->progress = progress;
+    }
+    if (now - st->stalled_ns < STREAM_STALL_MS * MS_NS)
+        return NH_OK;
+    st->is_stalled = true;
+    if (!begun)
+        return nh_error_set(err, NH_EMACHINE, "no other machine's image has come on for %u s, and its turn has not come",
+                            STREAM_STALL_MS / 1000);
+    return nh_error_set(err, NH_EMACHINE, "the machine has written nothing of its image for %u s", STREAM_STALL_MS / 1000);
+}
+
+/* All chunks that there are were taken. */
+static int check_production(struct stream *st, uint64_t now, struct nh_error *err)
 {
     struct nh_error cause;
     uint64_t count;
     int code;
 
     if (!production_over(st->production, &code, &count, &cause))
-        return NH_OK;
+        return check_stalled(st, now, err);
     if (code < 0) {
         *err = cause;
         return code;
@@ -409,11 +431,11 @@ static int check_production(struct stream *st, struct nh_error *err)
 }
 
 /* ret->data is NULL if there is nothing yet. */
-static int take_produced(struct snapshot_sender *s, struct stream *st, struct piece *ret, struct nh_error *err)
+static int take_produced(struct snapshot_sender *s, struct stream *st, uint64_t now, struct piece *ret, struct nh_error *err)
 {
     *ret = (struct piece){0};
     if (st->production && st->production_is_stale && !production_is_gone(st))
-        return NH_OK;
+        return check_stalled(st, now, err);
     if (!st->production) {
         st->production = production_new(s->producers, &st->producer, st->next);
         st->production_is_stale = false;
@@ -421,7 +443,7 @@ static int take_produced(struct snapshot_sender *s, struct stream *st, struct pi
     if (!st->produced)
         st->produced = production_take(st->production);
     if (!st->produced)
-        return check_production(st, err);
+        return check_production(st, now, err);
     assert(st->produced->chunk_id == st->next);
     if (st->produced->last)
         st->chunk_count = st->next + 1;
@@ -436,6 +458,7 @@ static uint64_t send_piece(struct snapshot_sender *s, struct stream *st, const s
 
     free(st->produced);
     st->produced = NULL;
+    st->stalled_ns = 0;
     st->next++;
     token_bucket_take(&s->bucket, piece->size_bytes, now_of(s));
     list_remove(&st->link);
@@ -455,7 +478,7 @@ static uint64_t send_next(struct snapshot_sender *s, struct stream *st, uint64_t
         return TASK_POLL_NEVER;
     if (wait)
         return wait;
-    r = st->has_producer ? take_produced(s, st, &piece, &err) : read_piece(s, st, &piece, &err);
+    r = st->has_producer ? take_produced(s, st, now, &piece, &err) : read_piece(s, st, &piece, &err);
     if (r < 0) {
         sending_end(s, st, true, err.text);
         return TASK_POLL_NOW;

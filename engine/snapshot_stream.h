@@ -25,6 +25,7 @@
  * DONE: an image of that index, or newer, is there (also when the first DONE was lost). FULL (no space) and BUSY (too many
  * streams) are temporary: the sender waits and asks again, up to STREAM_PATIENCE_MS. REFUSED (not ours, corrupt, senseless, an
  * I/O error there) ends the stream as failed, and so do STREAM_TRIES broken connections, missing answers or gaps in a row.
+ * A stream made on the fly also ends as failed if its producer comes on by nothing for STREAM_STALL_MS.
  * Patience and tries begin anew only when more chunks are durable than ever before. A receiver drops a stream from which it hears
  * nothing for STREAM_IDLE_MS. A second chunk 0 of the same stream with another index, term or size begins anew; with the same
  * ones its message replaces the first one's (a leader of a newer term goes on where the old one was).
@@ -56,6 +57,7 @@
 #define STREAM_RETRY_MS        1000u /* after the first failure; doubled each time, up to */
 #define STREAM_RETRY_MAX_MS    16000u
 #define STREAM_PATIENCE_MS     600000u
+#define STREAM_STALL_MS        600000u
 #define STREAM_SENDING_MAX     8u /* defaults; more wait their turn (sender) or are BUSY (receiver) */
 #define STREAM_RECEIVING_MAX   8u
 #define STREAM_RECEIVING_LIMIT 1024u
@@ -82,9 +84,10 @@ struct stream_id {
 struct stream_producer {
     /* Writes the whole image; may be called again after a broken connection, and must give the same bytes. It runs on one of two
      * tasks for producers and may take long; `stop` tells it to end early (written with __atomic_store_n), and from then on the
-     * sink answers ECLOSED. With a runtime of one thread it is never stopped, and the sink never waits. */
+     * sink answers ECLOSED. With a runtime of one thread it is never stopped, and the sink never waits. One that writes nothing
+     * for STREAM_STALL_MS is told to end; its stream has ended then, whether it returns or not. */
     int (*produce)(void *ctx, const struct image_sink *sink, const volatile bool *stop, struct nh_error *err);
-    void (*release)(void *ctx); /* once, when the stream has ended */
+    void (*release)(void *ctx); /* once, when the stream has ended and no produce runs any more */
     void *ctx;
 };
 

@@ -18,7 +18,7 @@ struct task {
     struct task *next;
     task_poll_fn poll;
     void *arg;
-    bool woken, stopped;
+    bool woken, stopped, polled; /* polled: a producer may let time pass in the middle of its poll */
     uint64_t at_ns;
 };
 static struct task *tasks;
@@ -93,13 +93,16 @@ static bool poll_all(void)
     bool polled = false;
 
     for (struct task *t = tasks; t; t = t->next) {
-        if (t->stopped || !(t->woken || t->at_ns <= test.now_ns))
+        if (t->stopped || t->polled || !(t->woken || t->at_ns <= test.now_ns))
             continue;
         t->woken = false;
+        t->polled = true;
         t->at_ns = t->poll(t->arg);
+        t->polled = false;
         polled = true;
     }
-    sweep_tasks();
+    if (!test.n_paused)
+        sweep_tasks();
     return polled;
 }
 
@@ -114,7 +117,7 @@ static uint64_t next_time(void)
     uint64_t next = UINT64_MAX;
 
     for (struct task *t = tasks; t; t = t->next)
-        if (!t->stopped && t->at_ns < next)
+        if (!t->stopped && !t->polled && t->at_ns < next)
             next = t->at_ns;
     return next;
 }
@@ -130,7 +133,8 @@ void stream_run_until(uint64_t until_ns)
             break;
         test.now_ns = next;
     }
-    test.now_ns = until_ns;
+    if (test.now_ns < until_ns)
+        test.now_ns = until_ns;
     settle();
 }
 
@@ -526,6 +530,24 @@ void stream_hosts_close(void)
 
 #define PIECE_BYTES 100003u
 
+/* The machine writes nothing for a while: until it is told to stop, if it listens. */
+static void take_a_pause(const volatile bool *stop)
+{
+    uint64_t until_ns = test.now_ns + test.pause_ms * MS_NS;
+
+    test.n_pauses--;
+    test.n_paused++;
+    while (test.now_ns < until_ns && (test.deaf || !*stop)) {
+        stream_run_ms(1000);
+        if (!test.again || test.hosts[0].n_ended < 2)
+            continue;
+        test.again = false;
+        stream_send(0, 2, true);
+    }
+    test.n_paused--;
+    test.n_ended_in_pause = test.hosts[0].n_ended;
+}
+
 static int produce(void *ctx, const struct image_sink *sink, const volatile bool *stop, struct nh_error *err)
 {
     (void)ctx;
@@ -534,6 +556,8 @@ static int produce(void *ctx, const struct image_sink *sink, const volatile bool
         size_t n = test.image_bytes - at < PIECE_BYTES ? test.image_bytes - at : PIECE_BYTES;
         int r;
 
+        if (test.n_pauses > 0 && at >= test.pause_at)
+            take_a_pause(stop);
         if (*stop)
             return nh_error_set(err, NH_ECLOSED, "told to stop");
         if (test.produce_fails_at && at >= test.produce_fails_at)

@@ -72,6 +72,11 @@ struct stream_test {
     /* the producer */
     uint32_t n_produced;
     uint64_t produce_fails_at; /* bytes; 0: never */
+    uint32_t n_pauses;         /* it is to make so many, from this byte on, so long, and without listening meanwhile */
+    uint64_t pause_at, pause_ms;
+    bool deaf;
+    bool again; /* when both producers hang in streams that have ended, host 0 begins a third one, to replica 2 */
+    uint32_t n_paused, n_ended_in_pause; /* by host 0, when one was over */
 };
 extern struct stream_test test;
 

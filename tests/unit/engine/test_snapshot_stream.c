@@ -5,9 +5,12 @@
 #include <stdio.h>
 #include <string.h>
 
+#include "engine/snapshot_producer.h"
+
 #define MANY_BYTES  (19u * STREAM_CHUNK_BYTES + 1000u) /* more than a window */
 #define MANY_CHUNKS 20u
 #define SECOND_NS   1000000000ull
+#define MS_NS       1000000ull
 
 static void close_hosts(void)
 {
@@ -472,6 +475,66 @@ Test(snapshot_stream, a_produce_function_that_fails_ends_the_stream)
     cr_assert_eq(test.hosts[0].n_released, 1);
     stream_run_ms(STREAM_IDLE_MS);
     stream_check_nothing(1);
+}
+
+/* ---- a machine that hangs ---- */
+
+static void hang(uint32_t n, uint64_t ms, bool deaf)
+{
+    stream_hosts_open(MANY_BYTES);
+    test.n_pauses = n;
+    test.pause_at = MANY_BYTES / 2;
+    test.pause_ms = ms;
+    test.deaf = deaf;
+}
+
+Test(snapshot_stream, a_machine_that_writes_nothing_for_long_is_told_to_stop)
+{
+    hang(1, 2 * STREAM_STALL_MS, false);
+    stream_send(0, 2, true);
+    stream_run_ended(0, 1);
+    cr_assert_str_eq(reason_of(0), "the machine has written nothing of its image for 600 s");
+    cr_assert_eq(test.hosts[0].n_released, 1);
+    cr_assert_geq(test.now_ns, STREAM_STALL_MS * MS_NS);
+    cr_assert_leq(test.now_ns, (STREAM_STALL_MS + 2 * STREAM_ANSWER_MS) * MS_NS);
+    stream_run_ms(STREAM_IDLE_MS + 1000);
+    stream_check_nothing(1);
+}
+
+Test(snapshot_stream, one_that_never_returns_holds_nobody_up_but_itself)
+{
+    hang(1, 2 * STREAM_STALL_MS, true);
+    stream_send(0, 2, true);
+    stream_run_ended(0, 1);
+    cr_assert_eq(test.n_ended_in_pause, 1, "it was told while the machine still hung");
+    cr_assert_str_eq(reason_of(0), "the machine has written nothing of its image for 600 s");
+    stream_run_ms(1000);
+    cr_assert_eq(test.hosts[0].n_ended, 1, "once");
+    cr_assert_eq(test.hosts[0].n_released, 1, "when it has returned after all");
+}
+
+Test(snapshot_stream, a_machine_may_be_slow)
+{
+    hang(5, STREAM_STALL_MS - STREAM_ANSWER_MS, false);
+    stream_send(0, 2, true);
+    stream_run_ended(0, 1);
+    cr_assert_eq(test.n_pauses, 0);
+    cr_assert_eq(test.hosts[0].n_failed, 0, "%s", reason_of(0));
+    stream_check_arrived(1);
+}
+
+Test(snapshot_stream, who_waits_behind_machines_that_hang_is_told_too)
+{
+    hang(PRODUCER_TASKS, 4 * STREAM_STALL_MS, true);
+    test.again = true;
+    stream_send(0, 2, true);
+    stream_send(0, 3, true);
+    stream_run_ended(0, 3);
+    cr_assert_eq(test.n_ended_in_pause, 3);
+    cr_assert_eq(test.n_produced, 2);
+    cr_assert_str_eq(reason_of(0), "no other machine's image has come on for 600 s, and its turn has not come");
+    stream_run_ms(1000);
+    cr_assert_eq(test.hosts[0].n_released, 3);
 }
 
 /* ---- several streams ---- */
