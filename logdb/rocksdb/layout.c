@@ -81,7 +81,7 @@ bool layout_key_is(const char *key, size_t size_bytes, uint64_t shard_id, uint64
 
 void layout_header_encode(const struct layout_header *h, layout_crc_fn crc, uint8_t out[LAYOUT_HEADER_BYTES])
 {
-    put_u32(out + 4, LAYOUT_FORMAT);
+    put_u32(out + 4, h->packed ? LAYOUT_FORMAT_PACKED : LAYOUT_FORMAT);
     put_u32(out + 8, h->n);
     put_u32(out + 12, 0);
     put_u64(out + 16, h->number);
@@ -91,26 +91,28 @@ void layout_header_encode(const struct layout_header *h, layout_crc_fn crc, uint
     put_u32(out, crc(0, out + CRC_BYTES, LAYOUT_HEADER_BYTES - CRC_BYTES));
 }
 
-static int check_value(const uint8_t *p, size_t size_bytes, size_t covered_bytes, layout_crc_fn crc, struct nh_error *err)
+static int check_value(const uint8_t *p, size_t size_bytes, size_t covered_bytes, uint32_t format_max, layout_crc_fn crc,
+                       struct nh_error *err)
 {
     if (size_bytes < covered_bytes)
         return nh_error_set(err, NH_ECORRUPT, "value of %zu bytes is too short", size_bytes);
     if (nh_load_u32(p) != crc(0, p + CRC_BYTES, covered_bytes - CRC_BYTES))
         return nh_error_set(err, NH_ECORRUPT, "value has a wrong checksum");
-    if (nh_load_u32(p + 4) != LAYOUT_FORMAT)
-        return nh_error_set(err, NH_ECORRUPT, "value has format %u, expected %u", nh_load_u32(p + 4), LAYOUT_FORMAT);
+    if (nh_load_u32(p + 4) < LAYOUT_FORMAT || nh_load_u32(p + 4) > format_max)
+        return nh_error_set(err, NH_ECORRUPT, "value has format %u, this version knows up to %u", nh_load_u32(p + 4), format_max);
     return NH_OK;
 }
 
 int layout_header_decode(const char *data, size_t size_bytes, layout_crc_fn crc, struct layout_header *ret, struct nh_error *err)
 {
     const uint8_t *p = (const uint8_t *)data;
-    int r = check_value(p, size_bytes, LAYOUT_HEADER_BYTES, crc, err);
+    int r = check_value(p, size_bytes, LAYOUT_HEADER_BYTES, LAYOUT_FORMAT_PACKED, crc, err);
 
     if (r < 0)
         return r;
     *ret = (struct layout_header){
         .n = nh_load_u32(p + 8),
+        .packed = nh_load_u32(p + 4) == LAYOUT_FORMAT_PACKED,
         .number = nh_load_u64(p + 16),
         .state = {.term = nh_load_u64(p + 24), .vote = nh_load_u64(p + 32), .commit = nh_load_u64(p + 40)},
     };
@@ -127,7 +129,7 @@ int layout_envelope_check(const char *data, size_t size_bytes, layout_crc_fn crc
 {
     if (size_bytes < LAYOUT_ENVELOPE_BYTES)
         return nh_error_set(err, NH_ECORRUPT, "value of %zu bytes is too short", size_bytes);
-    return check_value((const uint8_t *)data, size_bytes, size_bytes, crc, err);
+    return check_value((const uint8_t *)data, size_bytes, size_bytes, LAYOUT_FORMAT, crc, err);
 }
 
 int layout_block_slice(const char *value, size_t size_bytes, uint64_t first, const struct layout_header *h, uint32_t from,

@@ -5,7 +5,7 @@
  *     shard_id u64 | replica_id u64 | kind u8 [ | index u64 ]
  *
  *     kind           index            value
- *     1 block        of record 0      state header with n > 0, then n records as in raftio/entry.h
+ *     1 block        of record 0      state header with n > 0, then n records as in raftio/entry.h, or packed (pack.h)
  *     2 bootstrap    -                envelope: raftpb Bootstrap
  *     3 state        -                state header with n = 0
  *     4 start        -                envelope: first index of the log, u64. Absent: 1
@@ -19,7 +19,7 @@
  *
  *     envelope       offset size                       state header  offset size
  *                      0     4  crc32c of the rest                     0     4  crc32c of bytes [4, 48)
- *                      4     4  format = 1                             4     4  format = 1
+ *                      4     4  format = 1                             4     4  format = 1; of a packed block 2
  *                      8     -  content                                8     4  n
  *                                                                     12     4  zero
  *                                                                     16     8  number of this hard state: 1, 2, ...
@@ -37,6 +37,7 @@
 #include "raftio/types.h"
 
 #define LAYOUT_FORMAT         1u
+#define LAYOUT_FORMAT_PACKED  2u  /* of a block with packed records */
 #define LAYOUT_REPLICA_BYTES  16u /* shard, replica */
 #define LAYOUT_PREFIX_BYTES   17u /* shard, replica, kind */
 #define LAYOUT_KEY_BYTES      25u /* the longest key */
@@ -62,6 +63,7 @@ struct layout_key {
 /* The part of a value that blocks and state records share. */
 struct layout_header {
     uint32_t n;
+    bool packed;
     uint64_t number;
     struct nh_state state;
 };
@@ -85,9 +87,9 @@ void layout_envelope_seal(uint8_t *out, size_t content_bytes, layout_crc_fn crc)
 /* The content begins at data + LAYOUT_ENVELOPE_BYTES. Errors: ECORRUPT. */
 int layout_envelope_check(const char *data, size_t size_bytes, layout_crc_fn crc, struct nh_error *err);
 
-/* Walks the records of a block's value whose first has index `first`: checks lengths and indexes, not the checksums of
- * the records (whoever decodes them does). Gives the offsets of record `from` and of the end of record `to - 1`, stops
- * early behind the record with which more than `max_bytes` are reached; *ret_to tells where. Errors: ECORRUPT. */
+/* Walks the records of a block's value, which is not packed, whose first has index `first`: checks lengths and indexes, not the
+ * checksums of the records (whoever decodes them does). Gives the offsets of record `from` and of the end of record `to - 1`,
+ * stops early behind the record with which more than `max_bytes` are reached; *ret_to tells where. Errors: ECORRUPT. */
 int layout_block_slice(const char *value, size_t size_bytes, uint64_t first, const struct layout_header *h, uint32_t from,
                        uint32_t to, size_t max_bytes, size_t *ret_begin, size_t *ret_end, uint32_t *ret_to, struct nh_error *err);
 

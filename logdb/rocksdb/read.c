@@ -1,6 +1,9 @@
 #include "logdb/rocksdb/store.h"
 
 #include <inttypes.h>
+#include <stdlib.h>
+
+#include "raftio/support/memory.h"
 
 /* Errors of the iterator itself: a damaged table block, a failed read. */
 static int iterator_error(rocksdb_iterator_t *it, struct nh_error *err)
@@ -157,20 +160,43 @@ int block_seek(struct nh_logdb *db, rocksdb_iterator_t *it, uint64_t shard_id, u
     return r < 0 ? r : nh_error_set(err, NH_ENOTFOUND, "entry %" PRIu64 " is above the last one", index);
 }
 
+int block_open(rocksdb_iterator_t *it, uint64_t first, const struct layout_header *h, struct block_value *ret,
+               struct nh_error *err)
+{
+    struct unpacked *u = &ret->unpacked;
+    size_t size;
+    const char *value = rocksdb_iter_value(it, &size);
+    int r;
+
+    if (!h->packed) {
+        ret->value = value;
+        ret->size_bytes = size;
+        return NH_OK;
+    }
+    array_reserve((void **)&u->data, &u->cap, LAYOUT_HEADER_BYTES, 1);
+    memcpy(u->data, value, LAYOUT_HEADER_BYTES);
+    u->size_bytes = LAYOUT_HEADER_BYTES;
+    r = unpack_records((const uint8_t *)value + LAYOUT_HEADER_BYTES, size - LAYOUT_HEADER_BYTES, first, u, err);
+    ret->value = (const char *)u->data;
+    ret->size_bytes = u->size_bytes;
+    return r;
+}
+
 /* Gives the records of the block at `it` to the sink, from *low on; moves *low and *left_bytes. Returns 1 when enough
  * was given. */
-static int give_block(rocksdb_iterator_t *it, uint64_t first, const struct layout_header *h, uint64_t *low, uint64_t high,
-                      size_t *left_bytes, const struct nh_entry_sink *sink, struct nh_error *err)
+static int give_block(rocksdb_iterator_t *it, uint64_t first, const struct layout_header *h, struct block_value *v, uint64_t *low,
+                      uint64_t high, size_t *left_bytes, const struct nh_entry_sink *sink, struct nh_error *err)
 {
     uint32_t from = (uint32_t)(*low - first);
     uint32_t to = high - first < h->n ? (uint32_t)(high - first) : h->n;
-    size_t size, begin, end;
-    const char *value = rocksdb_iter_value(it, &size);
-    int r = layout_block_slice(value, size, first, h, from, to, *left_bytes, &begin, &end, &to, err);
+    size_t begin, end;
+    int r = block_open(it, first, h, v, err);
 
+    if (r == NH_OK)
+        r = layout_block_slice(v->value, v->size_bytes, first, h, from, to, *left_bytes, &begin, &end, &to, err);
     if (r < 0)
         return r;
-    r = sink->add(sink->ctx, (const uint8_t *)value + begin, end - begin, err);
+    r = sink->add(sink->ctx, (const uint8_t *)v->value + begin, end - begin, err);
     if (r < 0)
         return r;
     *low = first + to;
@@ -180,8 +206,8 @@ static int give_block(rocksdb_iterator_t *it, uint64_t first, const struct layou
     return 0;
 }
 
-static int iterate(struct nh_logdb *db, rocksdb_iterator_t *it, uint64_t shard_id, uint64_t replica_id, uint64_t low,
-                   uint64_t high, size_t max_bytes, const struct nh_entry_sink *sink, struct nh_error *err)
+static int iterate(struct nh_logdb *db, rocksdb_iterator_t *it, struct block_value *v, uint64_t shard_id, uint64_t replica_id,
+                   uint64_t low, uint64_t high, size_t max_bytes, const struct nh_entry_sink *sink, struct nh_error *err)
 {
     struct layout_header h;
     struct stored start = {0};
@@ -196,7 +222,7 @@ static int iterate(struct nh_logdb *db, rocksdb_iterator_t *it, uint64_t shard_i
     if (r < 0)
         return r;
     for (;;) {
-        r = give_block(it, first, &h, &low, high, &max_bytes, sink, err);
+        r = give_block(it, first, &h, v, &low, high, &max_bytes, sink, err);
         if (r != 0)
             return r < 0 ? r : NH_OK;
         rocksdb_iter_next(it);
@@ -211,14 +237,16 @@ static int iterate(struct nh_logdb *db, rocksdb_iterator_t *it, uint64_t shard_i
 int store_iterate_entries(struct nh_logdb *db, uint64_t shard_id, uint64_t replica_id, uint64_t low, uint64_t high,
                           size_t max_bytes, const struct nh_entry_sink *sink, struct nh_error *err)
 {
+    struct block_value v = {0};
     rocksdb_iterator_t *it;
     int r;
 
     if (low >= high)
         return NH_OK;
     it = rocksdb_create_iterator(db->db, db->read);
-    r = iterate(db, it, shard_id, replica_id, low, high, max_bytes, sink, err);
+    r = iterate(db, it, &v, shard_id, replica_id, low, high, max_bytes, sink, err);
     rocksdb_iter_destroy(it);
+    free(v.unpacked.data);
     return r < 0 ? nh_error_wrap(err, r, "shard %" PRIu64 " replica %" PRIu64, shard_id, replica_id) : NH_OK;
 }
 

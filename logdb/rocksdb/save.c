@@ -18,7 +18,7 @@
 /* A batch that grew beyond this gives its memory back. */
 #define BATCH_BYTES_KEPT ((size_t)8 * 1024 * 1024)
 
-/* A block being built: its parts lie in the worker's buffers, nothing is copied before RocksDB does. */
+/* A block being built: its parts lie in the worker's buffers, and nothing is copied before RocksDB does, unless it is packed. */
 struct block_stage {
     struct nh_logdb *db;
     struct save_buffers *buf;
@@ -27,11 +27,16 @@ struct block_stage {
     uint32_t n;
     size_t n_parts; /* without the header */
     size_t size_bytes;
+    bool packed; /* small records: worth packing */
+    size_t packed_bytes;
 };
 
 static void put_block(struct block_stage *s)
 {
-    struct layout_header h = {.n = s->n, .number = s->replica->next.state_number, .state = s->replica->next.state};
+    struct layout_header h = {.n = s->n,
+                              .packed = s->packed,
+                              .number = s->replica->next.state_number,
+                              .state = s->replica->next.state};
     uint8_t header[LAYOUT_HEADER_BYTES];
     struct layout_key key;
     const char *keys[1] = {key.bytes};
@@ -46,7 +51,7 @@ static void put_block(struct block_stage *s)
     s->first += s->n;
     s->n = 0;
     s->n_parts = 0;
-    s->size_bytes = 0;
+    s->size_bytes = s->packed_bytes = 0;
 }
 
 /* The largest `to` for which records [from, to) of the block fit into `room` bytes. */
@@ -67,6 +72,33 @@ static uint32_t fit(const struct nh_block *b, uint32_t from, uint32_t to, size_t
     return low;
 }
 
+/* By their average. */
+static bool is_worth_packing(const struct nh_block *b, uint32_t from, uint32_t to)
+{
+    return b->offsets[to] - b->offsets[from] <= (size_t)(to - from) * (NH_RECORD_HEADER_BYTES + PACK_PAYLOAD_MAX);
+}
+
+/* Records [from, to), which fit into the block. */
+static void add_part(struct block_stage *s, const struct nh_block *b, uint32_t from, uint32_t to)
+{
+    size_t size = b->offsets[to] - b->offsets[from];
+    const uint8_t *records = b->data + b->offsets[from];
+    struct save_buffers *buf = s->buf;
+
+    s->size_bytes += size;
+    if (!s->packed) {
+        s->n_parts++;
+        buf->parts[s->n_parts] = (const char *)records;
+        buf->part_sizes[s->n_parts] = size;
+        return;
+    }
+    array_reserve((void **)&buf->packed, &buf->cap_packed, s->packed_bytes + pack_room(size), 1);
+    s->packed_bytes += pack_records(records, size, buf->packed + s->packed_bytes);
+    s->n_parts = 1;
+    buf->parts[1] = (const char *)buf->packed;
+    buf->part_sizes[1] = s->packed_bytes;
+}
+
 static void add_records(struct block_stage *s, const struct nh_block *b, uint32_t from, uint32_t to)
 {
     while (from < to) {
@@ -77,10 +109,9 @@ static void add_records(struct block_stage *s, const struct nh_block *b, uint32_
         }
         if (until == from)
             until = from + 1; /* larger than a block may be: a block of its own */
-        s->n_parts++;
-        s->buf->parts[s->n_parts] = (const char *)b->data + b->offsets[from];
-        s->buf->part_sizes[s->n_parts] = b->offsets[until] - b->offsets[from];
-        s->size_bytes += s->buf->part_sizes[s->n_parts];
+        if (s->n == 0)
+            s->packed = is_worth_packing(b, from, until);
+        add_part(s, b, from, until);
         s->n += until - from;
         from = until;
         if (s->size_bytes >= BLOCK_BYTES_MAX)
@@ -115,23 +146,27 @@ static void put_clipped(struct nh_logdb *db, rocksdb_writebatch_t *batch, const 
 static int clip_block(struct nh_logdb *db, rocksdb_iterator_t *it, rocksdb_writebatch_t *batch, const struct replica *r,
                       uint64_t from, struct nh_error *err)
 {
+    struct block_value v = {0};
     struct layout_header h;
     uint64_t first;
-    uint32_t upto;
-    size_t size, begin, end;
-    const char *value;
+    uint32_t upto = 0;
+    size_t begin, end = 0;
     int status = block_seek(db, it, r->node.shard_id, r->node.replica_id, from, &first, &h, err);
 
     if (status < 0 || first == from)
         return status;
-    value = rocksdb_iter_value(it, &size);
-    status = layout_block_slice(value, size, first, &h, 0, (uint32_t)(from - first), SIZE_MAX, &begin, &end, &upto, err);
-    if (status < 0)
-        return status;
-    h.n = upto;
-    put_clipped(db, batch, r, first, &h, value, end);
-    rocksdb_iter_next(it);
-    return NH_OK;
+    status = block_open(it, first, &h, &v, err);
+    if (status == NH_OK)
+        status =
+            layout_block_slice(v.value, v.size_bytes, first, &h, 0, (uint32_t)(from - first), SIZE_MAX, &begin, &end, &upto, err);
+    if (status == NH_OK) {
+        h.n = upto;
+        h.packed = false;
+        put_clipped(db, batch, r, first, &h, v.value, end);
+        rocksdb_iter_next(it);
+    }
+    free(v.unpacked.data);
+    return status;
 }
 
 /* Deletes every record from `from` on, key by key: a range tombstone would lie over all that the replica writes later.
@@ -200,9 +235,10 @@ static int stage_entries(struct nh_logdb *db, struct save_buffers *buf, struct r
 static int term_at(struct nh_logdb *db, const struct replica *r, const struct nh_update *updates, size_t i, uint64_t index,
                    uint64_t *ret_term, struct nh_error *err)
 {
+    struct block_value v = {0};
     struct layout_header h;
     rocksdb_iterator_t *it;
-    size_t size, begin, end;
+    size_t begin, end;
     uint64_t first;
     uint32_t upto;
     int status;
@@ -212,14 +248,16 @@ static int term_at(struct nh_logdb *db, const struct replica *r, const struct nh
         return NH_OK;
     it = rocksdb_create_iterator(db->db, db->read);
     status = block_seek(db, it, r->node.shard_id, r->node.replica_id, index, &first, &h, err);
+    if (status == NH_OK)
+        status = block_open(it, first, &h, &v, err);
     if (status == NH_OK) {
-        const char *value = rocksdb_iter_value(it, &size);
         uint32_t at = (uint32_t)(index - first);
 
-        status = layout_block_slice(value, size, first, &h, at, at + 1, SIZE_MAX, &begin, &end, &upto, err);
+        status = layout_block_slice(v.value, v.size_bytes, first, &h, at, at + 1, SIZE_MAX, &begin, &end, &upto, err);
         if (status == NH_OK)
-            *ret_term = nh_record_term((const uint8_t *)value + begin);
+            *ret_term = nh_record_term((const uint8_t *)v.value + begin);
     }
+    free(v.unpacked.data);
     rocksdb_iter_destroy(it);
     return status;
 }
@@ -373,4 +411,5 @@ void save_buffers_deinit(struct save_buffers *b)
     free(b->clips);
     free(b->parts);
     free(b->part_sizes);
+    free(b->packed);
 }

@@ -15,6 +15,7 @@
 
 #include "logdb/replica_map.h"
 #include "logdb/rocksdb/layout.h"
+#include "logdb/rocksdb/pack.h"
 #include "logdb/update.h"
 #include "raftio/logdb.h"
 #include "raftio/support/list.h"
@@ -49,6 +50,8 @@ struct save_buffers {
     const char **parts; /* of the block being built; part 0 is the header */
     size_t *part_sizes;
     size_t cap_parts;
+    uint8_t *packed; /* records of the block being built, if it is a packed one */
+    size_t cap_packed;
 };
 
 struct compact_job {
@@ -114,6 +117,15 @@ int stored_read(struct nh_logdb *db, rocksdb_iterator_t *it, uint64_t shard_id, 
 /* Moves `it` to the block that holds `index`, or fails with ENOTFOUND. Errors: ECORRUPT, EIO. */
 int block_seek(struct nh_logdb *db, rocksdb_iterator_t *it, uint64_t shard_id, uint64_t replica_id, uint64_t index,
                uint64_t *ret_first, struct layout_header *ret, struct nh_error *err);
+/* A block with its header as if it were not packed; zeroed at first, may be opened again, free unpacked.data at last. */
+struct block_value {
+    const char *value; /* in the iterator, or unpacked */
+    size_t size_bytes;
+    struct unpacked unpacked;
+};
+/* Opens the block at `it`, of which block_seek gave index and header. Errors: ECORRUPT. */
+int block_open(rocksdb_iterator_t *it, uint64_t first, const struct layout_header *h, struct block_value *ret,
+               struct nh_error *err);
 int store_list_replicas(struct nh_logdb *db, int (*each)(void *ctx, struct nh_replica_info info), void *ctx,
                         struct nh_error *err);
 int store_iterate_entries(struct nh_logdb *db, uint64_t shard_id, uint64_t replica_id, uint64_t low, uint64_t high,

@@ -6,6 +6,7 @@
 #include <string.h>
 
 #include "raftio/codec.h"
+#include "logdb/rocksdb/pack.h"
 #include "raftio/support/block.h"
 
 static const char *root;
@@ -66,6 +67,14 @@ static struct nh_block *unsealed(void)
     return block_unsealed(&b);
 }
 
+static void save_packed(const char *name, const uint8_t *records, size_t size_bytes)
+{
+    uint8_t *packed = malloc(pack_room(size_bytes));
+
+    save(name, packed, pack_records(records, size_bytes, packed));
+    free(packed);
+}
+
 static void make_records(struct nh_block *a, struct nh_block *b, struct nh_block *u)
 {
     size_t na = a->offsets[a->n], nb = b->offsets[b->n];
@@ -77,6 +86,8 @@ static void make_records(struct nh_block *a, struct nh_block *b, struct nh_block
     save("records/two_terms", both, na + nb);
     save("records/unsealed", u->data, u->offsets[u->n]);
     save("records/one", a->data, a->offsets[1]);
+    save_packed("pack/one", a->data, a->offsets[1]);
+    save_packed("pack/two_terms", both, na + nb);
     free(both);
 }
 
