@@ -4,6 +4,7 @@
 #include <fcntl.h>
 #include <inttypes.h>
 #include <stdio.h>
+#include <stdlib.h>
 #include <sys/random.h>
 #include <sys/stat.h>
 #include <unistd.h>
@@ -14,6 +15,9 @@
 #define FORMAT     "FORMAT"
 #define FORMAT_NEW "FORMAT.new"
 #define WAL_MARK   "NODEHOST-WAL"
+#define PROBE      "PROBE-XXXXXX"
+/* What direct I/O is aligned to, at most. */
+#define PROBE_BYTES 4096u
 
 static int join(char out[DIRECTORY_PATH_BYTES], const char *dir, const char *name, struct nh_error *err)
 {
@@ -190,4 +194,24 @@ int directory_open(struct directory *d, const struct nh_logdb_config *config, st
 int directory_commit(const struct directory *d, struct nh_error *err)
 {
     return d->creating ? move(d->dir, FORMAT_NEW, FORMAT, err) : NH_OK;
+}
+
+bool directory_takes_direct_io(const struct directory *d)
+{
+    static const _Alignas(PROBE_BYTES) uint8_t zeros[PROBE_BYTES];
+    char path[DIRECTORY_PATH_BYTES];
+    bool works;
+    int fd;
+
+    if (join(path, d->dir, PROBE, NULL) < 0)
+        return false;
+    fd = mkostemp(path, O_DIRECT | O_CLOEXEC);
+    if (fd < 0) {
+        unlink(path); /* made, perhaps, before its flags were refused */
+        return false;
+    }
+    unlink(path);
+    works = pwrite(fd, zeros, sizeof zeros, 0) == (ssize_t)sizeof zeros;
+    close(fd);
+    return works;
 }

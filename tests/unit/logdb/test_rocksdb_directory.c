@@ -2,6 +2,7 @@
 #include "tests/conformance/logdb/fixture.h"
 
 #include <fcntl.h>
+#include <glob.h>
 #include <sys/stat.h>
 #include <unistd.h>
 
@@ -136,6 +137,14 @@ Test(directory, options_text_is_applied_or_refused)
     cr_assert_eq(try_open(NULL, ""), NH_OK, "%s", f.err.text);
     cr_assert_eq(try_open(NULL, "no_such_option=1"), NH_EINVAL, "%s", f.err.text);
     cr_assert_eq(try_open(NULL, "write_buffer_size"), NH_EINVAL, "%s", f.err.text);
+}
+
+Test(directory, the_probe_for_direct_io_leaves_nothing_behind)
+{
+    glob_t found;
+
+    cr_assert_eq(glob(path("PROBE*"), 0, NULL, &found), GLOB_NOMATCH);
+    globfree(&found);
 }
 
 Test(directory, limits_of_workers_and_paths)
