@@ -120,4 +120,8 @@ void nh_get_host_info(struct nh_host *host, struct nh_host_info *ret)
     ret->saved_entries = stats.saved_entries;
     ret->messages_sent = stats.messages_sent;
     ret->messages_received = stats.messages_received;
+    ret->passes = stats.passes;
+    ret->saved_updates = stats.saved_updates;
+    ret->batches_sent = stats.batches_sent;
+    ret->apply_calls = stats.apply_calls;
 }

@@ -294,6 +294,8 @@ struct nh_host_info {
     uint32_t n_shards, n_leaders, n_leaderless, n_quarantined;
     uint64_t events_dropped;
     uint64_t proposals_applied, reads_answered, saves, synced_saves, saved_entries, messages_sent, messages_received;
+    /* How much goes at once: passes of step workers, replicas' updates in saves, batches of messages sent, calls of machines. */
+    uint64_t passes, saved_updates, batches_sent, apply_calls;
 };
 /* Counters are since the start of this process. */
 NH_API void nh_get_host_info(struct nh_host *host, struct nh_host_info *ret);

@@ -1,0 +1,224 @@
+#include "cmd/nhbench/options.h"
+
+#include <errno.h>
+#include <getopt.h>
+#include <stddef.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+const char bench_usage[] =
+    "Usage:\n"
+    "    nhbench run [options]       three hosts on this machine, and load inside each of them\n"
+    "Options of a run:\n"
+    "    --shards N            shards of three replicas each (48)\n"
+    "    --payload BYTES       of a proposal, or of a value with --machine kv (16)\n"
+    "    --in-flight N         requests under way per host (16384)\n"
+    "    --seconds S           measured time (5)\n"
+    "    --warm-up S           load before it (2)\n"
+    "    --machine noop|kv     what the shards run (noop)\n"
+    "    --read-share F        part of the requests that are reads, 0 to 1 (0)\n"
+    "    --read-mode readindex|lease|stale\n"
+    "    --sessions            every proposal in a session: applied exactly once\n"
+    "    --one-by-one          a call per proposal instead of one per shard and round\n"
+    "    --rate N              requests per second and host at fixed times; --in-flight bounds what is open at once\n"
+    "    --keys N              different keys per shard, for kv (10000)\n"
+    "    --log-store NAME      rocksdb, memory (nothing durable), or the path of a shared object (rocksdb)\n"
+    "    --log-store-options T text for it\n"
+    "    --step-workers N, --apply-workers N, --load-threads N, --rtt-ms N\n"
+    "    --snapshot-entries N  of a shard between two snapshots, or never (the host's default)\n"
+    "    --gather-us N         wait so long for more answers before proposing again (0)\n"
+    "    --pin LIST:LIST:LIST  cores of each host's process, like 0-3:4,5:6\n"
+    "    --plugins DIR         where kv.so is\n"
+    "    --dir DIR             for data, emptied at the end; must be empty (a temporary one in the current directory)\n"
+    "    --json                the result as JSON\n"
+    "    --verbose             log lines of the hosts, warnings and worse, on stderr\n";
+
+enum kind { FLAG, COUNT, REAL, TEXT, MACHINE, READ_MODE, SNAPSHOTS, NUMBER };
+
+struct option_rule {
+    const char *name;
+    enum kind kind;
+    size_t offset;
+    double min, max;
+};
+
+#define AT(member) offsetof(struct bench_options, member)
+static const struct option_rule rules[] = {
+    {"shards", COUNT, AT(shards), 1, BENCH_SHARDS_MAX},
+    {"payload", COUNT, AT(payload), 0, BENCH_PAYLOAD_MAX},
+    {"in-flight", COUNT, AT(in_flight), 1, BENCH_IN_FLIGHT_MAX},
+    {"seconds", REAL, AT(seconds), 0.1, BENCH_SECONDS_MAX},
+    {"warm-up", REAL, AT(warm_up), 0, BENCH_SECONDS_MAX},
+    {"machine", MACHINE, AT(machine), 0, 0},
+    {"read-share", REAL, AT(read_share), 0, 1},
+    {"read-mode", READ_MODE, AT(read_mode), 0, 0},
+    {"sessions", FLAG, AT(sessions), 0, 0},
+    {"one-by-one", FLAG, AT(one_by_one), 0, 0},
+    {"rate", COUNT, AT(rate), 1, BENCH_RATE_MAX},
+    {"keys", COUNT, AT(keys), 1, UINT32_MAX},
+    {"log-store", TEXT, AT(log_store), 0, 0},
+    {"log-store-options", TEXT, AT(log_store_options), 0, 0},
+    {"step-workers", COUNT, AT(step_workers), 1, 64},
+    {"apply-workers", COUNT, AT(apply_workers), 1, 64},
+    {"load-threads", COUNT, AT(load_threads), 1, BENCH_LOADERS_MAX},
+    {"rtt-ms", COUNT, AT(rtt_ms), 1, 60000},
+    {"gather-us", COUNT, AT(gather_us), 0, 1000000},
+    {"snapshot-entries", SNAPSHOTS, AT(snapshot_entries), 0, 0},
+    {"seed", COUNT, AT(seed), 0, UINT32_MAX},
+    {"pin", TEXT, AT(pin), 0, 0},
+    {"plugins", TEXT, AT(plugins), 0, 0},
+    {"dir", TEXT, AT(dir), 0, 0},
+    {"json", FLAG, AT(json), 0, 0},
+    {"verbose", FLAG, AT(verbose), 0, 0},
+    /* of a host */
+    {"as-host", COUNT, AT(host), 1, BENCH_HOSTS},
+    {"channel", NUMBER, AT(channel), 3, 1023},
+    {"addresses", TEXT, AT(addresses), 0, 0},
+    {"host-dir", TEXT, AT(host_dir), 0, 0},
+};
+#define N_RULES (sizeof rules / sizeof rules[0])
+
+static bool refuse(const char *name, const char *text)
+{
+    fprintf(stderr, "nhbench: --%s %s\nSee: nhbench --help\n", name, text);
+    return false;
+}
+
+static bool parse_real(const struct option_rule *rule, const char *text, double *ret)
+{
+    char wants[96], *end;
+
+    errno = 0;
+    *ret = strtod(text, &end);
+    if (end != text && !*end && errno == 0 && *ret >= rule->min && *ret <= rule->max)
+        return true;
+    snprintf(wants, sizeof wants, "takes a number from %g to %.0f, not \"%.20s\"", rule->min, rule->max, text);
+    return refuse(rule->name, wants);
+}
+
+static bool parse_count(const struct option_rule *rule, const char *text, uint32_t *ret)
+{
+    char wants[96], *end;
+    unsigned long long n;
+
+    errno = 0;
+    n = strtoull(text, &end, 10);
+    if (text[0] >= '0' && text[0] <= '9' && !*end && errno == 0 && (double)n >= rule->min && (double)n <= rule->max) {
+        *ret = (uint32_t)n;
+        return true;
+    }
+    snprintf(wants, sizeof wants, "takes a whole number from %.0f to %.0f, not \"%.20s\"", rule->min, rule->max, text);
+    return refuse(rule->name, wants);
+}
+
+static bool parse_choice(const struct option_rule *rule, const char *text, const char *const *names, int *ret)
+{
+    char wants[96] = "takes one of:";
+
+    for (int i = 0; names[i]; i++) {
+        if (strcmp(text, names[i]) == 0) {
+            *ret = i;
+            return true;
+        }
+        strcat(strcat(wants, " "), names[i]);
+    }
+    return refuse(rule->name, wants);
+}
+
+static bool parse_snapshots(const struct option_rule *rule, const char *text, uint64_t *ret)
+{
+    struct option_rule count = {rule->name, COUNT, 0, 1, UINT32_MAX};
+    uint32_t n = 0;
+
+    if (strcmp(text, "never") == 0) {
+        *ret = UINT64_MAX;
+        return true;
+    }
+    if (!parse_count(&count, text, &n))
+        return false;
+    *ret = n;
+    return true;
+}
+
+static bool set(struct bench_options *o, const struct option_rule *rule, const char *text)
+{
+    static const char *const machines[] = {"noop", "kv", NULL}, *const modes[] = {"readindex", "lease", "stale", NULL};
+    void *at = (char *)o + rule->offset;
+    int choice = 0;
+
+    switch (rule->kind) {
+    case FLAG: *(bool *)at = true; return true;
+    case TEXT: *(const char **)at = text; return true;
+    case REAL: return parse_real(rule, text, at);
+    case COUNT: return parse_count(rule, text, at);
+    case NUMBER: return parse_count(rule, text, (uint32_t *)at);
+    case SNAPSHOTS: return parse_snapshots(rule, text, at);
+    case MACHINE:
+        if (!parse_choice(rule, text, machines, &choice))
+            return false;
+        o->machine = (enum bench_machine)choice;
+        return true;
+    case READ_MODE:
+        if (!parse_choice(rule, text, modes, &choice))
+            return false;
+        o->read_mode = (enum bench_read_mode)choice;
+        return true;
+    }
+    return false;
+}
+
+/* What does not fit together. */
+static bool check(const struct bench_options *o)
+{
+    if (o->sessions && o->read_share > 0)
+        return refuse("sessions", "cannot be combined with --read-share");
+    if (o->rate && o->sessions)
+        return refuse("sessions", "cannot be combined with --rate");
+    if (o->in_flight < o->load_threads)
+        return refuse("in-flight", "must be at least --load-threads");
+    return true;
+}
+
+static void set_defaults(struct bench_options *o)
+{
+    *o = (struct bench_options){.shards = 48,
+                                .payload = 16,
+                                .in_flight = 16384,
+                                .seconds = 5,
+                                .warm_up = 2,
+                                .keys = 10000,
+                                .load_threads = 1,
+                                .rtt_ms = 100,
+                                .log_store = "rocksdb",
+                                .clients = 16,
+                                .pipeline = 64,
+                                .channel = -1,
+                                .seed = 1};
+}
+
+bool options_parse(int argc, char **argv, int first, struct bench_options *ret)
+{
+    struct option list[N_RULES + 1] = {0};
+    int chosen;
+
+    set_defaults(ret);
+    for (size_t i = 0; i < N_RULES; i++)
+        list[i] = (struct option){rules[i].name, rules[i].kind == FLAG ? no_argument : required_argument, NULL, (int)i + 1000};
+    optind = 1;
+    while ((chosen = getopt_long(argc - first + 1, argv + first - 1, "", list, NULL)) != -1) {
+        if (chosen < 1000) {
+            fputs("See: nhbench --help\n", stderr);
+            return false;
+        }
+        if (!set(ret, &rules[chosen - 1000], optarg))
+            return false;
+    }
+    if (optind < argc - first + 1) {
+        fprintf(stderr, "nhbench: unknown word \"%s\"\nSee: nhbench --help\n", argv[first - 1 + optind]);
+        return false;
+    }
+    ret->n_words = argc - first;
+    ret->words = argv + first;
+    return check(ret);
+}

@@ -1,0 +1,10 @@
+/* cmd/nhbench/report.h - prints a run on stdout, for people or for programs. */
+#ifndef NH_CMD_NHBENCH_REPORT_H
+#define NH_CMD_NHBENCH_REPORT_H
+
+#include "cmd/nhbench/run.h"
+
+void report_table(const struct bench_options *o, const struct run *r);
+void report_json(const struct bench_options *o, const struct run *r);
+
+#endif

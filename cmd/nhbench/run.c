@@ -1,0 +1,119 @@
+#include "cmd/nhbench/run.h"
+
+#include <stdio.h>
+#include <stdlib.h>
+
+#include "cmd/nhbench/clock.h"
+#include "cmd/nhbench/must.h"
+#include "cmd/nhbench/report.h"
+
+/* Between the word that all lead and the first request: for the word to arrive. */
+#define HEAD_START_MS 20u
+
+static void print_progress(const struct said_progress *now, struct said_progress *before, uint32_t second)
+{
+    struct said_progress sum = {0};
+
+    for (uint32_t i = 0; i < BENCH_HOSTS; i++) {
+        sum.done += now[i].done;
+        sum.failed += now[i].failed;
+    }
+    fprintf(stderr, "\r%3u s  %9llu ops/s  %llu failed   ", second, (unsigned long long)(sum.done - before->done),
+            (unsigned long long)sum.failed);
+    *before = sum;
+}
+
+/* Hears one host; sets *reported when it was its report. */
+static bool hear(struct cluster *c, uint32_t i, union channel_words *words, struct said_progress *progress, struct run *ret,
+                 bool *reported)
+{
+    enum said what;
+
+    if (!channel_hear(c->channels[i], &what, words))
+        return false;
+    if (what == SAID_PROGRESS)
+        *progress = words->progress;
+    *reported = what == SAID_REPORT;
+    if (*reported)
+        ret->reports[i] = words->report;
+    return true;
+}
+
+/* Hears the hosts in turn, as each speaks once a second. */
+static bool watch(struct cluster *c, struct run *ret)
+{
+    union channel_words *words = must(malloc(sizeof *words));
+    struct said_progress progress[BENCH_HOSTS] = {0}, before = {0};
+    bool reported[BENCH_HOSTS] = {false}, ok = true;
+    uint32_t n_reported = 0, second = 0;
+
+    while (n_reported < BENCH_HOSTS && ok) {
+        for (uint32_t i = 0; i < BENCH_HOSTS && ok; i++) {
+            if (reported[i])
+                continue;
+            ok = hear(c, i, words, &progress[i], ret, &reported[i]);
+            n_reported += reported[i];
+        }
+        if (ok && n_reported == 0)
+            print_progress(progress, &before, ++second);
+    }
+    fputs(ok ? "\n" : "\nnhbench: a host has ended\n", stderr);
+    free(words);
+    return ok;
+}
+
+static void add_up(struct run *r)
+{
+    r->load = (struct load_result){0};
+    for (uint32_t i = 0; i < BENCH_HOSTS; i++) {
+        load_result_add(&r->load, &r->reports[i].load);
+        sample_add(&r->used, &r->reports[i].used);
+        r->leads += r->reports[i].leads;
+    }
+}
+
+static bool await_start(struct cluster *c, struct run *ret)
+{
+    union channel_words *words = must(malloc(sizeof *words));
+    bool ok = true;
+
+    for (uint32_t i = 0; i < BENCH_HOSTS && ok; i++) {
+        ok = cluster_await(c, i, SAID_STARTED, words);
+        ret->started[i] = words->started;
+    }
+    free(words);
+    return ok;
+}
+
+bool run_once(struct cluster *c, struct run *ret)
+{
+    const struct bench_options *o = c->options;
+    uint64_t begin_ns = clock_ns();
+    struct said_go go;
+
+    *ret = (struct run){.seconds = o->seconds};
+    if (!cluster_start(c) || !await_start(c, ret) || !cluster_lead(c))
+        return false;
+    ret->lead_ns = clock_ns() - begin_ns;
+    go.begin_ns = clock_ns() + HEAD_START_MS * NS_PER_MS + (uint64_t)(o->warm_up * (double)NS_PER_S);
+    go.end_ns = go.begin_ns + (uint64_t)(o->seconds * (double)NS_PER_S);
+    if (!cluster_say(c, SAID_GO, &go, sizeof go) || !watch(c, ret))
+        return false;
+    add_up(ret);
+    return true;
+}
+
+int run_main(const struct bench_options *o)
+{
+    struct run *r = must(calloc(1, sizeof *r));
+    struct cluster c = {0};
+    bool ok = cluster_init(&c, o) && run_once(&c, r);
+
+    cluster_deinit(&c);
+    if (ok && o->json)
+        report_json(o, r);
+    else if (ok)
+        report_table(o, r);
+    free(r);
+    return ok ? 0 : 1;
+}
