@@ -57,22 +57,23 @@ static int count_file(const char *path, const struct stat *st, int type, struct 
     return at->level > 0;
 }
 
+/* c->dir stays empty unless the directory is ours to fill, and so to empty. */
 static bool make_directory(struct cluster *c)
 {
     const char *dir = c->options->dir;
+    char name[] = "nhbench.XXXXXX", whole[PATH_MAX];
 
     if (!dir) {
-        char name[] = "nhbench.XXXXXX";
-
         c->is_temporary = mkdtemp(name) != NULL;
-        return (c->is_temporary && realpath(name, c->dir)) || failed("make a directory here");
-    }
-    if ((mkdir(dir, 0700) < 0 && errno != EEXIST) || !realpath(dir, c->dir))
+        if (!c->is_temporary || !realpath(name, whole))
+            return failed("make a directory here");
+    } else if ((mkdir(dir, 0700) < 0 && errno != EEXIST) || !realpath(dir, whole)) {
         return failed(dir);
-    if (nftw(c->dir, count_file, 16, FTW_PHYS) != 0) {
+    } else if (nftw(whole, count_file, 16, FTW_PHYS) != 0) {
         fprintf(stderr, "nhbench: --dir %s is not an empty directory\n", dir);
         return false;
     }
+    strcpy(c->dir, whole);
     return true;
 }
 
@@ -255,7 +256,7 @@ void cluster_kill(struct cluster *c)
     }
 }
 
-static void stop(struct cluster *c)
+void cluster_stop(struct cluster *c)
 {
     uint64_t give_up_ns = clock_ns() + STOP_TIMEOUT_MS * NS_PER_MS;
 
@@ -271,7 +272,7 @@ static void stop(struct cluster *c)
 
 void cluster_deinit(struct cluster *c)
 {
-    stop(c);
+    cluster_stop(c);
     if (c->dir[0])
         remove_tree(c->dir, c->is_temporary);
 }

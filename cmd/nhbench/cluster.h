@@ -32,7 +32,9 @@ bool cluster_say(struct cluster *c, enum said what, const void *data, size_t siz
 bool cluster_lead(struct cluster *c);
 /* kill -9, all at once. */
 void cluster_kill(struct cluster *c);
-/* Asks the hosts to end, then makes them; removes what they wrote. */
+/* Asks the hosts to end, then makes them. */
+void cluster_stop(struct cluster *c);
+/* Stops them, and removes what they wrote. */
 void cluster_deinit(struct cluster *c);
 /* Removes everything in a directory; the directory itself too if with_itself. */
 void remove_tree(const char *path, bool with_itself);

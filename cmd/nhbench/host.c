@@ -1,8 +1,6 @@
 #include "cmd/nhbench/host.h"
 
-#include <inttypes.h>
 #include <limits.h>
-#include <malloc.h>
 #include <stdlib.h>
 #include <string.h>
 #include <unistd.h>
@@ -53,6 +51,19 @@ static bool read_members(struct bench_host *b)
     return at != NULL;
 }
 
+/* In the build tree machines lie beside us, in ../machines; else where they are installed. */
+static void find_kv(const struct bench_options *o, char *path)
+{
+    char program[PATH_MAX] = "", *slash;
+
+    snprintf(path, PATH_MAX, "%s/kv.so", o->plugins ? o->plugins : nh_machine_dir());
+    if (o->plugins || readlink("/proc/self/exe", program, sizeof program - 1) <= 0 || !(slash = strrchr(program, '/')))
+        return;
+    snprintf(slash, sizeof program - (size_t)(slash - program), "/../machines/kv.so");
+    if (access(program, R_OK) == 0)
+        memcpy(path, program, sizeof program);
+}
+
 static int load_machine(struct bench_host *b, struct nh_error *err)
 {
     char path[PATH_MAX], whole[PATH_MAX];
@@ -61,7 +72,7 @@ static int load_machine(struct bench_host *b, struct nh_error *err)
         b->machine = noop_machine();
         return NH_OK;
     }
-    snprintf(path, sizeof path, "%s/kv.so", b->options->plugins ? b->options->plugins : nh_machine_dir());
+    find_kv(b->options, path);
     if (!realpath(path, whole))
         return nh_error_set(err, NH_ENOTFOUND, "%s is not there; --plugins says where kv.so is", path);
     return nh_machine_load(whole, &b->machine, err);

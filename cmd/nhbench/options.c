@@ -31,6 +31,7 @@ const char bench_usage[] =
     "    --pin LIST:LIST:LIST  cores of each host's process, like 0-3:4,5:6\n"
     "    --plugins DIR         where kv.so is\n"
     "    --dir DIR             for data, emptied at the end; must be empty (a temporary one in the current directory)\n"
+    "    --limit               also what the machine could do at best with batches like those of the run\n"
     "    --json                the result as JSON\n"
     "    --verbose             log lines of the hosts, warnings and worse, on stderr\n";
 
@@ -69,6 +70,7 @@ static const struct option_rule rules[] = {
     {"pin", TEXT, AT(pin), 0, 0},
     {"plugins", TEXT, AT(plugins), 0, 0},
     {"dir", TEXT, AT(dir), 0, 0},
+    {"limit", FLAG, AT(limit), 0, 0},
     {"json", FLAG, AT(json), 0, 0},
     {"verbose", FLAG, AT(verbose), 0, 0},
     /* of a host */

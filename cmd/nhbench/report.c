@@ -72,7 +72,24 @@ static const struct {
 } percentiles[] = {{"p50", 500000}, {"p90", 900000}, {"p99", 990000}, {"p999", 999000}};
 #define N_PERCENTILES (sizeof percentiles / sizeof percentiles[0])
 
+/* What the run did, in the unit of a limit: entries saved by all hosts together, or sent to followers. */
+static double run_rate(const struct run *r, enum limit_kind kind)
+{
+    double n = kind == LIMIT_LOOPBACK ? 2.0 * (double)r->load.writes.count : (double)r->used.saved_entries;
+
+    return n / r->seconds;
+}
+
 /* ---- table ---- */
+
+static void table_limits(const struct run *r)
+{
+    printf("limit      entries/s   batches/s  CPU ns/entry   the run, three hosts together\n");
+    for (enum limit_kind i = 0; i < LIMIT_KINDS; i++)
+        printf("%-8s %11.0f %11.0f  %12.1f   %11.0f entries/s = %.3f of it\n", limit_names[i], r->limits[i].entries_per_second,
+               r->limits[i].batches_per_second, r->limits[i].cpu_ns_per_entry, run_rate(r, i),
+               ratio(run_rate(r, i), r->limits[i].entries_per_second));
+}
 
 static void table_latencies(const char *label, const struct latencies *l)
 {
@@ -119,6 +136,8 @@ void report_table(const struct bench_options *o, const struct run *r)
     }
     table_latencies("writes", &r->load.writes);
     table_latencies("reads", &r->load.reads);
+    if (o->limit)
+        table_limits(r);
     printf("host   CPU s  user  system  ops per CPU s   switches  peak RSS MiB  written MiB\n");
     for (uint32_t i = 0; i < BENCH_HOSTS; i++) {
         const struct sample *u = &r->reports[i].used;
@@ -166,6 +185,17 @@ static void json_options(const struct bench_options *o)
            o->rtt_ms, o->seconds, o->warm_up);
 }
 
+static void json_limits(const struct run *r)
+{
+    printf("  \"limits\": {");
+    for (enum limit_kind i = 0; i < LIMIT_KINDS; i++)
+        printf("%s\"%s\": {\"entries_per_second\": %.0f, \"batches_per_second\": %.1f, \"cpu_ns_per_entry\": %.2f, "
+               "\"run_entries_per_second\": %.0f, \"run_fraction\": %.5f}",
+               i ? ", " : "", limit_names[i], r->limits[i].entries_per_second, r->limits[i].batches_per_second,
+               r->limits[i].cpu_ns_per_entry, run_rate(r, i), ratio(run_rate(r, i), r->limits[i].entries_per_second));
+    printf("},\n");
+}
+
 static void json_host(const struct said_report *report, bool last)
 {
     const struct sample *u = &report->used;
@@ -188,6 +218,8 @@ void report_json(const struct bench_options *o, const struct run *r)
         printf("  \"%s\": %.7g,\n", f[i].name, f[i].value);
     json_latencies("writes", &r->load.writes);
     json_latencies("reads", &r->load.reads);
+    if (o->limit)
+        json_limits(r);
     printf("  \"processes\": [\n");
     for (uint32_t i = 0; i < BENCH_HOSTS; i++)
         json_host(&r->reports[i], i + 1 == BENCH_HOSTS);

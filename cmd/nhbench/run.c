@@ -4,11 +4,13 @@
 #include <stdlib.h>
 
 #include "cmd/nhbench/clock.h"
+#include "cmd/nhbench/command.h"
 #include "cmd/nhbench/must.h"
 #include "cmd/nhbench/report.h"
 
 /* Between the word that all lead and the first request: for the word to arrive. */
 #define HEAD_START_MS 20u
+#define LIMIT_SECONDS 2.0
 
 static void print_progress(const struct said_progress *now, struct said_progress *before, uint32_t second)
 {
@@ -103,12 +105,49 @@ bool run_once(struct cluster *c, struct run *ret)
     return true;
 }
 
+/* ---- limits ---- */
+
+static uint32_t whole(double a, double b)
+{
+    return b > 0 && a / b >= 1 ? (uint32_t)(a / b + 0.5) : 1;
+}
+
+/* The batches of the run. A frame carries each write to one of two followers, and much else, which is left out here. */
+static struct limit_shape shape_of(const struct bench_options *o, const struct run *r)
+{
+    const struct sample *u = &r->used;
+    struct commands commands;
+    struct limit_shape shape;
+
+    commands_init(&commands, o, 1);
+    shape.entry_bytes = (uint32_t)nh_record_padded(NH_RECORD_HEADER_BYTES + commands.size_bytes);
+    commands_deinit(&commands);
+    shape.entries_per_save = whole((double)u->saved_entries, (double)u->saves);
+    shape.updates_per_save = whole((double)u->saved_updates, (double)u->saves);
+    if (shape.updates_per_save > shape.entries_per_save)
+        shape.updates_per_save = shape.entries_per_save;
+    shape.entries_per_frame = whole(2.0 * (double)r->load.writes.count, (double)u->batches);
+    return shape;
+}
+
+static void measure_limits(const struct cluster *c, struct run *r)
+{
+    struct limit_shape shape = shape_of(c->options, r);
+    double seconds = c->options->seconds < LIMIT_SECONDS ? c->options->seconds : LIMIT_SECONDS;
+
+    fprintf(stderr, "limits of this machine, %.1f s each\n", seconds);
+    limits_measure(c->options, c->dir, &shape, seconds, r->limits);
+}
+
 int run_main(const struct bench_options *o)
 {
     struct run *r = must(calloc(1, sizeof *r));
     struct cluster c = {0};
     bool ok = cluster_init(&c, o) && run_once(&c, r);
 
+    cluster_stop(&c);
+    if (ok && o->limit)
+        measure_limits(&c, r);
     cluster_deinit(&c);
     if (ok && o->json)
         report_json(o, r);

@@ -3,6 +3,7 @@
 #define NH_CMD_NHBENCH_RUN_H
 
 #include "cmd/nhbench/cluster.h"
+#include "cmd/nhbench/limit.h"
 
 struct run {
     struct said_started started[BENCH_HOSTS];
@@ -13,6 +14,7 @@ struct run {
     struct load_result load;
     struct sample used;
     uint32_t leads;
+    struct limit limits[LIMIT_KINDS]; /* --limit */
 };
 
 /* Starts a cluster, which must be initialized and is not stopped at the end, and loads it. False: a message is on stderr. */

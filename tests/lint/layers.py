@@ -21,7 +21,7 @@ CONSTRUCTORS = {"rocksdb_logdb.h", "memory_logdb.h", "tcp_transport.h", "loopbac
 # The core gets an allow-list; the others a list of what belongs to one folder only.
 CORE_SYSTEM_HEADERS = {"assert.h", "inttypes.h", "limits.h", "stdalign.h", "stdbool.h", "stddef.h", "stdint.h", "stdlib.h", "string.h"}
 SYSTEM_HEADER_HOMES = [
-    (re.compile(r"^rocksdb/"), ["logdb/rocksdb", "cmd/machines"]),
+    (re.compile(r"^rocksdb/"), ["logdb/rocksdb", "cmd/machines", "cmd/nhbench"]),
     (re.compile(r"^uv(\.h|/)"), ["transport/tcp", "cmd"]),
     (re.compile(r"^cyaml/"), ["cmd"]),
     (re.compile(r"^protobuf-c/"), ["raftio"]),
