@@ -132,12 +132,17 @@ static void pin(const char *text, uint32_t i)
 static void become_host(const struct cluster *c, uint32_t i, int channel, pid_t parent)
 {
     const char *args[512] = {"nhbench", "host"};
-    char number[16], fd[16], dir[PATH_MAX + 16];
+    char number[16], fd[16], shards[16], dir[PATH_MAX + 16];
     int n = 2;
 
     snprintf(number, sizeof number, "%u", i + 1);
     snprintf(fd, sizeof fd, "%d", channel);
     snprintf(dir, sizeof dir, "%s/host-%u", c->dir, i + 1);
+    snprintf(shards, sizeof shards, "%u", c->options->shards); /* its default depends on the command */
+    args[n++] = "--shards";
+    args[n++] = shards;
+    if (c->options->quiesce)
+        args[n++] = "--quiesce";
     args[n++] = "--as-host";
     args[n++] = number;
     args[n++] = "--channel";

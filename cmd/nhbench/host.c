@@ -1,6 +1,8 @@
 #include "cmd/nhbench/host.h"
 
 #include <limits.h>
+#include <pthread.h>
+#include <stdatomic.h>
 #include <stdlib.h>
 #include <string.h>
 #include <unistd.h>
@@ -17,7 +19,8 @@ struct bench_host {
     struct nh_host *host;
     const struct nh_machine_ops *machine;
     struct nh_member members[BENCH_HOSTS];
-    uint64_t *mine; /* shards that we are to lead */
+    _Atomic uint64_t next_shard; /* to be started, from 0 */
+    uint64_t *mine;              /* shards that we are to lead */
     uint32_t n_mine;
     struct load *loads[BENCH_LOADERS_MAX];
     uint32_t n_loads;
@@ -109,11 +112,34 @@ static int open_host(struct bench_host *b, struct nh_error *err)
     return r < 0 ? r : nh_host_open(&c, &b->host, err);
 }
 
-static int start_replicas(struct bench_host *b, struct nh_error *err)
+/* ---- starting replicas: by several threads, as each start waits for the disk ---- */
+
+struct starter {
+    struct bench_host *b;
+    struct nh_replica_config config;
+    pthread_t thread;
+    struct nh_error err;
+    int result;
+};
+
+static void *run_starter(void *arg)
+{
+    struct starter *s = arg;
+    struct bench_host *b = s->b;
+
+    while (s->result == NH_OK) {
+        s->config.shard_id = atomic_fetch_add(&b->next_shard, 1) + 1;
+        if (s->config.shard_id > b->options->shards)
+            break;
+        s->result = nh_host_start_replica(b->host, &s->config, &s->err);
+    }
+    return NULL;
+}
+
+static struct nh_replica_config replica_config(const struct bench_host *b)
 {
     const struct bench_options *o = b->options;
     struct nh_replica_config c = NH_REPLICA_CONFIG_INIT;
-    int r = NH_OK;
 
     c.replica_id = o->host;
     c.machine = b->machine;
@@ -122,16 +148,40 @@ static int start_replicas(struct bench_host *b, struct nh_error *err)
     c.quiesce = o->quiesce;
     c.lease_reads = o->read_mode == BENCH_READ_LEASE;
     c.snapshot_entries = o->snapshot_entries;
-    if (o->sessions)
-        c.sessions_max = 65536;
-    b->mine = must(calloc(o->shards, sizeof *b->mine));
-    for (uint64_t shard = 1; shard <= o->shards && r == NH_OK; shard++) {
-        c.shard_id = shard;
-        r = nh_host_start_replica(b->host, &c, err);
-        if ((shard - 1) % BENCH_HOSTS == o->host - 1)
-            b->mine[b->n_mine++] = shard;
+    c.sessions_max = o->sessions ? 65536 : 0;
+    return c;
+}
+
+static int start_replicas(struct bench_host *b, struct nh_error *err)
+{
+    const struct bench_options *o = b->options;
+    uint32_t n = o->shards < o->start_threads ? o->shards : o->start_threads, n_threads = 0;
+    struct starter *starters = must(calloc(n, sizeof *starters));
+    int r = NH_OK;
+
+    for (; n_threads < n; n_threads++) {
+        starters[n_threads] = (struct starter){.b = b, .config = replica_config(b)};
+        if (pthread_create(&starters[n_threads].thread, NULL, run_starter, &starters[n_threads]) != 0)
+            break;
     }
-    return r;
+    for (uint32_t i = 0; i < n_threads; i++) {
+        pthread_join(starters[i].thread, NULL);
+        if (r == NH_OK && starters[i].result < 0) {
+            r = starters[i].result;
+            *err = starters[i].err;
+        }
+    }
+    free(starters);
+    return n_threads > 0 ? r : nh_error_set(err, NH_EBUSY, "no thread");
+}
+
+static void find_mine(struct bench_host *b)
+{
+    const struct bench_options *o = b->options;
+
+    b->mine = must(calloc(o->shards, sizeof *b->mine));
+    for (uint64_t shard = o->host; shard <= o->shards; shard += BENCH_HOSTS)
+        b->mine[b->n_mine++] = shard;
 }
 
 static int start(struct bench_host *b)
@@ -145,6 +195,7 @@ static int start(struct bench_host *b)
         return fail(b, "start", "the addresses make no sense");
     if (open_host(b, &err) < 0)
         return fail(b, "open", err.text);
+    find_mine(b);
     started.open_ns = clock_ns() - begin;
     sample_take(NULL, &before);
     begin = clock_ns();
@@ -280,6 +331,11 @@ static void measure(struct bench_host *b, const struct said_go *go)
     free(report);
 }
 
+static void count_quiesced(void *ctx, const struct nh_shard_info *info)
+{
+    *(uint32_t *)ctx += info->quiesced;
+}
+
 static void tell_sample(const struct bench_host *b)
 {
     struct said_sampled s = {0};
@@ -290,6 +346,7 @@ static void tell_sample(const struct bench_host *b)
     s.leads = info.n_leaders;
     s.leaderless = info.n_leaderless;
     s.shards = info.n_shards;
+    nh_each_shard(b->host, count_quiesced, &s.quiesced);
     channel_say(b->options->channel, SAID_SAMPLED, &s, sizeof s);
 }
 

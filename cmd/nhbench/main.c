@@ -5,12 +5,13 @@
 #include <string.h>
 
 #include "cmd/nhbench/host.h"
+#include "cmd/nhbench/idle.h"
 #include "cmd/nhbench/run.h"
 
 static const struct {
     const char *name;
     int (*run)(const struct bench_options *o);
-} commands[] = {{"run", run_main}, {"host", host_main}};
+} commands[] = {{"run", run_main}, {"idle", idle_main}, {"host", host_main}};
 
 int main(int argc, char **argv)
 {

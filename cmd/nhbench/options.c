@@ -10,6 +10,7 @@
 const char bench_usage[] =
     "Usage:\n"
     "    nhbench run [options]       three hosts on this machine, and load inside each of them\n"
+    "    nhbench idle [options]      the same without load: what quiet shards cost, start and restart\n"
     "Options of a run:\n"
     "    --shards N            shards of three replicas each (48)\n"
     "    --payload BYTES       of a proposal, or of a value with --machine kv (16)\n"
@@ -26,6 +27,7 @@ const char bench_usage[] =
     "    --log-store NAME      rocksdb, memory (nothing durable), or the path of a shared object (rocksdb)\n"
     "    --log-store-options T text for it\n"
     "    --step-workers N, --apply-workers N, --load-threads N, --rtt-ms N\n"
+    "    --start-threads N     that start replicas (8)\n"
     "    --snapshot-entries N  of a shard between two snapshots, or never (the host's default)\n"
     "    --gather-us N         wait so long for more answers before proposing again (0)\n"
     "    --pin LIST:LIST:LIST  cores of each host's process, like 0-3:4,5:6\n"
@@ -33,7 +35,11 @@ const char bench_usage[] =
     "    --dir DIR             for data, emptied at the end; must be empty (a temporary one in the current directory)\n"
     "    --limit               also what the machine could do at best with batches like those of the run\n"
     "    --json                the result as JSON\n"
-    "    --verbose             log lines of the hosts, warnings and worse, on stderr\n";
+    "    --quiesce             quiet shards stop their timers (always with idle)\n"
+    "    --verbose             log lines of the hosts, warnings and worse, on stderr\n"
+    "Options of idle:\n"
+    "    --shards N (1000), --warm-up S until all is quiet (20), --seconds S (10), --machine, --rtt-ms, --log-store, --dir, "
+    "--json\n";
 
 enum kind { FLAG, COUNT, REAL, TEXT, MACHINE, READ_MODE, SNAPSHOTS, NUMBER };
 
@@ -63,10 +69,12 @@ static const struct option_rule rules[] = {
     {"step-workers", COUNT, AT(step_workers), 1, 64},
     {"apply-workers", COUNT, AT(apply_workers), 1, 64},
     {"load-threads", COUNT, AT(load_threads), 1, BENCH_LOADERS_MAX},
+    {"start-threads", COUNT, AT(start_threads), 1, 256},
     {"rtt-ms", COUNT, AT(rtt_ms), 1, 60000},
     {"gather-us", COUNT, AT(gather_us), 0, 1000000},
     {"snapshot-entries", SNAPSHOTS, AT(snapshot_entries), 0, 0},
     {"seed", COUNT, AT(seed), 0, UINT32_MAX},
+    {"quiesce", FLAG, AT(quiesce), 0, 0},
     {"pin", TEXT, AT(pin), 0, 0},
     {"plugins", TEXT, AT(plugins), 0, 0},
     {"dir", TEXT, AT(dir), 0, 0},
@@ -182,7 +190,7 @@ static bool check(const struct bench_options *o)
     return true;
 }
 
-static void set_defaults(struct bench_options *o)
+static void set_defaults(struct bench_options *o, const char *command)
 {
     *o = (struct bench_options){.shards = 48,
                                 .payload = 16,
@@ -191,12 +199,19 @@ static void set_defaults(struct bench_options *o)
                                 .warm_up = 2,
                                 .keys = 10000,
                                 .load_threads = 1,
+                                .start_threads = 8,
                                 .rtt_ms = 100,
                                 .log_store = "rocksdb",
                                 .clients = 16,
                                 .pipeline = 64,
                                 .channel = -1,
                                 .seed = 1};
+    if (strcmp(command, "idle") == 0) {
+        o->shards = 1000;
+        o->warm_up = 20;
+        o->seconds = 10;
+        o->quiesce = true;
+    }
 }
 
 bool options_parse(int argc, char **argv, int first, struct bench_options *ret)
@@ -204,7 +219,7 @@ bool options_parse(int argc, char **argv, int first, struct bench_options *ret)
     struct option list[N_RULES + 1] = {0};
     int chosen;
 
-    set_defaults(ret);
+    set_defaults(ret, argv[first - 1]);
     for (size_t i = 0; i < N_RULES; i++)
         list[i] = (struct option){rules[i].name, rules[i].kind == FLAG ? no_argument : required_argument, NULL, (int)i + 1000};
     optind = 1;

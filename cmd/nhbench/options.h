@@ -36,7 +36,7 @@ struct bench_options {
     enum bench_read_mode read_mode;
     uint32_t keys; /* per shard (kv), or in all (remote) */
     uint32_t rate; /* requests per second and host; 0: closed loop */
-    uint32_t load_threads, step_workers, apply_workers, rtt_ms;
+    uint32_t load_threads, start_threads, step_workers, apply_workers, rtt_ms;
     uint32_t gather_us;        /* the load waits so long for more answers before it proposes again */
     uint64_t snapshot_entries; /* 0: the host's default */
     uint32_t seed;

@@ -116,6 +116,15 @@ def test_directory_of_ones_own(d):
     os.rmdir(own)
 
 
+def test_idle(d):
+    j = measure(d, "idle", "--shards", "20", "--warm-up", "2", "--seconds", "1", "--json")
+    for kind in ("start", "restart"):
+        check(0 < j[kind]["all_started_seconds"] <= j[kind]["all_lead_seconds"] < 60, f"{kind}: {j[kind]}")
+    check(len(j["processes"]) == HOSTS and j["wire_bytes_per_second"] >= 0, "every process reports")
+    for p in j["processes"]:
+        check(p["rss_bytes"] > 1 << 20 and 0 <= p["quiesced"] <= 20 and p["switches_per_second"] > 0, f"{p}")
+
+
 def test_table(d):
     r = nhbench(d, "run", *TINY[:-1])
     check(r.returncode == 0 and "ops per CPU second" in r.stdout and "peak RSS" in r.stdout, f"{r}")
