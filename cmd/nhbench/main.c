@@ -6,12 +6,13 @@
 
 #include "cmd/nhbench/host.h"
 #include "cmd/nhbench/idle.h"
+#include "cmd/nhbench/remote.h"
 #include "cmd/nhbench/run.h"
 
 static const struct {
     const char *name;
     int (*run)(const struct bench_options *o);
-} commands[] = {{"run", run_main}, {"idle", idle_main}, {"host", host_main}};
+} commands[] = {{"run", run_main}, {"idle", idle_main}, {"remote", remote_main}, {"host", host_main}};
 
 int main(int argc, char **argv)
 {

@@ -11,6 +11,7 @@ const char bench_usage[] =
     "Usage:\n"
     "    nhbench run [options]       three hosts on this machine, and load inside each of them\n"
     "    nhbench idle [options]      the same without load: what quiet shards cost, start and restart\n"
+    "    nhbench remote [options]    load on a running cluster, through the Redis protocol\n"
     "Options of a run:\n"
     "    --shards N            shards of three replicas each (48)\n"
     "    --payload BYTES       of a proposal, or of a value with --machine kv (16)\n"
@@ -78,6 +79,9 @@ static const struct option_rule rules[] = {
     {"pin", TEXT, AT(pin), 0, 0},
     {"plugins", TEXT, AT(plugins), 0, 0},
     {"dir", TEXT, AT(dir), 0, 0},
+    {"hosts", TEXT, AT(hosts), 0, 0},
+    {"clients", COUNT, AT(clients), 1, BENCH_CLIENTS_MAX},
+    {"pipeline", COUNT, AT(pipeline), 1, BENCH_PIPELINE_MAX},
     {"limit", FLAG, AT(limit), 0, 0},
     {"json", FLAG, AT(json), 0, 0},
     {"verbose", FLAG, AT(verbose), 0, 0},
@@ -179,8 +183,12 @@ static bool set(struct bench_options *o, const struct option_rule *rule, const c
 }
 
 /* What does not fit together. */
-static bool check(const struct bench_options *o)
+static bool check(const struct bench_options *o, const char *command)
 {
+    if (strcmp(command, "remote") == 0 && !o->hosts)
+        return refuse("hosts", "is missing: address:port of at least one host");
+    if (strcmp(command, "remote") == 0 && o->rate)
+        return refuse("rate", "is for runs; remote has --clients and --pipeline");
     if (o->sessions && o->read_share > 0)
         return refuse("sessions", "cannot be combined with --read-share");
     if (o->rate && o->sessions)
@@ -237,5 +245,5 @@ bool options_parse(int argc, char **argv, int first, struct bench_options *ret)
     }
     ret->n_words = argc - first;
     ret->words = argv + first;
-    return check(ret);
+    return check(ret, argv[first - 1]);
 }

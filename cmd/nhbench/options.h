@@ -9,17 +9,16 @@
 #include <stdbool.h>
 #include <stdint.h>
 
-#define BENCH_HOSTS          3u
-#define BENCH_SHARDS_MAX     1000000u
-#define BENCH_PAYLOAD_MAX    (32u * 1024u * 1024u)
-#define BENCH_IN_FLIGHT_MAX  16777216u
-#define BENCH_LOADERS_MAX    16u
-#define BENCH_KEY_BYTES      16u
-#define BENCH_RATE_MAX       100000000u
-#define BENCH_SECONDS_MAX    86400u
-#define BENCH_CLIENTS_MAX    10000u
-#define BENCH_REMOTES_MAX    64u
-#define BENCH_CORES_TEXT_MAX 3u
+#define BENCH_HOSTS         3u
+#define BENCH_SHARDS_MAX    1000000u
+#define BENCH_PAYLOAD_MAX   (32u * 1024u * 1024u)
+#define BENCH_IN_FLIGHT_MAX 16777216u
+#define BENCH_LOADERS_MAX   16u
+#define BENCH_KEY_BYTES     16u
+#define BENCH_RATE_MAX      100000000u
+#define BENCH_SECONDS_MAX   86400u
+#define BENCH_CLIENTS_MAX   10000u
+#define BENCH_PIPELINE_MAX  65536u
 
 enum bench_read_mode { BENCH_READ_INDEX, BENCH_READ_LEASE, BENCH_READ_STALE };
 enum bench_machine { BENCH_NOOP, BENCH_KV };

@@ -91,7 +91,7 @@ static void table_limits(const struct run *r)
                ratio(run_rate(r, i), r->limits[i].entries_per_second));
 }
 
-static void table_latencies(const char *label, const struct latencies *l)
+void report_table_latencies(const char *label, const struct latencies *l)
 {
     if (l->count == 0)
         return;
@@ -134,8 +134,8 @@ void report_table(const struct bench_options *o, const struct run *r)
         printf(f[i].format, f[i].value);
         putchar('\n');
     }
-    table_latencies("writes", &r->load.writes);
-    table_latencies("reads", &r->load.reads);
+    report_table_latencies("writes", &r->load.writes);
+    report_table_latencies("reads", &r->load.reads);
     if (o->limit)
         table_limits(r);
     printf("host   CPU s  user  system  ops per CPU s   switches  peak RSS MiB  written MiB\n");
@@ -162,7 +162,7 @@ static void json_string(const char *name, const char *text)
     printf("\", ");
 }
 
-static void json_latencies(const char *name, const struct latencies *l)
+void report_json_latencies(const char *name, const struct latencies *l)
 {
     printf("  \"%s\": {\"count\": %" PRIu64 ", \"mean_us\": %.3f", name, l->count, (double)latencies_mean(l) / 1e3);
     for (uint32_t i = 0; i < N_PERCENTILES; i++)
@@ -216,8 +216,8 @@ void report_json(const struct bench_options *o, const struct run *r)
     json_options(o);
     for (uint32_t i = 0; i < n; i++)
         printf("  \"%s\": %.7g,\n", f[i].name, f[i].value);
-    json_latencies("writes", &r->load.writes);
-    json_latencies("reads", &r->load.reads);
+    report_json_latencies("writes", &r->load.writes);
+    report_json_latencies("reads", &r->load.reads);
     if (o->limit)
         json_limits(r);
     printf("  \"processes\": [\n");

@@ -8,6 +8,9 @@ import json
 import os
 import subprocess
 import sys
+import tempfile
+
+from cluster import HOSTS as CLUSTER_HOSTS, Cluster, find_program
 
 TINY = ("--shards", "3", "--in-flight", "32", "--seconds", "0.5", "--warm-up", "0.2", "--json")
 HOSTS = 3
@@ -69,6 +72,25 @@ def test_kv_with_reads(d):
 
 def test_only_reads(d):
     check_run(measure(d, "run", *TINY, "--read-share", "1"), reads=True, writes=False)
+
+
+def test_remote(d):
+    c = Cluster(*find_program(), tempfile.mkdtemp(dir=os.path.dirname(d)), 5)
+    try:
+        for h in CLUSTER_HOSTS:
+            c.start(h)
+        c.await_leaders(60)
+        hosts = ",".join(f"127.0.0.1:{c.redis[h]}" for h in CLUSTER_HOSTS)
+        for payload in ("0", "16", "100000"):
+            j = measure(d, "remote", "--hosts", hosts, "--clients", "5", "--pipeline", "7", "--load-threads", "2", "--read-share", "0.5",
+                        "--payload", payload, "--keys", "100", "--seconds", "0.5", "--warm-up", "0.2", "--json")
+            check(j["writes"]["count"] > 0 and j["reads"]["count"] > 0 and j["errors"] == 0, f"{j}")
+            check_latencies(j["writes"])
+            check_latencies(j["reads"])
+    finally:
+        c.close()
+    r = nhbench(d, "remote", "--hosts", hosts)
+    check(r.returncode == 1 and "connect to 127.0.0.1" in r.stderr, f"{r}")
 
 
 def test_sessions(d):
@@ -135,7 +157,7 @@ def test_wrong_options(d):
     for args, text in (((), "a command is missing"), (("fly",), "unknown command"), (("run", "--shards", "0"), "--shards takes"),
                        (("run", "--payload", "x"), "--payload takes"), (("run", "--read-share", "1.5"), "--read-share takes"),
                        (("run", "--machine", "sql"), "noop kv"), (("run", "--nonsense"), "nonsense"), (("run", "x"), "unknown word"),
-                       (("run", "--sessions", "--read-share", "0.5"), "--sessions cannot")):
+                       (("remote",), "--hosts is missing"), (("run", "--sessions", "--read-share", "0.5"), "--sessions cannot")):
         r = nhbench(d, *args)
         check(r.returncode == 2 and text in r.stderr, f"{args}: {r}")
 
