@@ -132,15 +132,12 @@ static void pin(const char *text, uint32_t i)
 static void become_host(const struct cluster *c, uint32_t i, int channel, pid_t parent)
 {
     const char *args[512] = {"nhbench", "host"};
-    char number[16], fd[16], shards[16], dir[PATH_MAX + 16];
+    char number[16], fd[16], shards[16], in_flight[16], loaders[16], dir[PATH_MAX + 16];
     int n = 2;
 
     snprintf(number, sizeof number, "%u", i + 1);
     snprintf(fd, sizeof fd, "%d", channel);
     snprintf(dir, sizeof dir, "%s/host-%u", c->dir, i + 1);
-    snprintf(shards, sizeof shards, "%u", c->options->shards); /* its default depends on the command */
-    args[n++] = "--shards";
-    args[n++] = shards;
     if (c->options->quiesce)
         args[n++] = "--quiesce";
     args[n++] = "--as-host";
@@ -151,8 +148,17 @@ static void become_host(const struct cluster *c, uint32_t i, int channel, pid_t 
     args[n++] = c->addresses;
     args[n++] = "--host-dir";
     args[n++] = dir;
-    for (int k = 0; k < c->options->n_words && n < 511; k++)
+    for (int k = 0; k < c->options->n_words && n < 500; k++)
         args[n++] = c->options->words[k];
+    snprintf(shards, sizeof shards, "%u", c->options->shards); /* these may differ from what the words say */
+    snprintf(in_flight, sizeof in_flight, "%u", c->options->in_flight);
+    snprintf(loaders, sizeof loaders, "%u", c->options->load_threads);
+    args[n++] = "--shards";
+    args[n++] = shards;
+    args[n++] = "--in-flight";
+    args[n++] = in_flight;
+    args[n++] = "--load-threads";
+    args[n++] = loaders;
     prctl(PR_SET_PDEATHSIG, SIGKILL);
     if (getppid() != parent)
         _exit(1);

@@ -6,13 +6,14 @@
 
 #include "cmd/nhbench/host.h"
 #include "cmd/nhbench/idle.h"
+#include "cmd/nhbench/plot.h"
 #include "cmd/nhbench/remote.h"
 #include "cmd/nhbench/run.h"
 
 static const struct {
     const char *name;
     int (*run)(const struct bench_options *o);
-} commands[] = {{"run", run_main}, {"idle", idle_main}, {"remote", remote_main}, {"host", host_main}};
+} commands[] = {{"run", run_main}, {"idle", idle_main}, {"remote", remote_main}, {"plot", plot_main}, {"host", host_main}};
 
 int main(int argc, char **argv)
 {

@@ -12,6 +12,7 @@ const char bench_usage[] =
     "    nhbench run [options]       three hosts on this machine, and load inside each of them\n"
     "    nhbench idle [options]      the same without load: what quiet shards cost, start and restart\n"
     "    nhbench remote [options]    load on a running cluster, through the Redis protocol\n"
+    "    nhbench plot [options]      series of runs as SVG charts\n"
     "Options of a run:\n"
     "    --shards N            shards of three replicas each (48)\n"
     "    --payload BYTES       of a proposal, or of a value with --machine kv (16)\n"
@@ -39,8 +40,15 @@ const char bench_usage[] =
     "    --quiesce             quiet shards stop their timers (always with idle)\n"
     "    --verbose             log lines of the hosts, warnings and worse, on stderr\n"
     "Options of idle:\n"
-    "    --shards N (1000), --warm-up S until all is quiet (20), --seconds S (10), --machine, --rtt-ms, --log-store, --dir, "
-    "--json\n";
+    "    --shards N (1000), --warm-up S until all is quiet (20), --seconds S (10),\n"
+    "    --machine, --rtt-ms, --log-store, --dir, --json as above\n"
+    "Options of remote:\n"
+    "    --hosts A:P,A:P       where to connect\n"
+    "    --clients N, --pipeline N    connections, and commands under way on each (16, 64)\n"
+    "    --load-threads, --payload, --keys, --read-share, --seconds, --warm-up, --json as above\n"
+    "Options of plot, besides those of a run:\n"
+    "    --out DIR             where the charts go (.)\n"
+    "    --in-flights LIST, --shard-counts LIST    points of the two charts, like 1,4,16\n";
 
 enum kind { FLAG, COUNT, REAL, TEXT, MACHINE, READ_MODE, SNAPSHOTS, NUMBER };
 
@@ -82,6 +90,9 @@ static const struct option_rule rules[] = {
     {"hosts", TEXT, AT(hosts), 0, 0},
     {"clients", COUNT, AT(clients), 1, BENCH_CLIENTS_MAX},
     {"pipeline", COUNT, AT(pipeline), 1, BENCH_PIPELINE_MAX},
+    {"out", TEXT, AT(out), 0, 0},
+    {"in-flights", TEXT, AT(in_flights), 0, 0},
+    {"shard-counts", TEXT, AT(shard_counts), 0, 0},
     {"limit", FLAG, AT(limit), 0, 0},
     {"json", FLAG, AT(json), 0, 0},
     {"verbose", FLAG, AT(verbose), 0, 0},
@@ -212,6 +223,9 @@ static void set_defaults(struct bench_options *o, const char *command)
                                 .log_store = "rocksdb",
                                 .clients = 16,
                                 .pipeline = 64,
+                                .out = ".",
+                                .in_flights = "1,4,16,64,256,1024,4096,16384,65536",
+                                .shard_counts = "1,3,12,48,200,1000,3000,10000",
                                 .channel = -1,
                                 .seed = 1};
     if (strcmp(command, "idle") == 0) {

@@ -49,7 +49,8 @@ struct bench_options {
     const char *hosts; /* "address:port,..." */
     uint32_t clients, pipeline;
     /* plot */
-    const char *out;
+    const char *out;                       /* directory */
+    const char *in_flights, *shard_counts; /* numbers with commas */
     /* of a host that a parent has started */
     uint32_t host;         /* 1 .. BENCH_HOSTS */
     int channel;           /* file descriptor */

@@ -6,9 +6,11 @@
 import argparse
 import json
 import os
+import shutil
 import subprocess
 import sys
 import tempfile
+import xml.etree.ElementTree
 
 from cluster import HOSTS as CLUSTER_HOSTS, Cluster, find_program
 
@@ -72,6 +74,22 @@ def test_kv_with_reads(d):
 
 def test_only_reads(d):
     check_run(measure(d, "run", *TINY, "--read-share", "1"), reads=True, writes=False)
+
+
+def test_plot(d):
+    r = nhbench(d, "plot", *TINY[:-1], "--out", "charts", "--in-flights", "1,8", "--shard-counts", "1,3")
+    charts = os.path.join(d, "charts")
+    check(r.returncode == 0 and sorted(os.listdir(charts)) == ["latency-throughput.svg", "shards-throughput.svg"], f"{r}")
+    check(r.stdout.count("ops/s") == 4, f"a line for each point: {r.stdout}")
+    for name in os.listdir(charts):
+        root = xml.etree.ElementTree.parse(os.path.join(charts, name)).getroot()
+        lines = [e for e in root.iter() if e.tag.endswith("polyline")]
+        check(len(lines) == 2 and all(len(e.get("points").split()) == 2 for e in lines), f"{name}: two curves of two points")
+        check("nhbench plot --shards 3" in "".join(root.itertext()), f"{name}: the command is below it")
+    shutil.rmtree(charts)
+    check(os.listdir(d) == [], f"left: {os.listdir(d)}")
+    r = nhbench(d, "plot", "--in-flights", "1,x")
+    check(r.returncode == 2 and "--in-flights takes" in r.stderr, f"{r}")
 
 
 def test_remote(d):
