@@ -103,26 +103,13 @@ void remove_tree(const char *path, bool with_itself)
 
 /* ---- processes ---- */
 
-/* "0-3,6" of the i-th part of "0-3,6:4:5". */
+/* The i-th list of the text, which options_parse has checked. */
 static void pin(const char *text, uint32_t i)
 {
     cpu_set_t set;
-    char *end;
 
-    for (; i > 0 && text; i--)
-        text = strchr(text, ':') ? strchr(text, ':') + 1 : NULL;
-    if (!text)
-        return;
-    CPU_ZERO(&set);
-    for (;;) {
-        unsigned long from = strtoul(text, &end, 10), to = *end == '-' ? strtoul(end + 1, &end, 10) : from;
-
-        for (unsigned long k = from; k <= to && k < CPU_SETSIZE; k++)
-            CPU_SET(k, &set);
-        if (*end != ',')
-            break;
-        text = end + 1;
-    }
+    if (!options_cores(text, i, &set)) /* checked before */
+        _exit(1);
     if (sched_setaffinity(0, sizeof set, &set) < 0) {
         fprintf(stderr, "nhbench: --pin: host %u: %s\n", i + 1, strerror(errno));
         _exit(1);

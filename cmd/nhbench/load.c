@@ -5,6 +5,7 @@
 #include <stdatomic.h>
 #include <string.h>
 
+#include "cmd/machines/kv_command.h"
 #include "cmd/nhbench/clock.h"
 #include "cmd/nhbench/command.h"
 #include "cmd/nhbench/must.h"
@@ -32,7 +33,7 @@ struct load {
     const struct bench_options *options;
     const uint64_t *shards;
     uint32_t n_shards, n_slots, rate;
-    bool wanders;
+    bool wanders, is_kv;
     struct slot *slots;
     struct slot_session *sessions; /* NULL: none */
     struct commands commands;
@@ -81,7 +82,7 @@ static void on_done(void *ctx, const struct nh_outcome *outcome)
 
     s->done_ns = burst_clock_ns(&clock);
     s->code = (uint8_t)outcome->code;
-    s->failed = outcome->status < 0;
+    s->failed = outcome->status < 0 || (s->load->is_kv && outcome->value == KV_REPLY_ERROR);
     push(s);
 }
 
@@ -202,12 +203,12 @@ static int drop_answer(void *ctx, const void *data, size_t size_bytes)
 static int look_up(struct load *l, uint64_t shard, struct slot *s)
 {
     struct nh_writer out = {.write = drop_answer};
-    uint64_t value;
+    uint64_t value = 0;
     int rc = nh_lookup(l->host, shard, commands_query(&l->commands), l->commands.query_bytes, &out, &value, NULL);
 
     s->done_ns = clock_ns();
     s->code = NH_REQUEST_COMPLETED;
-    s->failed = rc < 0;
+    s->failed = rc < 0 || (l->is_kv && value == KV_REPLY_ERROR);
     push(s);
     return NH_OK;
 }
@@ -456,6 +457,7 @@ struct load *load_new(struct nh_host *host, const struct bench_options *o, const
     l->rate = rate;
     l->random = seed * 0x9e3779b97f4a7c15u + 7;
     l->read_limit = (uint64_t)(o->read_share * 4294967296.0);
+    l->is_kv = o->machine == BENCH_KV;
     l->wanders = in_flight < n_shards && !o->sessions;
     l->slots = must(calloc(in_flight, sizeof *l->slots));
     l->gathered = must(calloc(n_shards, sizeof *l->gathered));

@@ -193,13 +193,55 @@ static bool set(struct bench_options *o, const struct option_rule *rule, const c
     return false;
 }
 
+/* "0-3,6": returns what is behind it, or NULL. */
+static const char *parse_cores(const char *text, cpu_set_t *ret)
+{
+    CPU_ZERO(ret);
+    for (;;) {
+        unsigned long from, to;
+        char *end;
+
+        if (*text < '0' || *text > '9')
+            return NULL;
+        from = to = strtoul(text, &end, 10);
+        if (*end == '-')
+            to = strtoul(end + 1, &end, 10);
+        if (from > to || to >= CPU_SETSIZE)
+            return NULL;
+        for (; from <= to; from++)
+            CPU_SET(from, ret);
+        if (*end != ',')
+            return end;
+        text = end + 1;
+    }
+}
+
+bool options_cores(const char *text, uint32_t i, cpu_set_t *ret)
+{
+    cpu_set_t set;
+
+    for (uint32_t k = 0; k < BENCH_HOSTS; k++) {
+        text = parse_cores(text, &set);
+        if (!text || *text != (k + 1 < BENCH_HOSTS ? ':' : 0))
+            return false;
+        text++;
+        if (k == i)
+            *ret = set;
+    }
+    return true;
+}
+
 /* What does not fit together. */
 static bool check(const struct bench_options *o, const char *command)
 {
+    cpu_set_t cores;
+
     if (strcmp(command, "remote") == 0 && !o->hosts)
         return refuse("hosts", "is missing: address:port of at least one host");
     if (strcmp(command, "remote") == 0 && o->rate)
         return refuse("rate", "is for runs; remote has --clients and --pipeline");
+    if (o->pin && !options_cores(o->pin, 0, &cores))
+        return refuse("pin", "takes three lists of cores, like 0-3:4,5:6");
     if (o->sessions && o->read_share > 0)
         return refuse("sessions", "cannot be combined with --read-share");
     if (o->rate && o->sessions)

@@ -6,6 +6,7 @@
 #ifndef NH_CMD_NHBENCH_OPTIONS_H
 #define NH_CMD_NHBENCH_OPTIONS_H
 
+#include <sched.h>
 #include <stdbool.h>
 #include <stdint.h>
 
@@ -62,6 +63,8 @@ struct bench_options {
 
 /* Reads argv[first..]; false: a message is on stderr. Every limit is checked here. */
 bool options_parse(int argc, char **argv, int first, struct bench_options *ret);
+/* The cores of list i of --pin, like "0-3,6:4:5"; false if the text is not such a thing. */
+bool options_cores(const char *text, uint32_t i, cpu_set_t *ret);
 extern const char bench_usage[];
 
 #endif

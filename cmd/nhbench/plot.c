@@ -79,15 +79,18 @@ static bool run_series(const struct bench_options *o, bool over_shards, const ui
     return true;
 }
 
-static void make_note(const struct bench_options *o, const char *list_name, const char *list, char *out)
+/* The command, and what each point was. */
+static void make_note(const struct bench_options *o, bool over_shards, const char *list, char *out)
 {
     size_t n = (size_t)snprintf(out, NOTE_BYTES, "nhbench plot");
 
     for (int i = 0; i < o->n_words && n < NOTE_BYTES; i++)
         n += (size_t)snprintf(out + n, NOTE_BYTES - n, " %s", o->words[i]);
-    if (n < NOTE_BYTES)
-        snprintf(out + n, NOTE_BYTES - n, " (%s %s, %u shards, %u bytes, %u in flight per host, %g s each)", list_name, list,
-                 o->shards, o->payload, o->in_flight, o->seconds);
+    if (n >= NOTE_BYTES)
+        return;
+    snprintf(out + n, NOTE_BYTES - n, " -- each point is a run of %g s with %u bytes, --%s %u, and --%s one of %s", o->seconds,
+             o->payload, over_shards ? "in-flight" : "shards", over_shards ? o->in_flight : o->shards,
+             over_shards ? "shards" : "in-flight", list);
 }
 
 static bool write_chart(const struct bench_options *o, const char *name, const struct svg_chart *chart)
@@ -116,7 +119,7 @@ static bool plot_latency(const struct bench_options *o, const uint32_t *values, 
     char note[NOTE_BYTES];
     bool ok = run_series(o, false, values, n, points);
 
-    make_note(o, "in flight:", list, note);
+    make_note(o, false, list, note);
     *chart = (struct svg_chart){.title = "Latency and throughput, by requests in flight",
                                 .x_label = "requests/s, three hosts together",
                                 .y_label = "latency, ms",
@@ -142,7 +145,7 @@ static bool plot_shards(const struct bench_options *o, const uint32_t *values, u
     char note[NOTE_BYTES];
     bool ok = run_series(o, true, values, n, points);
 
-    make_note(o, "shards:", list, note);
+    make_note(o, true, list, note);
     *chart = (struct svg_chart){.title = "Throughput by shards",
                                 .x_label = "shards of three replicas",
                                 .y_label = "requests",
