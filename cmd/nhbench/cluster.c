@@ -254,18 +254,37 @@ void cluster_kill(struct cluster *c)
     }
 }
 
-void cluster_stop(struct cluster *c)
+/* False: it still runs. */
+static bool reap(struct cluster *c, uint32_t i)
+{
+    int status = 0;
+
+    if (waitpid(c->pids[i], &status, WNOHANG) == 0)
+        return false;
+    if (status != 0) {
+        fprintf(stderr, "nhbench: host %u has ended by %s %d\n", i + 1, WIFSIGNALED(status) ? "signal" : "exit code",
+                WIFSIGNALED(status) ? WTERMSIG(status) : WEXITSTATUS(status));
+        c->unclean = true;
+    }
+    forget(c, i);
+    return true;
+}
+
+bool cluster_stop(struct cluster *c)
 {
     uint64_t give_up_ns = clock_ns() + STOP_TIMEOUT_MS * NS_PER_MS;
 
     cluster_say(c, SAID_QUIT, NULL, 0);
     for (uint32_t i = 0; i < BENCH_HOSTS; i++) {
-        while (c->pids[i] && waitpid(c->pids[i], NULL, WNOHANG) == 0 && clock_ns() < give_up_ns)
+        while (c->pids[i] && !reap(c, i) && clock_ns() < give_up_ns)
             sleep_ms(5);
-        if (c->pids[i] && clock_ns() < give_up_ns)
-            forget(c, i);
+        if (c->pids[i]) {
+            fprintf(stderr, "nhbench: host %u does not end\n", i + 1);
+            c->unclean = true;
+        }
     }
     cluster_kill(c);
+    return !c->unclean;
 }
 
 void cluster_deinit(struct cluster *c)

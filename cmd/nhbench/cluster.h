@@ -19,6 +19,7 @@ struct cluster {
     char addresses[BENCH_HOSTS * 32];
     pid_t pids[BENCH_HOSTS]; /* 0: does not run */
     int channels[BENCH_HOSTS];
+    bool unclean; /* a host has failed */
 };
 
 /* Makes the directory and finds ports; nothing runs yet. */
@@ -32,8 +33,8 @@ bool cluster_say(struct cluster *c, enum said what, const void *data, size_t siz
 bool cluster_lead(struct cluster *c);
 /* kill -9, all at once. */
 void cluster_kill(struct cluster *c);
-/* Asks the hosts to end, then makes them. */
-void cluster_stop(struct cluster *c);
+/* Asks the hosts to end, then makes them. False if one of them had to be made, or failed. */
+bool cluster_stop(struct cluster *c);
 /* Stops them, and removes what they wrote. */
 void cluster_deinit(struct cluster *c);
 /* Removes everything in a directory; the directory itself too if with_itself. */

@@ -213,6 +213,7 @@ int idle_main(const struct bench_options *o)
     struct idle *d = must(calloc(1, sizeof *d));
     bool ok = cluster_init(&d->cluster, o) && start(d, &d->start) && measure(d) && restart(d);
 
+    ok = cluster_stop(&d->cluster) && ok;
     cluster_deinit(&d->cluster);
     if (ok && o->json)
         print_json(d);

@@ -45,6 +45,7 @@ static bool run_point(const struct bench_options *o, struct point *ret)
     struct cluster c = {0};
     bool ok = cluster_init(&c, o) && run_once(&c, r);
 
+    ok = cluster_stop(&c) && ok;
     cluster_deinit(&c);
     latencies_merge(&all, &r->load.writes);
     latencies_merge(&all, &r->load.reads);

@@ -145,7 +145,7 @@ int run_main(const struct bench_options *o)
     struct cluster c = {0};
     bool ok = cluster_init(&c, o) && run_once(&c, r);
 
-    cluster_stop(&c);
+    ok = cluster_stop(&c) && ok;
     if (ok && o->limit)
         measure_limits(&c, r);
     cluster_deinit(&c);
