@@ -31,6 +31,7 @@ const char bench_usage[] =
     "    --step-workers N, --apply-workers N, --load-threads N, --rtt-ms N\n"
     "    --start-threads N     that start replicas (8)\n"
     "    --snapshot-entries N  of a shard between two snapshots, or never (the host's default)\n"
+    "    --spread even         how requests are dealt to shards (even)\n"
     "    --gather-us N         wait so long for more answers before proposing again (0)\n"
     "    --pin LIST:LIST:LIST  cores of each host's process, like 0-3:4,5:6\n"
     "    --plugins DIR         where kv.so is\n"
@@ -84,6 +85,7 @@ static const struct option_rule rules[] = {
     {"snapshot-entries", SNAPSHOTS, AT(snapshot_entries), 0, 0},
     {"seed", COUNT, AT(seed), 0, UINT32_MAX},
     {"quiesce", FLAG, AT(quiesce), 0, 0},
+    {"spread", TEXT, AT(spread), 0, 0},
     {"pin", TEXT, AT(pin), 0, 0},
     {"plugins", TEXT, AT(plugins), 0, 0},
     {"dir", TEXT, AT(dir), 0, 0},
@@ -240,6 +242,8 @@ static bool check(const struct bench_options *o, const char *command)
         return refuse("hosts", "is missing: address:port of at least one host");
     if (strcmp(command, "remote") == 0 && o->rate)
         return refuse("rate", "is for runs; remote has --clients and --pipeline");
+    if (strcmp(o->spread, "even") != 0)
+        return refuse("spread", "takes one of: even");
     if (o->pin && !options_cores(o->pin, 0, &cores))
         return refuse("pin", "takes three lists of cores, like 0-3:4,5:6");
     if (o->sessions && o->read_share > 0)
@@ -263,6 +267,7 @@ static void set_defaults(struct bench_options *o, const char *command)
                                 .start_threads = 8,
                                 .rtt_ms = 100,
                                 .log_store = "rocksdb",
+                                .spread = "even",
                                 .clients = 16,
                                 .pipeline = 64,
                                 .out = ".",

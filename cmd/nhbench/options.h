@@ -43,6 +43,7 @@ struct bench_options {
     bool json, limit, quiesce, verbose;
     const char *log_store; /* "rocksdb", "memory", or the path of a shared object */
     const char *log_store_options;
+    const char *spread;  /* "even" */
     const char *plugins; /* directory of machines */
     const char *dir;     /* NULL: a temporary one in the current directory */
     const char *pin;     /* cores of the hosts: "0-1:2-3:4", one list per host; NULL: not pinned */

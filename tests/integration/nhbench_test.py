@@ -179,7 +179,7 @@ def test_wrong_options(d):
     for args, text in (((), "a command is missing"), (("fly",), "unknown command"), (("run", "--shards", "0"), "--shards takes"),
                        (("run", "--payload", "x"), "--payload takes"), (("run", "--read-share", "1.5"), "--read-share takes"),
                        (("run", "--machine", "sql"), "noop kv"), (("run", "--nonsense"), "nonsense"), (("run", "x"), "unknown word"),
-                       (("remote",), "--hosts is missing"), (("run", "--pin", "0:1"), "three lists"), (("run", "--pin", "0:1-0:1"), "three lists"), (("run", "--sessions", "--read-share", "0.5"), "--sessions cannot")):
+                       (("remote",), "--hosts is missing"), (("run", "--pin", "0:1"), "three lists"), (("run", "--spread", "odd"), "even"), (("run", "--pin", "0:1-0:1"), "three lists"), (("run", "--sessions", "--read-share", "0.5"), "--sessions cannot")):
         r = nhbench(d, *args)
         check(r.returncode == 2 and text in r.stderr, f"{args}: {r}")
 
