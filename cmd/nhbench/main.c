@@ -4,6 +4,7 @@
 #include <stdio.h>
 #include <string.h>
 
+#include "cmd/nhbench/guard.h"
 #include "cmd/nhbench/host.h"
 #include "cmd/nhbench/idle.h"
 #include "cmd/nhbench/plot.h"
@@ -13,7 +14,8 @@
 static const struct {
     const char *name;
     int (*run)(const struct bench_options *o);
-} commands[] = {{"run", run_main}, {"idle", idle_main}, {"remote", remote_main}, {"plot", plot_main}, {"host", host_main}};
+} commands[] = {{"run", run_main},   {"idle", idle_main},   {"remote", remote_main},
+                {"plot", plot_main}, {"guard", guard_main}, {"host", host_main}};
 
 int main(int argc, char **argv)
 {

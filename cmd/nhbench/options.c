@@ -7,12 +7,15 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "cmd/nhbench/guard.h"
+
 const char bench_usage[] =
     "Usage:\n"
     "    nhbench run [options]       three hosts on this machine, and load inside each of them\n"
     "    nhbench idle [options]      the same without load: what quiet shards cost, start and restart\n"
     "    nhbench remote [options]    load on a running cluster, through the Redis protocol\n"
     "    nhbench plot [options]      series of runs as SVG charts\n"
+    "    nhbench guard [options]     this build against an older commit, pair by pair\n"
     "Options of a run:\n"
     "    --shards N            shards of three replicas each (48)\n"
     "    --payload BYTES       of a proposal, or of a value with --machine kv (16)\n"
@@ -49,7 +52,12 @@ const char bench_usage[] =
     "    --load-threads, --payload, --keys, --read-share, --seconds, --warm-up, --json as above\n"
     "Options of plot, besides those of a run:\n"
     "    --out DIR             where the charts go (.)\n"
-    "    --in-flights LIST, --shard-counts LIST    points of the two charts, like 1,4,16\n";
+    "    --in-flights LIST, --shard-counts LIST    points of the two charts, like 1,4,16\n"
+    "Options of guard, besides those of a run:\n"
+    "    --against COMMIT      which one; it is built in a temporary directory here\n"
+    "    --source DIR          where its repository is (.)\n"
+    "    --rounds N            pairs of runs (5)\n"
+    "    --below F             medians of the ratios below it are a regression: exit code 1 (0.95)\n";
 
 enum kind { FLAG, COUNT, REAL, TEXT, MACHINE, READ_MODE, SNAPSHOTS, NUMBER };
 
@@ -95,6 +103,10 @@ static const struct option_rule rules[] = {
     {"out", TEXT, AT(out), 0, 0},
     {"in-flights", TEXT, AT(in_flights), 0, 0},
     {"shard-counts", TEXT, AT(shard_counts), 0, 0},
+    {"against", TEXT, AT(against), 0, 0},
+    {"source", TEXT, AT(source), 0, 0},
+    {"rounds", COUNT, AT(rounds), 1, GUARD_ROUNDS_MAX},
+    {"below", REAL, AT(below), 0, 10},
     {"limit", FLAG, AT(limit), 0, 0},
     {"json", FLAG, AT(json), 0, 0},
     {"verbose", FLAG, AT(verbose), 0, 0},
@@ -240,6 +252,8 @@ static bool check(const struct bench_options *o, const char *command)
 
     if (strcmp(command, "remote") == 0 && !o->hosts)
         return refuse("hosts", "is missing: address:port of at least one host");
+    if (strcmp(command, "guard") == 0 && !o->against)
+        return refuse("against", "is missing: the commit to compare with");
     if (strcmp(command, "remote") == 0 && o->rate)
         return refuse("rate", "is for runs; remote has --clients and --pipeline");
     if (strcmp(o->spread, "even") != 0)
@@ -273,6 +287,9 @@ static void set_defaults(struct bench_options *o, const char *command)
                                 .out = ".",
                                 .in_flights = "1,4,16,64,256,1024,4096,16384,65536",
                                 .shard_counts = "1,3,12,48,200,1000,3000,10000",
+                                .source = ".",
+                                .rounds = 5,
+                                .below = 0.95,
                                 .channel = -1,
                                 .seed = 1};
     if (strcmp(command, "idle") == 0) {

@@ -53,6 +53,10 @@ struct bench_options {
     /* plot */
     const char *out;                       /* directory */
     const char *in_flights, *shard_counts; /* numbers with commas */
+    /* guard */
+    const char *against, *source; /* a commit, and a directory of its repository */
+    uint32_t rounds;
+    double below; /* a median ratio that is a regression */
     /* of a host that a parent has started */
     uint32_t host;         /* 1 .. BENCH_HOSTS */
     int channel;           /* file descriptor */

@@ -179,7 +179,7 @@ def test_wrong_options(d):
     for args, text in (((), "a command is missing"), (("fly",), "unknown command"), (("run", "--shards", "0"), "--shards takes"),
                        (("run", "--payload", "x"), "--payload takes"), (("run", "--read-share", "1.5"), "--read-share takes"),
                        (("run", "--machine", "sql"), "noop kv"), (("run", "--nonsense"), "nonsense"), (("run", "x"), "unknown word"),
-                       (("remote",), "--hosts is missing"), (("run", "--pin", "0:1"), "three lists"), (("run", "--spread", "odd"), "even"), (("run", "--pin", "0:1-0:1"), "three lists"), (("run", "--sessions", "--read-share", "0.5"), "--sessions cannot")):
+                       (("remote",), "--hosts is missing"), (("guard",), "--against is missing"), (("run", "--pin", "0:1"), "three lists"), (("run", "--spread", "odd"), "even"), (("run", "--pin", "0:1-0:1"), "three lists"), (("run", "--sessions", "--read-share", "0.5"), "--sessions cannot")):
         r = nhbench(d, *args)
         check(r.returncode == 2 and text in r.stderr, f"{args}: {r}")
 
@@ -191,6 +191,8 @@ def test_failures_are_told(d):
     check(r.returncode == 1 and "/nowhere.so" in r.stderr, f"{r}")
     r = nhbench(d, "run", *TINY, "--log-store-options", "no_such_thing=1")
     check(r.returncode == 1 and "no_such_thing" in r.stderr, f"{r}")
+    r = nhbench(d, "guard", "--against", "no-such-commit", "--source", os.path.dirname(os.path.abspath(__file__)))
+    check(r.returncode == 2 and "has failed" in r.stderr, f"{r}")
     check(os.listdir(d) == [], "nothing is left behind")
 
 
