@@ -303,6 +303,49 @@ Test(snapshots, entries_behind_a_hole_give_way_to_a_received_one)
     end();
 }
 
+static void on_read(void *ctx, const struct nh_outcome *outcome)
+{
+    struct nh_outcome *ret = ctx;
+
+    *ret = *outcome;
+}
+
+static void post_read(struct replica *r, struct nh_outcome *ret)
+{
+    struct apply_item *item = xcalloc(1, sizeof *item);
+
+    item->type = APPLY_READS;
+    item->replica = r;
+    item->reads = read_batch_new(1);
+    read_batch_add(item->reads, &(struct request){on_read, ret, REQUESTS_NO_DEADLINE}, "?", 1);
+    r->n_reads++;
+    apply_worker_post(r->apply, item);
+}
+
+/* The state before it is not an answer any more. */
+Test(snapshots, a_read_behind_a_recovery_that_fails_is_not_answered_from_before)
+{
+    struct apply_item *recover = xcalloc(1, sizeof *recover);
+    struct nh_outcome outcome = {0};
+    struct replica *r;
+
+    begin();
+    add(3);
+    r = engine_find(host.engine, 1);
+    recover->type = APPLY_RECOVER;
+    recover->replica = r;
+    recover->record = xcalloc(1, sizeof *recover->record);
+    *recover->record = (struct nh_snapshot){.shard_id = 1, .index = rsm_applied(r->rsm) + 5, .term = 1}; /* without an image */
+    apply_worker_post(r->apply, recover);
+    post_read(r, &outcome);
+    host_run(5);
+    cr_assert_eq(host.n_quarantined, 1);
+    cr_assert_eq(outcome.code, NH_REQUEST_COMPLETED);
+    cr_assert_eq(outcome.status, NH_EQUARANTINED);
+    replica_unref(r);
+    end();
+}
+
 Test(snapshots, a_session_outlives_them)
 {
     struct engine_session opening = {.client_id = 7, .series_id = SESSION_OPEN}, first = {.client_id = 7, .series_id = 1};
