@@ -39,6 +39,9 @@ struct nh_host_config {
     uint32_t snapshot_workers;          /* threads that save and recover machines, 1 .. 16; 0: 2 */
     uint64_t snapshot_send_bytes_per_s; /* of all images together that are sent; 0: no limit */
     uint32_t snapshot_streams_max;      /* images sent at once, and received at once, 1 .. 1,024; 0: 8 */
+    /* A thread more per step worker, for saves. Without, a step worker waits for its own saves: fewer hand-overs, so shorter
+     * latencies. With, heartbeats go on while the disk stalls, so its leaders stay. */
+    bool log_workers;
 };
 #define NH_HOST_CONFIG_INIT                          \
     {                                                \

@@ -32,6 +32,7 @@ const char bench_usage[] =
     "    --log-store NAME      rocksdb, memory (nothing durable), or the path of a shared object (rocksdb)\n"
     "    --log-store-options T text for it\n"
     "    --step-workers N, --apply-workers N, --load-threads N, --rtt-ms N\n"
+    "    --log-workers         saves on threads of their own\n"
     "    --start-threads N     that start replicas (8)\n"
     "    --snapshot-entries N  of a shard between two snapshots, or never (the host's default)\n"
     "    --spread even         how requests are dealt to shards (even)\n"
@@ -92,6 +93,7 @@ static const struct option_rule rules[] = {
     {"gather-us", COUNT, AT(gather_us), 0, 1000000},
     {"snapshot-entries", SNAPSHOTS, AT(snapshot_entries), 0, 0},
     {"seed", COUNT, AT(seed), 0, UINT32_MAX},
+    {"log-workers", FLAG, AT(log_workers), 0, 0},
     {"quiesce", FLAG, AT(quiesce), 0, 0},
     {"spread", TEXT, AT(spread), 0, 0},
     {"pin", TEXT, AT(pin), 0, 0},

@@ -20,9 +20,8 @@
 static const cyaml_strval_t switch_words[] = {
     {"true", CONFIG_ON}, {"yes", CONFIG_ON}, {"on", CONFIG_ON}, {"false", CONFIG_OFF}, {"no", CONFIG_OFF}, {"off", CONFIG_OFF},
 };
-#define SWITCH(name, member)                                                                         \
-    CYAML_FIELD_ENUM(name, OPTIONAL | CYAML_FLAG_STRICT, struct config_shards, member, switch_words, \
-                     CYAML_ARRAY_LEN(switch_words))
+#define SWITCH(name, type, member) \
+    CYAML_FIELD_ENUM(name, OPTIONAL | CYAML_FLAG_STRICT, type, member, switch_words, CYAML_ARRAY_LEN(switch_words))
 
 static const cyaml_schema_field_t host_fields[] = {
     CYAML_FIELD_UINT("id", NEEDED, struct config_host, id),
@@ -36,6 +35,7 @@ static const cyaml_schema_field_t raft_fields[] = {
     CYAML_FIELD_UINT("rtt_ms", OPTIONAL, struct config_raft, rtt_ms),
     CYAML_FIELD_UINT("step_workers", OPTIONAL, struct config_raft, step_workers),
     CYAML_FIELD_UINT("apply_workers", OPTIONAL, struct config_raft, apply_workers),
+    SWITCH("log_workers", struct config_raft, log_workers),
     CYAML_FIELD_END,
 };
 static const cyaml_schema_field_t redis_fields[] = {
@@ -67,19 +67,19 @@ static const cyaml_schema_field_t shards_fields[] = {
     CYAML_FIELD_SEQUENCE("replicas", CYAML_FLAG_POINTER, struct config_shards, replicas, &replica_value, 0, NH_MEMBERS_MAX),
     CYAML_FIELD_UINT("election_rtt", OPTIONAL, struct config_shards, election_rtt),
     CYAML_FIELD_UINT("heartbeat_rtt", OPTIONAL, struct config_shards, heartbeat_rtt),
-    SWITCH("check_quorum", check_quorum),
-    SWITCH("pre_vote", pre_vote),
-    SWITCH("quiesce", quiesce),
-    SWITCH("join", join),
-    SWITCH("lease_reads", lease_reads),
+    SWITCH("check_quorum", struct config_shards, check_quorum),
+    SWITCH("pre_vote", struct config_shards, pre_vote),
+    SWITCH("quiesce", struct config_shards, quiesce),
+    SWITCH("join", struct config_shards, join),
+    SWITCH("lease_reads", struct config_shards, lease_reads),
     CYAML_FIELD_UINT("priority", OPTIONAL, struct config_shards, priority),
-    SWITCH("automatic_snapshots", automatic_snapshots),
+    SWITCH("automatic_snapshots", struct config_shards, automatic_snapshots),
     CYAML_FIELD_UINT("snapshot_entries", OPTIONAL, struct config_shards, snapshot_entries),
     CYAML_FIELD_UINT("snapshot_bytes", OPTIONAL, struct config_shards, snapshot_bytes),
     CYAML_FIELD_UINT("compaction_overhead", OPTIONAL, struct config_shards, compaction_overhead),
     CYAML_FIELD_UINT("snapshots_kept", OPTIONAL, struct config_shards, snapshots_kept),
-    SWITCH("compress_snapshots", compress_snapshots),
-    SWITCH("pin_machine", pin_machine),
+    SWITCH("compress_snapshots", struct config_shards, compress_snapshots),
+    SWITCH("pin_machine", struct config_shards, pin_machine),
     CYAML_FIELD_UINT("sessions_max", OPTIONAL, struct config_shards, sessions_max),
     CYAML_FIELD_END,
 };

@@ -11,6 +11,7 @@
  *     raft.listen                           "host:port"; where other hosts reach us
  *     raft.rtt_ms                 100       length of a tick, 1 .. 10,000
  *     raft.step_workers           cores     1 .. 64, also apply_workers
+ *     raft.log_workers            false     saves on threads of their own: nodehost/config.h
  *     redis.listen                          "host:port" for clients
  *     redis.timeout_ms            5000      how long a command may take, 1 .. 3,600,000
  *     redis.max_clients           10000     1 .. 1,000,000
@@ -21,9 +22,11 @@
  *     snapshots.streams_max       8         images sent at once, and received at once, 1 .. 1024
  *     peers[].id, .raft, .redis             every host of the deployment, ourselves too
  *     shards[].first, .count                shard ids first .. first + count - 1
- *     shards[].machine                      name of a machine: <plugin-dir>/<name>.so. kv and kv-disk have the Redis commands: kv
- * in memory, kv-disk on disk shards[].replicas                     ids of the hosts that have a replica; the replica's id is the
- * host's shards[].election_rtt       10        ticks; more than twice heartbeat_rtt shards[].heartbeat_rtt      1         ticks
+ *     shards[].machine                      name of a machine: <plugin-dir>/<name>.so. With the Redis commands: kv
+ *                                           (in memory), kv-disk
+ *     shards[].replicas                     ids of the hosts that have a replica; the replica's id is the host's
+ *     shards[].election_rtt       10        ticks; more than twice heartbeat_rtt
+ *     shards[].heartbeat_rtt      1         ticks
  *     shards[].check_quorum, .pre_vote      true
  *     shards[].quiesce            false
  *     shards[].join               false     our replica joins a shard that exists (NH.SHARD ADD); not one of its first members
@@ -53,6 +56,9 @@
 #define CONFIG_TIMEOUT_MS_MAX 3600000u
 #define CONFIG_CLIENTS_MAX    1000000u
 
+/* A yes or no that may be left out. libcyaml's own booleans take any word for a yes. */
+enum config_switch { CONFIG_UNSET = 0, CONFIG_ON, CONFIG_OFF };
+
 struct config_host {
     uint64_t id, deployment_id;
     char *data_dir, *wal_dir;
@@ -60,6 +66,7 @@ struct config_host {
 struct config_raft {
     char *listen;
     uint32_t rtt_ms, step_workers, apply_workers;
+    enum config_switch log_workers;
 };
 struct config_redis {
     char *listen;
@@ -74,8 +81,6 @@ struct config_peer {
     uint64_t id;
     char *raft, *redis;
 };
-/* A yes or no that may be left out. libcyaml's own booleans take any word for a yes. */
-enum config_switch { CONFIG_UNSET = 0, CONFIG_ON, CONFIG_OFF };
 
 struct config_shards {
     uint64_t first, count;

@@ -225,6 +225,7 @@ static int open_host(struct daemon *d, struct nh_error *err)
     hc.rtt_ms = c->raft.rtt_ms;
     hc.step_workers = c->raft.step_workers;
     hc.apply_workers = c->raft.apply_workers;
+    hc.log_workers = config_is_on(c->raft.log_workers, false);
     hc.snapshot_dir = c->snapshots.dir;
     hc.snapshot_workers = c->snapshots.workers;
     hc.snapshot_send_bytes_per_s = c->snapshots.send_bytes_per_s;

@@ -97,6 +97,7 @@ Test(config, ranges)
     expect("data_dir: data/h1", "data_dir: \"\"", 1, "host.data_dir is empty");
     expect("rtt_ms: 100", "rtt_ms: 10001", 2, "raft.rtt_ms is 10001: give a number from 1 to 10000");
     expect("rtt_ms: 100", "step_workers: 65", 2, "raft.step_workers is 65");
+    expect("rtt_ms: 100", "log_workers: maybe", 2, "Invalid");
     expect("listen: \"127.0.0.1:6379\" }", "listen: \"127.0.0.1:6379\", timeout_ms: 3600001 }", 3, "redis.timeout_ms");
     expect("listen: \"127.0.0.1:6379\" }", "listen: \"127.0.0.1:6379\", max_clients: 1000001 }", 3, "redis.max_clients");
     expect("count: 1000", "count: 0", 9, "count is 0");
