@@ -79,14 +79,17 @@ void raft_on_snapshot_status(struct raft *r, uint64_t peer, bool failed)
         end_snapshot(p, !failed);
 }
 
-/* The answer to it may be lost, and the report too: what the peer says to have committed tells that it arrived. */
+/* The answer to it may be lost, and the report too: what the peer says to have committed tells that it arrived. Nobody reports on
+ * what a witness gets, which is a record in an ordinary message: it is sent again with each sign of life until it has arrived. */
 void raft_snapshot_heard(struct raft *r, struct raft_peer *p)
 {
+    bool arrived = p->known_commit >= p->pending_snapshot;
+
     (void)r;
-    if (p->state == RAFT_SNAPSHOT && p->known_commit >= p->pending_snapshot) {
-        end_snapshot(p, true);
-        p->probing = false;
-    }
+    if (p->state != RAFT_SNAPSHOT || !(arrived || nh_kind_is_witness(p->kind)))
+        return;
+    end_snapshot(p, arrived);
+    p->probing = false;
 }
 
 /* ---- follower ---- */

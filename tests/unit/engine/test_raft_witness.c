@@ -98,6 +98,32 @@ Test(raft_witness, a_witness_gets_a_snapshot_of_metadata)
     cluster_deinit(&c);
 }
 
+static bool lose_first_snapshot(const struct nh_message *m, void *ctx)
+{
+    uint32_t *n = ctx;
+
+    return m->type == NH_MSG_INSTALL_SNAPSHOT && (*n)++ == 0;
+}
+
+/* Simulator seed 47529: an ordinary message brings it, so nobody tells the leader that it was lost. */
+Test(raft_witness, a_lost_snapshot_is_sent_again)
+{
+    uint32_t n = 0;
+
+    start("vvw");
+    cluster_isolate(&c, 3, true);
+    cluster_propose(&c, 1, 3, 10);
+    cluster_settle(&c);
+    cluster_compact(&c, 1, c.nodes[1].machine);
+    c.lose = lose_first_snapshot;
+    c.lose_ctx = &n;
+    cluster_isolate(&c, 3, false);
+    cluster_tick(&c, 20);
+    cr_assert_geq(n, 2);
+    cr_assert_eq(c.nodes[3].base, c.nodes[1].base);
+    cluster_deinit(&c);
+}
+
 /* It votes for who has all, never stands, takes no proposal and gives no read (statement 73). */
 Test(raft_witness, a_witness_votes_and_that_is_all)
 {
