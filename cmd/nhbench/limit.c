@@ -144,6 +144,7 @@ static rocksdb_options_t *rocksdb_settings(const char *text)
     rocksdb_options_set_max_background_jobs(o, 2);
     rocksdb_options_set_bytes_per_sync(o, MIB);
     rocksdb_options_set_allow_concurrent_memtable_write(o, 0);
+    rocksdb_options_set_use_direct_io_for_flush_and_compaction(o, 1); /* --log-store-options can take it back, for both */
     if (!text || !text[0])
         return o;
     applied = rocksdb_options_create();
