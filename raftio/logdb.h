@@ -27,7 +27,7 @@ NH_BEGIN_DECLS
 
 #define NH_LOGDB_ABI 1u
 /* Version of the formats below a store; a store refuses a directory of another one. */
-#define NH_LOGDB_BIN_VERSION 1u
+#define NH_LOGDB_BIN_VERSION 2u
 
 struct nh_logdb; /* an open store; defined by the plugin */
 

@@ -17,6 +17,24 @@
 
 #define DEAD_BYTES_TO_COMPACT ((uint64_t)64 * 1024 * 1024)
 
+static int move_start(struct nh_logdb *db, struct replica *r, struct nh_error *err)
+{
+    rocksdb_writebatch_t *batch = rocksdb_writebatch_create();
+    size_t n_uses = replica_uses_behind(r, r->next.bounds.first);
+    int status;
+
+    record_put_start(db, batch, r->node.shard_id, r->node.replica_id, r->next.bounds.first);
+    for (size_t i = 0; i < n_uses; i++)
+        record_delete_use(batch, r->node.shard_id, r->node.replica_id, r->uses[i].segment_id);
+    status = store_write_batch(db, batch, true, err);
+    rocksdb_writebatch_destroy(batch);
+    if (status < 0)
+        return status;
+    replica_forget_uses(db, r, n_uses);
+    r->now = r->next;
+    return NH_OK;
+}
+
 int store_remove_entries_to(struct nh_logdb *db, uint64_t shard_id, uint64_t replica_id, uint64_t index, struct nh_error *err)
 {
     struct replica *replica;
@@ -26,15 +44,8 @@ int store_remove_entries_to(struct nh_logdb *db, uint64_t shard_id, uint64_t rep
         return r;
     replica = replica_hold(db, shard_id, replica_id);
     r = replica_load(db, replica, err);
-    if (r == NH_OK && bounds_remove_to(&replica->next.bounds, index)) {
-        rocksdb_writebatch_t *batch = rocksdb_writebatch_create();
-
-        record_put_start(db, batch, shard_id, replica_id, replica->next.bounds.first);
-        r = store_write(db, batch, true, err);
-        rocksdb_writebatch_destroy(batch);
-        if (r == NH_OK)
-            replica->now = replica->next;
-    }
+    if (r == NH_OK && bounds_remove_to(&replica->next.bounds, index))
+        r = move_start(db, replica, err);
     replica_release(db, replica);
     return r < 0 ? nh_error_wrap(err, r, "remove entries of shard %" PRIu64, shard_id) : NH_OK;
 }
@@ -92,7 +103,7 @@ static int delete_dead(struct nh_logdb *db, struct replica *r, uint64_t index, s
         return NH_OK;
     batch = rocksdb_writebatch_create();
     rocksdb_writebatch_delete_range(batch, ret_low->bytes, ret_low->size_bytes, ret_end->bytes, ret_end->size_bytes);
-    status = store_write(db, batch, false, err);
+    status = store_write_batch(db, batch, false, err);
     rocksdb_writebatch_destroy(batch);
     if (status < 0 || table_bytes(db, ret_low, ret_end) < DEAD_BYTES_TO_COMPACT)
         return status;

@@ -196,14 +196,14 @@ int directory_commit(const struct directory *d, struct nh_error *err)
     return d->creating ? move(d->dir, FORMAT_NEW, FORMAT, err) : NH_OK;
 }
 
-bool directory_takes_direct_io(const struct directory *d)
+bool directory_takes_direct_io(const char *dir)
 {
     static const _Alignas(PROBE_BYTES) uint8_t zeros[PROBE_BYTES];
     char path[DIRECTORY_PATH_BYTES];
     bool works;
     int fd;
 
-    if (join(path, d->dir, PROBE, NULL) < 0)
+    if (join(path, dir, PROBE, NULL) < 0)
         return false;
     fd = mkostemp(path, O_DIRECT | O_CLOEXEC);
     if (fd < 0) {

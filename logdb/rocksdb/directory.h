@@ -22,7 +22,7 @@ struct directory {
 int directory_open(struct directory *d, const struct nh_logdb_config *config, struct nh_error *err);
 /* Whether files there can be written past the page cache (O_DIRECT): not every file system lets one. It is tried on a file that
  * is gone afterwards. */
-bool directory_takes_direct_io(const struct directory *d);
+bool directory_takes_direct_io(const char *dir);
 /* Ends a creation. */
 int directory_commit(const struct directory *d, struct nh_error *err);
 

@@ -44,11 +44,26 @@ void layout_key(struct layout_key *ret, uint64_t shard_id, uint64_t replica_id, 
     ret->size_bytes = LAYOUT_PREFIX_BYTES;
 }
 
+static void numbered_key(struct layout_key *ret, uint64_t shard_id, uint64_t replica_id, enum layout_kind kind, uint64_t number)
+{
+    layout_key(ret, shard_id, replica_id, kind);
+    put_be64(ret->bytes + LAYOUT_PREFIX_BYTES, number);
+    ret->size_bytes = LAYOUT_KEY_BYTES;
+}
+
 void layout_block_key(struct layout_key *ret, uint64_t shard_id, uint64_t replica_id, uint64_t index)
 {
-    layout_key(ret, shard_id, replica_id, LAYOUT_BLOCK);
-    put_be64(ret->bytes + LAYOUT_PREFIX_BYTES, index);
-    ret->size_bytes = LAYOUT_KEY_BYTES;
+    numbered_key(ret, shard_id, replica_id, LAYOUT_BLOCK, index);
+}
+
+void layout_use_key(struct layout_key *ret, uint64_t shard_id, uint64_t replica_id, uint64_t segment_id)
+{
+    numbered_key(ret, shard_id, replica_id, LAYOUT_USE, segment_id);
+}
+
+static bool is_numbered(unsigned kind)
+{
+    return kind == LAYOUT_BLOCK || kind == LAYOUT_USE;
 }
 
 bool layout_key_parse(const char *key, size_t size_bytes, struct nh_replica_info *ret, enum layout_kind *ret_kind,
@@ -61,11 +76,11 @@ bool layout_key_parse(const char *key, size_t size_bytes, struct nh_replica_info
     kind = (unsigned char)key[LAYOUT_REPLICA_BYTES];
     if (kind < LAYOUT_BLOCK || kind >= LAYOUT_END)
         return false;
-    if (size_bytes != (kind == LAYOUT_BLOCK ? LAYOUT_KEY_BYTES : LAYOUT_PREFIX_BYTES))
+    if (size_bytes != (is_numbered(kind) ? LAYOUT_KEY_BYTES : LAYOUT_PREFIX_BYTES))
         return false;
     *ret = (struct nh_replica_info){.shard_id = get_be64(key), .replica_id = get_be64(key + 8)};
     *ret_kind = (enum layout_kind)kind;
-    *ret_index = kind == LAYOUT_BLOCK ? get_be64(key + LAYOUT_PREFIX_BYTES) : 0;
+    *ret_index = is_numbered(kind) ? get_be64(key + LAYOUT_PREFIX_BYTES) : 0;
     return true;
 }
 
@@ -81,7 +96,7 @@ bool layout_key_is(const char *key, size_t size_bytes, uint64_t shard_id, uint64
 
 void layout_header_encode(const struct layout_header *h, layout_crc_fn crc, uint8_t out[LAYOUT_HEADER_BYTES])
 {
-    put_u32(out + 4, h->packed ? LAYOUT_FORMAT_PACKED : LAYOUT_FORMAT);
+    put_u32(out + 4, (h->located ? LAYOUT_FORMAT_LOCATED : LAYOUT_FORMAT) + h->packed);
     put_u32(out + 8, h->n);
     put_u32(out + 12, 0);
     put_u64(out + 16, h->number);
@@ -106,16 +121,40 @@ static int check_value(const uint8_t *p, size_t size_bytes, size_t covered_bytes
 int layout_header_decode(const char *data, size_t size_bytes, layout_crc_fn crc, struct layout_header *ret, struct nh_error *err)
 {
     const uint8_t *p = (const uint8_t *)data;
-    int r = check_value(p, size_bytes, LAYOUT_HEADER_BYTES, LAYOUT_FORMAT_PACKED, crc, err);
+    int r = check_value(p, size_bytes, LAYOUT_HEADER_BYTES, LAYOUT_FORMAT_LOCATED + 1, crc, err);
+    uint32_t format;
 
     if (r < 0)
         return r;
+    format = nh_load_u32(p + 4);
     *ret = (struct layout_header){
         .n = nh_load_u32(p + 8),
-        .packed = nh_load_u32(p + 4) == LAYOUT_FORMAT_PACKED,
+        .packed = format == LAYOUT_FORMAT_PACKED || format == LAYOUT_FORMAT_LOCATED + 1,
+        .located = format >= LAYOUT_FORMAT_LOCATED,
         .number = nh_load_u64(p + 16),
         .state = {.term = nh_load_u64(p + 24), .vote = nh_load_u64(p + 32), .commit = nh_load_u64(p + 40)},
     };
+    return NH_OK;
+}
+
+void layout_location_encode(const struct layout_location *l, uint8_t out[LAYOUT_LOCATION_BYTES])
+{
+    put_u64(out, l->segment_id);
+    put_u64(out + 8, l->offset);
+    put_u32(out + 16, l->size_bytes);
+    put_u32(out + 20, 0);
+}
+
+int layout_location_decode(const char *value, size_t size_bytes, struct layout_location *ret, struct nh_error *err)
+{
+    const uint8_t *p = (const uint8_t *)value + LAYOUT_HEADER_BYTES;
+
+    if (size_bytes != LAYOUT_HEADER_BYTES + LAYOUT_LOCATION_BYTES)
+        return nh_error_set(err, NH_ECORRUPT, "value of %zu bytes tells no place in the journal", size_bytes);
+    *ret =
+        (struct layout_location){.segment_id = nh_load_u64(p), .offset = nh_load_u64(p + 8), .size_bytes = nh_load_u32(p + 16)};
+    if (ret->size_bytes > LAYOUT_LOCATED_MAX)
+        return nh_error_set(err, NH_ECORRUPT, "block of %u bytes in the journal is too large", ret->size_bytes);
     return NH_OK;
 }
 

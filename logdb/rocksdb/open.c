@@ -9,7 +9,7 @@
 
 #define MIB                ((size_t)1024 * 1024)
 #define WRITE_BUFFER_BYTES (64 * MIB)
-#define WAL_BYTES_MAX      (512 * MIB)
+#define JOURNAL_BYTES      (512 * MIB)
 #define TABLES_OPEN_MAX    512
 #define N_WORKERS_MAX      1024u
 
@@ -52,19 +52,61 @@ int store_check_fence(struct nh_logdb *db, struct nh_error *err)
     return nh_error_set(err, NH_EFENCED, "an earlier write failed: repair the disk and restart");
 }
 
-int store_write(struct nh_logdb *db, rocksdb_writebatch_t *batch, bool sync, struct nh_error *err)
+void store_fence(struct nh_logdb *db)
+{
+    __atomic_store_n(&db->fenced, true, __ATOMIC_RELEASE);
+}
+
+int store_write_unlogged(struct nh_logdb *db, rocksdb_writebatch_t *batch, struct nh_error *err)
 {
     char *message = NULL;
     int r = store_check_fence(db, err);
 
     if (r < 0)
         return r;
-    rocksdb_write(db->db, sync ? db->write_synced : db->write_lazy, batch, &message);
+    rocksdb_write(db->db, db->write, batch, &message);
     if (!message)
         return NH_OK;
-    __atomic_store_n(&db->fenced, true, __ATOMIC_RELEASE);
+    store_fence(db);
     r = store_error(message, "write", err);
     return r == NH_ECORRUPT ? r : nh_error_wrap(err, NH_EIO, "log store");
+}
+
+int store_write(struct nh_logdb *db, struct journal_stream *s, rocksdb_writebatch_t *batch, bool sync, struct nh_error *err)
+{
+    size_t size;
+    const char *bytes = rocksdb_writebatch_data(batch, &size);
+    int r = store_check_fence(db, err);
+
+    if (r < 0)
+        return r;
+    r = journal_commit(&db->journal, s, bytes, size, sync, err);
+    if (r < 0) {
+        store_fence(db);
+        return nh_error_wrap(err, r, "log store");
+    }
+    r = store_write_unlogged(db, batch, err);
+    if (r == NH_OK && journal_applied(&db->journal, s))
+        reclaimer_wake(db);
+    return r;
+}
+
+int store_write_batch(struct nh_logdb *db, rocksdb_writebatch_t *batch, bool sync, struct nh_error *err)
+{
+    struct journal_stream *others = &db->journal.streams[0];
+    int r;
+
+    pthread_mutex_lock(&db->journal.others);
+    r = store_check_fence(db, err);
+    if (r == NH_OK) {
+        r = journal_begin(&db->journal, others, 0, 0, err);
+        if (r < 0)
+            store_fence(db);
+    }
+    if (r == NH_OK)
+        r = store_write(db, others, batch, sync, err);
+    pthread_mutex_unlock(&db->journal.others);
+    return r;
 }
 
 static rocksdb_options_t *default_options(void)
@@ -75,7 +117,7 @@ static rocksdb_options_t *default_options(void)
     rocksdb_options_set_bottommost_compression(o, rocksdb_no_compression);
     rocksdb_options_set_write_buffer_size(o, WRITE_BUFFER_BYTES);
     rocksdb_options_set_max_write_buffer_number(o, 4);
-    rocksdb_options_set_max_total_wal_size(o, WAL_BYTES_MAX);
+    rocksdb_options_set_max_total_wal_size(o, JOURNAL_BYTES); /* for us: RocksDB has no WAL here */
     rocksdb_options_set_level0_file_num_compaction_trigger(o, 8);
     rocksdb_options_set_level0_slowdown_writes_trigger(o, 20);
     rocksdb_options_set_level0_stop_writes_trigger(o, 32);
@@ -115,7 +157,7 @@ static int apply_text(rocksdb_options_t **o, const char *text, struct nh_error *
  * flush. */
 static void avoid_page_cache(rocksdb_options_t *o, const struct directory *d)
 {
-    if (directory_takes_direct_io(d))
+    if (directory_takes_direct_io(d->db))
         rocksdb_options_set_use_direct_io_for_flush_and_compaction(o, 1);
 }
 
@@ -136,9 +178,10 @@ static int make_options(struct nh_logdb *db, const struct directory *d, const ch
     rocksdb_options_set_wal_dir(db->options, d->wal);
     db->read = rocksdb_readoptions_create();
     rocksdb_readoptions_set_fill_cache(db->read, 0);
-    db->write_lazy = rocksdb_writeoptions_create();
-    db->write_synced = rocksdb_writeoptions_create();
-    rocksdb_writeoptions_set_sync(db->write_synced, 1);
+    db->write = rocksdb_writeoptions_create();
+    rocksdb_writeoptions_disable_WAL(db->write, 1);
+    db->budget_bytes = rocksdb_options_get_max_total_wal_size(db->options);
+    db->accepts_loss = rocksdb_options_get_wal_recovery_mode(db->options) >= rocksdb_point_in_time_recovery;
     return NH_OK;
 }
 
@@ -177,6 +220,14 @@ static int open_database(struct nh_logdb *db, const struct directory *d, struct 
     return r < 0 ? r : directory_commit(d, err);
 }
 
+static int open_journal(struct nh_logdb *db, const struct directory *d, struct nh_error *err)
+{
+    int r = journal_open(&db->journal, d->wal, directory_takes_direct_io(d->wal), db->n_workers, db->budget_bytes,
+                         db->services->crc32c, err);
+
+    return r < 0 ? r : store_recover(db, err);
+}
+
 static struct nh_logdb *store_new(const struct nh_logdb_config *config)
 {
     struct nh_logdb *db = xcalloc(1, sizeof *db);
@@ -187,11 +238,13 @@ static struct nh_logdb *store_new(const struct nh_logdb_config *config)
     pthread_mutex_init(&db->lock, NULL);
     pthread_cond_init(&db->released, NULL);
     pthread_cond_init(&db->has_jobs, NULL);
+    pthread_cond_init(&db->horizon_is_due, NULL);
     return db;
 }
 
 static void free_replica(struct replica_node *n)
 {
+    free(replica_of(n)->uses);
     free(replica_of(n));
 }
 
@@ -208,10 +261,10 @@ static void store_free(struct nh_logdb *db)
         rocksdb_options_destroy(db->options);
     if (db->read)
         rocksdb_readoptions_destroy(db->read);
-    if (db->write_lazy)
-        rocksdb_writeoptions_destroy(db->write_lazy);
-    if (db->write_synced)
-        rocksdb_writeoptions_destroy(db->write_synced);
+    if (db->write)
+        rocksdb_writeoptions_destroy(db->write);
+    journal_deinit(&db->journal);
+    pthread_cond_destroy(&db->horizon_is_due);
     pthread_cond_destroy(&db->has_jobs);
     pthread_cond_destroy(&db->released);
     pthread_mutex_destroy(&db->lock);
@@ -234,8 +287,13 @@ int store_open(const struct nh_logdb_config *config, struct nh_logdb **ret, stru
     if (r == NH_OK)
         r = open_database(db, &d, err);
     if (r == NH_OK)
+        r = open_journal(db, &d, err);
+    if (r == NH_OK)
         r = compactor_start(db, err);
+    if (r == NH_OK)
+        r = reclaimer_start(db, err);
     if (r < 0) {
+        compactor_stop(db);
         store_free(db);
         return r;
     }
@@ -245,16 +303,13 @@ int store_open(const struct nh_logdb_config *config, struct nh_logdb **ret, stru
 
 void store_close(struct nh_logdb *db)
 {
+    struct nh_error err;
+
     if (!db)
         return;
     compactor_stop(db);
-    if (!__atomic_load_n(&db->fenced, __ATOMIC_ACQUIRE)) {
-        char *message = NULL;
-
-        rocksdb_flush_wal(db->db, 1, &message);
-        if (message)
-            db->services->log(NH_LOG_WARN, "logdb", "sync at close: %s", message);
-        rocksdb_free(message);
-    }
+    reclaimer_stop(db);
+    if (store_check_fence(db, NULL) == NH_OK && journal_seal(&db->journal, &err) < 0)
+        db->services->log(NH_LOG_WARN, "logdb", "sync at close: %s", err.text);
     store_free(db);
 }

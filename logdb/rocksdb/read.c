@@ -78,9 +78,8 @@ static int read_start(struct nh_logdb *db, rocksdb_iterator_t *it, uint64_t shar
     return NH_OK;
 }
 
-/* Decodes the block at `it`. Returns 1 if there is one of this replica, 0 if not. */
-static int block_at(struct nh_logdb *db, rocksdb_iterator_t *it, uint64_t shard_id, uint64_t replica_id, uint64_t *ret_first,
-                    struct layout_header *ret, struct nh_error *err)
+int block_at(struct nh_logdb *db, rocksdb_iterator_t *it, uint64_t shard_id, uint64_t replica_id, uint64_t *ret_first,
+             struct layout_header *ret, struct nh_error *err)
 {
     struct nh_replica_info info;
     enum layout_kind kind;
@@ -160,93 +159,124 @@ int block_seek(struct nh_logdb *db, rocksdb_iterator_t *it, uint64_t shard_id, u
     return r < 0 ? r : nh_error_set(err, NH_ENOTFOUND, "entry %" PRIu64 " is above the last one", index);
 }
 
-int block_open(rocksdb_iterator_t *it, uint64_t first, const struct layout_header *h, struct block_value *ret,
-               struct nh_error *err)
+int block_fetch(struct nh_logdb *db, const char *value, size_t size_bytes, struct unpacked *ret, struct nh_error *err)
+{
+    struct layout_location at;
+    int r = layout_location_decode(value, size_bytes, &at, err);
+
+    if (r < 0)
+        return r;
+    array_reserve((void **)&ret->data, &ret->cap, LAYOUT_HEADER_BYTES + at.size_bytes, 1);
+    memcpy(ret->data, value, LAYOUT_HEADER_BYTES);
+    ret->size_bytes = LAYOUT_HEADER_BYTES + at.size_bytes;
+    return journal_read(&db->journal, &at, ret->data + LAYOUT_HEADER_BYTES, err);
+}
+
+int block_open(struct nh_logdb *db, rocksdb_iterator_t *it, uint64_t first, const struct layout_header *h,
+               struct block_value *ret, struct nh_error *err)
 {
     struct unpacked *u = &ret->unpacked;
-    size_t size;
-    const char *value = rocksdb_iter_value(it, &size);
-    int r;
+    int r = NH_OK;
 
-    if (!h->packed) {
-        ret->value = value;
-        ret->size_bytes = size;
-        return NH_OK;
+    ret->value = rocksdb_iter_value(it, &ret->size_bytes);
+    if (h->located) {
+        r = block_fetch(db, ret->value, ret->size_bytes, &ret->stored, err);
+        ret->value = (const char *)ret->stored.data;
+        ret->size_bytes = ret->stored.size_bytes;
     }
+    if (r < 0 || !h->packed)
+        return r;
     array_reserve((void **)&u->data, &u->cap, LAYOUT_HEADER_BYTES, 1);
-    memcpy(u->data, value, LAYOUT_HEADER_BYTES);
+    memcpy(u->data, ret->value, LAYOUT_HEADER_BYTES);
     u->size_bytes = LAYOUT_HEADER_BYTES;
-    r = unpack_records((const uint8_t *)value + LAYOUT_HEADER_BYTES, size - LAYOUT_HEADER_BYTES, first, u, err);
+    r = unpack_records((const uint8_t *)ret->value + LAYOUT_HEADER_BYTES, ret->size_bytes - LAYOUT_HEADER_BYTES, first, u, err);
     ret->value = (const char *)u->data;
     ret->size_bytes = u->size_bytes;
     return r;
 }
 
-/* Gives the records of the block at `it` to the sink, from *low on; moves *low and *left_bytes. Returns 1 when enough
- * was given. */
-static int give_block(rocksdb_iterator_t *it, uint64_t first, const struct layout_header *h, struct block_value *v, uint64_t *low,
-                      uint64_t high, size_t *left_bytes, const struct nh_entry_sink *sink, struct nh_error *err)
+void block_value_deinit(struct block_value *v)
 {
-    uint32_t from = (uint32_t)(*low - first);
-    uint32_t to = high - first < h->n ? (uint32_t)(high - first) : h->n;
+    free(v->stored.data);
+    free(v->unpacked.data);
+}
+
+/* What an iteration has still to give. */
+struct wanted {
+    uint64_t shard_id, replica_id;
+    uint64_t low, high;
+    size_t left_bytes;
+    const struct nh_entry_sink *sink;
+};
+
+/* Gives the records of the block at `it` to the sink. Returns 1 when enough was given. */
+static int give_block(struct nh_logdb *db, rocksdb_iterator_t *it, uint64_t first, const struct layout_header *h,
+                      struct block_value *v, struct wanted *w, struct nh_error *err)
+{
+    uint32_t from = (uint32_t)(w->low - first);
+    uint32_t to = w->high - first < h->n ? (uint32_t)(w->high - first) : h->n;
     size_t begin, end;
-    int r = block_open(it, first, h, v, err);
+    int r = block_open(db, it, first, h, v, err);
 
     if (r == NH_OK)
-        r = layout_block_slice(v->value, v->size_bytes, first, h, from, to, *left_bytes, &begin, &end, &to, err);
+        r = layout_block_slice(v->value, v->size_bytes, first, h, from, to, w->left_bytes, &begin, &end, &to, err);
     if (r < 0)
         return r;
-    r = sink->add(sink->ctx, (const uint8_t *)v->value + begin, end - begin, err);
+    r = w->sink->add(w->sink->ctx, (const uint8_t *)v->value + begin, end - begin, err);
     if (r < 0)
         return r;
-    *low = first + to;
-    if (*low >= high || end - begin > *left_bytes)
+    w->low = first + to;
+    if (w->low >= w->high || end - begin > w->left_bytes)
         return 1;
-    *left_bytes -= end - begin;
+    w->left_bytes -= end - begin;
     return 0;
 }
 
-static int iterate(struct nh_logdb *db, rocksdb_iterator_t *it, struct block_value *v, uint64_t shard_id, uint64_t replica_id,
-                   uint64_t low, uint64_t high, size_t max_bytes, const struct nh_entry_sink *sink, struct nh_error *err)
+static int iterate(struct nh_logdb *db, rocksdb_iterator_t *it, struct block_value *v, struct wanted *w, struct nh_error *err)
 {
     struct layout_header h;
     struct stored start = {0};
     uint64_t first;
-    int r = read_start(db, it, shard_id, replica_id, &start, err);
+    int r = read_start(db, it, w->shard_id, w->replica_id, &start, err);
 
     if (r < 0)
         return r;
-    if (low < start.bounds.first)
-        return nh_error_set(err, NH_ECOMPACTED, "entry %" PRIu64 " is removed, the first is %" PRIu64, low, start.bounds.first);
-    r = block_seek(db, it, shard_id, replica_id, low, &first, &h, err);
+    if (w->low < start.bounds.first)
+        return nh_error_set(err, NH_ECOMPACTED, "entry %" PRIu64 " is removed, the first is %" PRIu64, w->low,
+                            start.bounds.first);
+    r = block_seek(db, it, w->shard_id, w->replica_id, w->low, &first, &h, err);
     if (r < 0)
         return r;
     for (;;) {
-        r = give_block(it, first, &h, v, &low, high, &max_bytes, sink, err);
+        r = give_block(db, it, first, &h, v, w, err);
         if (r != 0)
             return r < 0 ? r : NH_OK;
         rocksdb_iter_next(it);
-        r = block_at(db, it, shard_id, replica_id, &first, &h, err);
+        r = block_at(db, it, w->shard_id, w->replica_id, &first, &h, err);
         if (r <= 0)
             return r;
-        if (first != low)
-            return nh_error_set(err, NH_ECORRUPT, "entry %" PRIu64 " is missing before %" PRIu64, low, first);
+        if (first != w->low)
+            return nh_error_set(err, NH_ECORRUPT, "entry %" PRIu64 " is missing before %" PRIu64, w->low, first);
     }
 }
 
 int store_iterate_entries(struct nh_logdb *db, uint64_t shard_id, uint64_t replica_id, uint64_t low, uint64_t high,
                           size_t max_bytes, const struct nh_entry_sink *sink, struct nh_error *err)
 {
+    struct wanted w = {shard_id, replica_id, low, high, max_bytes, sink};
     struct block_value v = {0};
+    struct journal_view view;
     rocksdb_iterator_t *it;
     int r;
 
     if (low >= high)
         return NH_OK;
+    journal_view_begin(&db->journal, &view);
     it = rocksdb_create_iterator(db->db, db->read);
-    r = iterate(db, it, &v, shard_id, replica_id, low, high, max_bytes, sink, err);
+    r = iterate(db, it, &v, &w, err);
     rocksdb_iter_destroy(it);
-    free(v.unpacked.data);
+    journal_view_end(&db->journal, &view);
+    block_value_deinit(&v);
     return r < 0 ? nh_error_wrap(err, r, "shard %" PRIu64 " replica %" PRIu64, shard_id, replica_id) : NH_OK;
 }
 
@@ -301,4 +331,111 @@ int store_list_replicas(struct nh_logdb *db, int (*each)(void *ctx, struct nh_re
 
     rocksdb_iter_destroy(it);
     return r;
+}
+
+/* ---- the journal's keys ---- */
+
+static int read_numbers(struct nh_logdb *db, rocksdb_iterator_t *it, uint64_t *ret, size_t n, struct nh_error *err)
+{
+    size_t size;
+    const char *value = rocksdb_iter_value(it, &size);
+    int r = layout_envelope_check(value, size, db->services->crc32c, err);
+
+    if (r == NH_OK && size != LAYOUT_ENVELOPE_BYTES + n * sizeof *ret)
+        r = nh_error_set(err, NH_ECORRUPT, "value of %zu bytes", size);
+    for (size_t i = 0; r == NH_OK && i < n; i++)
+        ret[i] = nh_load_u64((const uint8_t *)value + LAYOUT_ENVELOPE_BYTES + i * sizeof *ret);
+    return r;
+}
+
+/* The use at `it`. Returns 1, or 0 if there is none of that replica. */
+static int use_at(struct nh_logdb *db, rocksdb_iterator_t *it, struct nh_replica_info of, struct use *ret, struct nh_error *err)
+{
+    struct nh_replica_info info;
+    enum layout_kind kind;
+    const char *key;
+    size_t size;
+    int r;
+
+    if (!rocksdb_iter_valid(it))
+        return iterator_error(it, err);
+    key = rocksdb_iter_key(it, &size);
+    if (!layout_key_parse(key, size, &info, &kind, &ret->segment_id) || kind != LAYOUT_USE || info.shard_id != of.shard_id ||
+        info.replica_id != of.replica_id)
+        return 0;
+    r = read_numbers(db, it, &ret->from, 1, err);
+    return r < 0 ? nh_error_wrap(err, r, "use of segment %" PRIu64, ret->segment_id) : 1;
+}
+
+int replica_read_uses(struct nh_logdb *db, rocksdb_iterator_t *it, struct nh_replica_info of,
+                      int (*each)(void *ctx, struct nh_replica_info info, struct use use), void *ctx, struct nh_error *err)
+{
+    struct layout_key key;
+    struct use use;
+    int r;
+
+    layout_use_key(&key, of.shard_id, of.replica_id, 0);
+    rocksdb_iter_seek(it, key.bytes, key.size_bytes);
+    while ((r = use_at(db, it, of, &use, err)) > 0) {
+        r = each(ctx, of, use);
+        if (r != 0)
+            return r;
+        rocksdb_iter_next(it);
+    }
+    return r;
+}
+
+static int list_uses(struct nh_logdb *db, rocksdb_iterator_t *it,
+                     int (*each)(void *ctx, struct nh_replica_info info, struct use use), void *ctx, struct nh_error *err)
+{
+    rocksdb_iter_seek_to_first(it);
+    while (rocksdb_iter_valid(it)) {
+        struct nh_replica_info info;
+        enum layout_kind kind;
+        struct layout_key key;
+        uint64_t number;
+        size_t size;
+        const char *found = rocksdb_iter_key(it, &size);
+        int r;
+
+        if (!layout_key_parse(found, size, &info, &kind, &number)) { /* list_replicas tells */
+            rocksdb_iter_next(it);
+            continue;
+        }
+        r = replica_read_uses(db, it, info, each, ctx, err);
+        if (r != 0)
+            return r;
+        layout_key(&key, info.shard_id, info.replica_id, LAYOUT_END);
+        rocksdb_iter_seek(it, key.bytes, key.size_bytes);
+    }
+    return iterator_error(it, err);
+}
+
+int store_list_uses(struct nh_logdb *db, int (*each)(void *ctx, struct nh_replica_info info, struct use use), void *ctx,
+                    struct nh_error *err)
+{
+    rocksdb_iterator_t *it = rocksdb_create_iterator(db->db, db->read);
+    int r = list_uses(db, it, each, ctx, err);
+
+    rocksdb_iter_destroy(it);
+    return r;
+}
+
+int store_read_horizon(struct nh_logdb *db, uint64_t *ret_horizon, uint64_t *ret_floor, struct nh_error *err)
+{
+    rocksdb_iterator_t *it = rocksdb_create_iterator(db->db, db->read);
+    uint64_t numbers[2] = {0, 0};
+    struct layout_key key;
+    const char *value;
+    size_t size;
+    int r;
+
+    layout_key(&key, 0, 0, LAYOUT_HORIZON);
+    r = seek_exact(it, &key, &value, &size, err);
+    if (r > 0)
+        r = read_numbers(db, it, numbers, 2, err);
+    rocksdb_iter_destroy(it);
+    *ret_horizon = numbers[0];
+    *ret_floor = numbers[1];
+    return r < 0 ? nh_error_wrap(err, r, "horizon of the journal") : NH_OK;
 }

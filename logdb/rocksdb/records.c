@@ -1,6 +1,7 @@
-/* Everything that is one key per replica: bootstrap, state, start and snapshot records; removal and import. */
+/* Everything that is not a block: bootstrap, state, start and snapshot records, uses and horizon; removal and import. */
 #include "logdb/rocksdb/store.h"
 
+#include <assert.h>
 #include <inttypes.h>
 #include <stdlib.h>
 
@@ -13,6 +14,17 @@ static void put(rocksdb_writebatch_t *batch, uint64_t shard_id, uint64_t replica
 
     layout_key(&key, shard_id, replica_id, kind);
     rocksdb_writebatch_put(batch, key.bytes, key.size_bytes, (const char *)value, size_bytes);
+}
+
+static void put_numbers(struct nh_logdb *db, rocksdb_writebatch_t *batch, const struct layout_key *key, const uint64_t *numbers,
+                        size_t n)
+{
+    uint8_t value[LAYOUT_ENVELOPE_BYTES + 2 * sizeof *numbers];
+
+    assert(n <= 2);
+    memcpy(value + LAYOUT_ENVELOPE_BYTES, numbers, n * sizeof *numbers);
+    layout_envelope_seal(value, n * sizeof *numbers, db->services->crc32c);
+    rocksdb_writebatch_put(batch, key->bytes, key->size_bytes, (const char *)value, LAYOUT_ENVELOPE_BYTES + n * sizeof *numbers);
 }
 
 void record_put_bootstrap(struct nh_logdb *db, rocksdb_writebatch_t *batch, uint64_t shard_id, uint64_t replica_id,
@@ -42,11 +54,35 @@ void record_put_snapshot(struct nh_logdb *db, rocksdb_writebatch_t *batch, uint6
 void record_put_start(struct nh_logdb *db, rocksdb_writebatch_t *batch, uint64_t shard_id, uint64_t replica_id,
                       uint64_t first_index)
 {
-    uint8_t value[LAYOUT_ENVELOPE_BYTES + sizeof first_index];
+    struct layout_key key;
 
-    memcpy(value + LAYOUT_ENVELOPE_BYTES, &first_index, sizeof first_index);
-    layout_envelope_seal(value, sizeof first_index, db->services->crc32c);
-    put(batch, shard_id, replica_id, LAYOUT_START, value, sizeof value);
+    layout_key(&key, shard_id, replica_id, LAYOUT_START);
+    put_numbers(db, batch, &key, &first_index, 1);
+}
+
+void record_put_use(struct nh_logdb *db, rocksdb_writebatch_t *batch, uint64_t shard_id, uint64_t replica_id, struct use use)
+{
+    struct layout_key key;
+
+    layout_use_key(&key, shard_id, replica_id, use.segment_id);
+    put_numbers(db, batch, &key, &use.from, 1);
+}
+
+void record_delete_use(rocksdb_writebatch_t *batch, uint64_t shard_id, uint64_t replica_id, uint64_t segment_id)
+{
+    struct layout_key key;
+
+    layout_use_key(&key, shard_id, replica_id, segment_id);
+    rocksdb_writebatch_delete(batch, key.bytes, key.size_bytes);
+}
+
+void record_put_horizon(struct nh_logdb *db, rocksdb_writebatch_t *batch, uint64_t horizon, uint64_t floor)
+{
+    const uint64_t numbers[2] = {horizon, floor};
+    struct layout_key key;
+
+    layout_key(&key, 0, 0, LAYOUT_HORIZON);
+    put_numbers(db, batch, &key, numbers, 2);
 }
 
 void record_put_state(struct nh_logdb *db, rocksdb_writebatch_t *batch, uint64_t shard_id, uint64_t replica_id,
@@ -100,7 +136,7 @@ int store_save_bootstrap(struct nh_logdb *db, uint64_t shard_id, uint64_t replic
         return nh_error_set(err, NH_EINVAL, "shard or replica id is 0");
     batch = rocksdb_writebatch_create();
     record_put_bootstrap(db, batch, shard_id, replica_id, bootstrap);
-    r = store_write(db, batch, true, err);
+    r = store_write_batch(db, batch, true, err);
     rocksdb_writebatch_destroy(batch);
     return r;
 }
@@ -148,9 +184,11 @@ static int save_snapshot(struct nh_logdb *db, const struct nh_update *u, rocksdb
     if (r == NH_OK)
         r = stage_snapshot(db, batch, replica, u, 0, err);
     if (r == NH_OK)
-        r = store_write(db, batch, true, err);
-    if (r == NH_OK)
+        r = store_write_batch(db, batch, true, err);
+    if (r == NH_OK) {
+        replica_apply_uses(db, replica);
         replica->now = replica->next;
+    }
     replica_release(db, replica);
     return r < 0 ? nh_error_wrap(err, r, "snapshot of shard %" PRIu64, u->shard_id) : NH_OK;
 }
@@ -189,12 +227,20 @@ static int replace_all(struct nh_logdb *db, rocksdb_writebatch_t *batch, uint64_
                        struct nh_error *err)
 {
     struct replica *replica = replica_hold(db, shard_id, replica_id);
-    int r = store_write(db, batch, true, err);
+    struct nh_error uses;
+    int r;
 
-    if (r == NH_OK)
+    if (!replica->loaded && replica_load_uses(db, replica, &uses) < 0)
+        db->services->log(NH_LOG_WARN, "logdb",
+                          "shard %" PRIu64 " replica %" PRIu64 ": its place in the journal stays until the next start: %s",
+                          shard_id, replica_id, uses.text);
+    r = store_write_batch(db, batch, true, err);
+    if (r == NH_OK) {
+        replica_forget_uses(db, replica, replica->n_uses);
         replica_forget(db, replica);
-    else
+    } else {
         replica_release(db, replica);
+    }
     return r < 0 ? nh_error_wrap(err, r, "shard %" PRIu64 " replica %" PRIu64, shard_id, replica_id) : NH_OK;
 }
 

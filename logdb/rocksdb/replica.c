@@ -51,6 +51,59 @@ struct replica *replica_hold(struct nh_logdb *db, uint64_t shard_id, uint64_t re
     return r;
 }
 
+static int add_use(void *ctx, struct nh_replica_info info, struct use use)
+{
+    struct replica *r = ctx;
+
+    (void)info;
+    array_reserve((void **)&r->uses, &r->cap_uses, r->n_uses + 1, sizeof *r->uses);
+    r->uses[r->n_uses++] = use;
+    return 0;
+}
+
+int replica_load_uses(struct nh_logdb *db, struct replica *r, struct nh_error *err)
+{
+    const struct nh_replica_info info = {r->node.shard_id, r->node.replica_id};
+    rocksdb_iterator_t *it = rocksdb_create_iterator(db->db, db->read);
+    int status;
+
+    r->n_uses = 0;
+    status = replica_read_uses(db, it, info, add_use, r, err);
+    rocksdb_iter_destroy(it);
+    return status;
+}
+
+void replica_apply_uses(struct nh_logdb *db, struct replica *r)
+{
+    bool known = r->new_use.segment_id == 0 || journal_use(&db->journal, r->new_use.segment_id);
+
+    assert(known); /* it is being written */
+    if (r->drops_uses)
+        replica_forget_uses(db, r, r->n_uses);
+    if (r->new_use.segment_id)
+        add_use(r, (struct nh_replica_info){0}, r->new_use);
+    r->drops_uses = false;
+    r->new_use = (struct use){0};
+}
+
+size_t replica_uses_behind(const struct replica *r, uint64_t first)
+{
+    size_t n = 0;
+
+    while (n + 1 < r->n_uses && r->uses[n + 1].from <= first)
+        n++;
+    return n;
+}
+
+void replica_forget_uses(struct nh_logdb *db, struct replica *r, size_t n)
+{
+    for (size_t i = 0; i < n; i++)
+        journal_unuse(&db->journal, r->uses[i].segment_id);
+    if (n > 0)
+        memmove(r->uses, r->uses + n, (r->n_uses - n) * sizeof *r->uses);
+    r->n_uses -= n;
+}
+
 int replica_load(struct nh_logdb *db, struct replica *r, struct nh_error *err)
 {
     rocksdb_iterator_t *it;
@@ -60,6 +113,8 @@ int replica_load(struct nh_logdb *db, struct replica *r, struct nh_error *err)
         it = rocksdb_create_iterator(db->db, db->read);
         status = stored_read(db, it, r->node.shard_id, r->node.replica_id, &r->now, err);
         rocksdb_iter_destroy(it);
+        if (status == NH_OK)
+            status = replica_load_uses(db, r, err);
         if (status < 0)
             return nh_error_wrap(err, status, "shard %" PRIu64 " replica %" PRIu64, r->node.shard_id, r->node.replica_id);
         r->loaded = true;
@@ -68,6 +123,8 @@ int replica_load(struct nh_logdb *db, struct replica *r, struct nh_error *err)
     r->cut = UINT64_MAX;
     r->clip = UINT64_MAX;
     r->snapshot_index = 0;
+    r->drops_uses = false;
+    r->new_use = (struct use){0};
     return NH_OK;
 }
 
@@ -87,6 +144,7 @@ void replica_forget(struct nh_logdb *db, struct replica *r)
     replica_map_remove(&db->replicas, &r->node);
     wake_locked(db);
     pthread_mutex_unlock(&db->lock);
+    free(r->uses);
     free(r);
 }
 

@@ -19,6 +19,12 @@ static bool property(struct nh_logdb *db, const char *name)
     return rocksdb_property_int(db->db, name, &value) == 0 && value != 0;
 }
 
+/* The journal grows faster than it can be moved into tables. */
+static bool journal_is_behind(struct nh_logdb *db)
+{
+    return journal_bytes(&db->journal) > 2 * db->budget_bytes && journal_choose_victim(&db->journal);
+}
+
 /* One caller per period asks RocksDB, which takes its mutex; all others read the answer. */
 static void get_metrics(struct nh_logdb *db, struct nh_logdb_metrics *ret)
 {
@@ -29,7 +35,8 @@ static void get_metrics(struct nh_logdb *db, struct nh_logdb_metrics *ret)
     now_ns = (uint64_t)now.tv_sec * 1000000000u + (uint64_t)now.tv_nsec;
     if (now_ns >= due_ns && __atomic_compare_exchange_n(&db->busy_until_ns, &due_ns, now_ns + METRICS_PERIOD_NS, false,
                                                         __ATOMIC_ACQ_REL, __ATOMIC_ACQUIRE)) {
-        bool busy = property(db, "rocksdb.is-write-stopped") || property(db, "rocksdb.actual-delayed-write-rate");
+        bool busy = property(db, "rocksdb.is-write-stopped") || property(db, "rocksdb.actual-delayed-write-rate") ||
+                    journal_is_behind(db);
 
         __atomic_store_n(&db->busy, busy, __ATOMIC_RELEASE);
     }

@@ -1,21 +1,25 @@
-/* logdb/rocksdb/rocksdb_logdb.h - the default log store: one RocksDB database per host.
+/* logdb/rocksdb/rocksdb_logdb.h - the default log store: a journal of our own, and one RocksDB database per host behind it.
  *
- * One database and not one per worker, although several are faster on disks that sync in parallel: a save is atomic per
- * call, and a call carries whatever replicas a worker has. Replicas are spread over workers by a count that may change
- * between starts, so no fixed number of databases could promise that. All workers share one WAL, so that what several
- * save at the same moment costs one fdatasync.
+ * A save is one record appended to a segment of the journal, and one sync. It holds a RocksDB write batch and the larger blocks
+ * of entries; the batch then goes into RocksDB, without RocksDB's WAL. So RocksDB is the index, and holds what is small or stays
+ * long; what is large is written once, into files that are used again and again, and is usually removed before anything else is
+ * done with it (logdb/rocksdb/journal.h, reclaim.c).
  *
- * Directory: `dir`/FORMAT, `dir`/db (tables, manifest) and the WAL in `dir`/wal or in the configured wal_dir. The WAL
- * directory carries a mark that must match FORMAT: a database that is opened without its own WAL would silently lose what
- * was acknowledged, so a swapped or empty WAL directory is refused. Formats: docs/FORMATS.md, logdb/rocksdb/layout.h.
+ * Each worker appends to segments of its own, so workers sync in parallel. There is one database and not one per worker: a save
+ * is atomic per call, and a call carries whatever replicas a worker has, which may be others after a restart.
  *
- * Recovery. The WAL may end in a torn record (never acknowledged, dropped). A damaged record before that stops `open`
- * with NH_ECORRUPT rather than dropping what follows, which may be acknowledged. Whatever is recovered is flushed and
+ * Directory: `dir`/FORMAT, `dir`/db (tables, manifest) and the segments in `dir`/wal or in the configured wal_dir. That
+ * directory carries a mark that must match FORMAT: a database that is opened without its own journal would silently lose what
+ * was acknowledged, so a swapped or empty one is refused. Formats: docs/FORMATS.md, logdb/rocksdb/layout.h, segment.h.
+ *
+ * Recovery. A segment may end in a torn record (never acknowledged, dropped). A damaged record before that stops `open`
+ * with NH_ECORRUPT rather than dropping what follows, which may be acknowledged. Whatever is recovered is in tables and
  * synced before `open` returns: a replica must not tell others about an entry that only the page cache holds.
  *
  * Options text: a RocksDB options string ("write_buffer_size=134217728;max_background_jobs=4"), applied over the
- * store's own settings. What the promises above rest on cannot be changed by it, except wal_recovery_mode, by which an
- * operator may decide to accept a damaged WAL (see the user guide).
+ * store's own settings. What the promises above rest on cannot be changed by it. Two options speak of the journal, as RocksDB
+ * has no WAL here: max_total_wal_size bounds what the journal holds beyond twice the live part of it (512 MiB), and
+ * wal_recovery_mode=kPointInTimeRecovery lets an operator accept the loss of what follows a damaged record.
  */
 #ifndef NH_LOGDB_ROCKSDB_ROCKSDB_LOGDB_H
 #define NH_LOGDB_ROCKSDB_ROCKSDB_LOGDB_H

@@ -1,7 +1,7 @@
 /* save_raft_state: all updates of a call become one write batch.
  *
- *     hold all replicas -> find what later updates of the call replace -> stage snapshots, truncations, blocks, states
- *     -> write (synced if any update asks for it) -> what is staged becomes `now` -> release
+ *     hold all replicas -> begin a record of the journal -> find what later updates of the call replace -> stage snapshots,
+ *     truncations, blocks, states -> write (synced if any update asks for it) -> what is staged becomes `now` -> release
  *
  * A failed write fences the store, so `now` needs no repair: nothing is written any more, and readers use the database.
  */
@@ -15,43 +15,67 @@
 
 /* A block is read from its beginning, so blocks are kept small; one record may be larger. */
 #define BLOCK_BYTES_MAX ((size_t)256 * 1024)
+/* Smaller ones cost more as a place and a read than as bytes that RocksDB writes again. */
+#define LOCATED_BYTES_MIN ((size_t)512)
 /* A batch that grew beyond this gives its memory back. */
 #define BATCH_BYTES_KEPT ((size_t)8 * 1024 * 1024)
 
-/* A block being built: its parts lie in the worker's buffers, and nothing is copied before RocksDB does, unless it is packed. */
+/* A block being built: its records lie at the end of the journal's record. */
 struct block_stage {
     struct nh_logdb *db;
     struct save_buffers *buf;
     struct replica *replica;
     uint64_t first;
     uint32_t n;
-    size_t n_parts; /* without the header */
-    size_t size_bytes;
-    bool packed; /* small records: worth packing */
-    size_t packed_bytes;
+    size_t size_bytes;   /* of its records */
+    size_t stored_bytes; /* as they lie there */
+    bool packed;         /* small records: worth packing */
 };
 
+/* A replica's first block in a segment tells that it uses it. */
+static void stage_use(struct block_stage *s)
+{
+    struct replica *r = s->replica;
+    struct use use = {.segment_id = s->buf->stream->segment->id, .from = s->first};
+
+    if (r->new_use.segment_id || (!r->drops_uses && r->n_uses > 0 && r->uses[r->n_uses - 1].segment_id == use.segment_id))
+        return;
+    r->new_use = use;
+    record_put_use(s->db, s->buf->batch, r->node.shard_id, r->node.replica_id, use);
+}
+
+/* A large block stays in the journal, and the table gets its place; a small one goes into the table. */
 static void put_block(struct block_stage *s)
 {
+    struct journal_stream *stream = s->buf->stream;
     struct layout_header h = {.n = s->n,
                               .packed = s->packed,
+                              .located = s->stored_bytes >= LOCATED_BYTES_MIN,
                               .number = s->replica->next.state_number,
                               .state = s->replica->next.state};
-    uint8_t header[LAYOUT_HEADER_BYTES];
+    uint8_t head[LAYOUT_HEADER_BYTES + LAYOUT_LOCATION_BYTES];
     struct layout_key key;
-    const char *keys[1] = {key.bytes};
+    const char *keys[1] = {key.bytes}, *parts[2] = {(const char *)head, NULL};
+    size_t sizes[2] = {LAYOUT_HEADER_BYTES, s->stored_bytes};
 
     if (s->n == 0)
         return;
-    layout_header_encode(&h, s->db->services->crc32c, header);
+    layout_header_encode(&h, s->db->services->crc32c, head);
     layout_block_key(&key, s->replica->node.shard_id, s->replica->node.replica_id, s->first);
-    s->buf->parts[0] = (const char *)header;
-    s->buf->part_sizes[0] = sizeof header;
-    rocksdb_writebatch_putv(s->buf->batch, 1, keys, &key.size_bytes, (int)s->n_parts + 1, s->buf->parts, s->buf->part_sizes);
+    if (h.located) {
+        struct layout_location at = journal_location(stream, s->stored_bytes);
+
+        layout_location_encode(&at, head + LAYOUT_HEADER_BYTES);
+        sizes[0] = sizeof head;
+        stage_use(s);
+    } else {
+        journal_give_back(stream, s->stored_bytes);
+        parts[1] = (const char *)journal_room(stream, s->stored_bytes);
+    }
+    rocksdb_writebatch_putv(s->buf->batch, 1, keys, &key.size_bytes, h.located ? 1 : 2, parts, sizes);
     s->first += s->n;
     s->n = 0;
-    s->n_parts = 0;
-    s->size_bytes = s->packed_bytes = 0;
+    s->size_bytes = s->stored_bytes = 0;
 }
 
 /* The largest `to` for which records [from, to) of the block fit into `room` bytes. */
@@ -81,22 +105,17 @@ static bool is_worth_packing(const struct nh_block *b, uint32_t from, uint32_t t
 /* Records [from, to), which fit into the block. */
 static void add_part(struct block_stage *s, const struct nh_block *b, uint32_t from, uint32_t to)
 {
-    size_t size = b->offsets[to] - b->offsets[from];
+    size_t size = b->offsets[to] - b->offsets[from], stored = size;
     const uint8_t *records = b->data + b->offsets[from];
-    struct save_buffers *buf = s->buf;
+    uint8_t *out = journal_room(s->buf->stream, pack_room(size));
 
+    if (s->packed)
+        stored = pack_records(records, size, out);
+    else
+        memcpy(out, records, size);
+    journal_take(s->buf->stream, stored);
     s->size_bytes += size;
-    if (!s->packed) {
-        s->n_parts++;
-        buf->parts[s->n_parts] = (const char *)records;
-        buf->part_sizes[s->n_parts] = size;
-        return;
-    }
-    array_reserve((void **)&buf->packed, &buf->cap_packed, s->packed_bytes + pack_room(size), 1);
-    s->packed_bytes += pack_records(records, size, buf->packed + s->packed_bytes);
-    s->n_parts = 1;
-    buf->parts[1] = (const char *)buf->packed;
-    buf->part_sizes[1] = s->packed_bytes;
+    s->stored_bytes += stored;
 }
 
 static void add_records(struct block_stage *s, const struct nh_block *b, uint32_t from, uint32_t to)
@@ -117,14 +136,6 @@ static void add_records(struct block_stage *s, const struct nh_block *b, uint32_
         if (s->size_bytes >= BLOCK_BYTES_MAX)
             put_block(s);
     }
-}
-
-static void reserve_parts(struct save_buffers *b, size_t n)
-{
-    size_t cap = b->cap_parts;
-
-    array_reserve((void **)&b->part_sizes, &cap, n, sizeof *b->part_sizes);
-    array_reserve((void **)&b->parts, &b->cap_parts, n, sizeof *b->parts);
 }
 
 /* Puts the block again without its records from `end` on. */
@@ -155,17 +166,17 @@ static int clip_block(struct nh_logdb *db, rocksdb_iterator_t *it, rocksdb_write
 
     if (status < 0 || first == from)
         return status;
-    status = block_open(it, first, &h, &v, err);
+    status = block_open(db, it, first, &h, &v, err);
     if (status == NH_OK)
         status =
             layout_block_slice(v.value, v.size_bytes, first, &h, 0, (uint32_t)(from - first), SIZE_MAX, &begin, &end, &upto, err);
     if (status == NH_OK) {
         h.n = upto;
-        h.packed = false;
+        h.packed = h.located = false;
         put_clipped(db, batch, r, first, &h, v.value, end);
         rocksdb_iter_next(it);
     }
-    free(v.unpacked.data);
+    block_value_deinit(&v);
     return status;
 }
 
@@ -215,7 +226,6 @@ static int stage_entries(struct nh_logdb *db, struct save_buffers *buf, struct r
         if (status < 0)
             return status;
     }
-    reserve_parts(buf, (size_t)u->n_runs + 1);
     for (uint32_t i = 0; i < u->n_runs; i++) {
         const struct nh_run *run = &u->runs[i];
         uint32_t to = run->to;
@@ -249,7 +259,7 @@ static int term_at(struct nh_logdb *db, const struct replica *r, const struct nh
     it = rocksdb_create_iterator(db->db, db->read);
     status = block_seek(db, it, r->node.shard_id, r->node.replica_id, index, &first, &h, err);
     if (status == NH_OK)
-        status = block_open(it, first, &h, &v, err);
+        status = block_open(db, it, first, &h, &v, err);
     if (status == NH_OK) {
         uint32_t at = (uint32_t)(index - first);
 
@@ -257,7 +267,7 @@ static int term_at(struct nh_logdb *db, const struct replica *r, const struct nh
         if (status == NH_OK)
             *ret_term = nh_record_term((const uint8_t *)v.value + begin);
     }
-    free(v.unpacked.data);
+    block_value_deinit(&v);
     rocksdb_iter_destroy(it);
     return status;
 }
@@ -271,6 +281,9 @@ static void replace_log(struct nh_logdb *db, rocksdb_writebatch_t *batch, struct
     layout_range_begin(&low, shard_id, replica_id);
     layout_key(&end, shard_id, replica_id, LAYOUT_BOOTSTRAP);
     rocksdb_writebatch_delete_range(batch, low.bytes, low.size_bytes, end.bytes, end.size_bytes);
+    for (size_t i = 0; i < r->n_uses; i++)
+        record_delete_use(batch, shard_id, replica_id, r->uses[i].segment_id);
+    r->drops_uses = true;
     record_put_start(db, batch, shard_id, replica_id, index + 1);
     if (r->next.state_number > 0)
         record_put_state(db, batch, shard_id, replica_id, &r->next.state, r->next.state_number);
@@ -360,21 +373,45 @@ static void clear_batch(struct save_buffers *b)
     b->batch = NULL;
 }
 
+/* A record for all of them, in a segment that none of them has left behind. */
+static int begin_record(struct nh_logdb *db, struct save_buffers *buf, const struct nh_update *updates, size_t n,
+                        struct nh_error *err)
+{
+    uint64_t id_min = 0;
+    size_t bytes = 0;
+
+    for (size_t i = 0; i < n; i++) {
+        const struct replica *r = buf->replicas[i];
+
+        for (uint32_t k = 0; k < updates[i].n_runs; k++)
+            bytes += nh_run_size(&updates[i].runs[k]);
+        if (r->n_uses > 0 && r->uses[r->n_uses - 1].segment_id > id_min)
+            id_min = r->uses[r->n_uses - 1].segment_id;
+    }
+    return journal_begin(&db->journal, buf->stream, bytes, id_min, err);
+}
+
 static int save_held(struct nh_logdb *db, struct save_buffers *buf, const struct nh_update *updates, size_t n,
                      struct nh_error *err)
 {
     bool sync = false;
-    int status = NH_OK;
+    int status = begin_record(db, buf, updates, n, err);
 
+    if (status < 0) {
+        store_fence(db);
+        return status;
+    }
     find_clips(buf, updates, n);
     for (size_t i = 0; i < n && status == NH_OK; i++) {
         status = stage_update(db, buf, updates, i, err);
         sync |= updates[i].must_sync;
     }
     if (status == NH_OK)
-        status = store_write(db, buf->batch, sync, err);
-    for (size_t i = 0; i < n && status == NH_OK; i++)
+        status = store_write(db, buf->stream, buf->batch, sync, err);
+    for (size_t i = 0; i < n && status == NH_OK; i++) {
+        replica_apply_uses(db, buf->replicas[i]);
         buf->replicas[i]->now = buf->replicas[i]->next;
+    }
     clear_batch(buf);
     return status;
 }
@@ -395,6 +432,7 @@ int store_save_raft_state(struct nh_logdb *db, const struct nh_update *updates, 
         return NH_OK;
     buf = &db->workers[worker_id - 1];
     reserve(buf, n);
+    buf->stream = &db->journal.streams[worker_id];
     status = replica_hold_all(db, updates, n, buf->replicas, err);
     if (status < 0)
         return status;
@@ -409,7 +447,4 @@ void save_buffers_deinit(struct save_buffers *b)
         rocksdb_writebatch_destroy(b->batch);
     free(b->replicas);
     free(b->clips);
-    free(b->parts);
-    free(b->part_sizes);
-    free(b->packed);
 }

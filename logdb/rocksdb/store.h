@@ -1,5 +1,8 @@
 /* logdb/rocksdb/store.h - the open store: what the files of this folder share.
  *
+ * A write is a RocksDB write batch. It goes to the journal first, as one record with the large blocks that it points to, and then
+ * into RocksDB (journal.h, store_write).
+ *
  * Readers use a RocksDB iterator, that is one consistent view, and no memory of ours. Writers of one replica exclude each
  * other: a writer *holds* the replica (replica_hold) while it works on it, so different replicas never wait for each
  * other and no mutex is held across I/O. A save holds all its replicas at once; every other writer holds one at a time,
@@ -14,6 +17,7 @@
 #include <rocksdb/c.h>
 
 #include "logdb/replica_map.h"
+#include "logdb/rocksdb/journal.h"
 #include "logdb/rocksdb/layout.h"
 #include "logdb/rocksdb/pack.h"
 #include "logdb/update.h"
@@ -28,7 +32,13 @@ struct stored {
     struct nh_state state;
 };
 
-/* The write side's memory of a replica, so that a save reads nothing. About 200 bytes; freed when its data is removed. */
+/* From this index on blocks were put into this segment, and none into earlier ones. */
+struct use {
+    uint64_t segment_id; /* 0: none */
+    uint64_t from;
+};
+
+/* The write side's memory of a replica, so that a save reads nothing. About 250 bytes; freed when its data is removed. */
 struct replica {
     struct replica_node node;
     bool held;               /* [lock] */
@@ -39,19 +49,19 @@ struct replica {
     uint64_t cut;            /* [held] blocks of the database from this index on are dead after the batch; UINT64_MAX: none */
     uint64_t clip;           /* [held] first index of the entries of a later update of the same call */
     uint64_t snapshot_index; /* [held] newest snapshot that the batch holds; 0: none */
+    struct use *uses;        /* [held] by segment id */
+    size_t n_uses, cap_uses;
+    bool drops_uses;    /* [held] the batch deletes all of them */
+    struct use new_use; /* [held] that the batch adds */
 };
 
 /* Per worker_id, reused by each save. */
 struct save_buffers {
     rocksdb_writebatch_t *batch;
+    struct journal_stream *stream;
     struct replica **replicas; /* of update i */
     uint64_t *clips;           /* of update i: its entries from here on are replaced by a later update */
     size_t cap;
-    const char **parts; /* of the block being built; part 0 is the header */
-    size_t *part_sizes;
-    size_t cap_parts;
-    uint8_t *packed; /* records of the block being built, if it is a packed one */
-    size_t cap_packed;
 };
 
 struct compact_job {
@@ -65,8 +75,11 @@ struct compact_job {
 struct nh_logdb {
     rocksdb_t *db;
     rocksdb_options_t *options;
-    rocksdb_writeoptions_t *write_lazy, *write_synced;
+    rocksdb_writeoptions_t *write; /* without its WAL */
     rocksdb_readoptions_t *read;
+    struct journal journal;
+    uint64_t budget_bytes; /* of the journal beyond what is live there */
+    bool accepts_loss;     /* the operator lets a recovery end at damage */
     const struct nh_plugin_services *services;
     bool fenced; /* atomic; set once */
 
@@ -85,6 +98,11 @@ struct nh_logdb {
     bool closing;            /* [lock] */
     bool compactor_started;
 
+    pthread_t reclaimer;
+    pthread_cond_t horizon_is_due; /* with lock */
+    bool due;                      /* [lock] */
+    bool reclaimer_started;
+
     bool busy;              /* atomic */
     uint64_t busy_until_ns; /* atomic: `busy` is not looked up again before */
 };
@@ -92,9 +110,14 @@ struct nh_logdb {
 /* open.c */
 int store_open(const struct nh_logdb_config *config, struct nh_logdb **ret, struct nh_error *err);
 void store_close(struct nh_logdb *db);
-/* Writes a batch; fences the store on failure. Errors: EFENCED, EIO, ECORRUPT. */
-int store_write(struct nh_logdb *db, rocksdb_writebatch_t *batch, bool sync, struct nh_error *err);
+/* Writes the record that was begun on the stream and its batch; fences the store on failure. Errors: EFENCED, EIO, ECORRUPT. */
+int store_write(struct nh_logdb *db, struct journal_stream *s, rocksdb_writebatch_t *batch, bool sync, struct nh_error *err);
+/* A record without payload, from any thread. */
+int store_write_batch(struct nh_logdb *db, rocksdb_writebatch_t *batch, bool sync, struct nh_error *err);
+/* Only into RocksDB: for what a recovery need not repeat. Fences as well. */
+int store_write_unlogged(struct nh_logdb *db, rocksdb_writebatch_t *batch, struct nh_error *err);
 int store_check_fence(struct nh_logdb *db, struct nh_error *err);
+void store_fence(struct nh_logdb *db);
 /* Turns RocksDB's message into an error and frees it. */
 int store_error(char *message, const char *what, struct nh_error *err);
 
@@ -106,6 +129,14 @@ int replica_load(struct nh_logdb *db, struct replica *r, struct nh_error *err);
 void replica_release(struct nh_logdb *db, struct replica *r);
 /* Instead of release: forgets the replica, after its data is gone. */
 void replica_forget(struct nh_logdb *db, struct replica *r);
+/* Reads its uses alone. Errors: EIO, ECORRUPT. */
+int replica_load_uses(struct nh_logdb *db, struct replica *r, struct nh_error *err);
+/* What the batch did to the uses has been written. */
+void replica_apply_uses(struct nh_logdb *db, struct replica *r);
+/* How many of its first uses are not needed by a log that begins at `first`. */
+size_t replica_uses_behind(const struct replica *r, uint64_t first);
+/* Takes the first n out of memory and gives them back to the journal. */
+void replica_forget_uses(struct nh_logdb *db, struct replica *r, size_t n);
 /* Hold and load for all replicas of a save; on failure none is held. A replica that occurs twice is held once. */
 int replica_hold_all(struct nh_logdb *db, const struct nh_update *updates, size_t n, struct replica **ret, struct nh_error *err);
 void replica_release_all(struct nh_logdb *db, struct replica **replicas, size_t n);
@@ -117,15 +148,29 @@ int stored_read(struct nh_logdb *db, rocksdb_iterator_t *it, uint64_t shard_id, 
 /* Moves `it` to the block that holds `index`, or fails with ENOTFOUND. Errors: ECORRUPT, EIO. */
 int block_seek(struct nh_logdb *db, rocksdb_iterator_t *it, uint64_t shard_id, uint64_t replica_id, uint64_t index,
                uint64_t *ret_first, struct layout_header *ret, struct nh_error *err);
-/* A block with its header as if it were not packed; zeroed at first, may be opened again, free unpacked.data at last. */
+/* Decodes the block at `it`. Returns 1 if there is one of this replica, 0 if not. Errors: ECORRUPT, EIO. */
+int block_at(struct nh_logdb *db, rocksdb_iterator_t *it, uint64_t shard_id, uint64_t replica_id, uint64_t *ret_first,
+             struct layout_header *ret, struct nh_error *err);
+/* A block with its header as if it were plain; zeroed at first, may be opened again. */
 struct block_value {
-    const char *value; /* in the iterator, or unpacked */
+    const char *value; /* in the iterator, or in one of the buffers */
     size_t size_bytes;
-    struct unpacked unpacked;
+    struct unpacked stored, unpacked; /* header and records, as they lie in the journal, and unpacked */
 };
-/* Opens the block at `it`, of which block_seek gave index and header. Errors: ECORRUPT. */
-int block_open(rocksdb_iterator_t *it, uint64_t first, const struct layout_header *h, struct block_value *ret,
-               struct nh_error *err);
+/* Opens the block at `it`, of which block_seek gave index and header, with a view or the replica held. Errors: ECORRUPT, EIO. */
+int block_open(struct nh_logdb *db, rocksdb_iterator_t *it, uint64_t first, const struct layout_header *h,
+               struct block_value *ret, struct nh_error *err);
+void block_value_deinit(struct block_value *v);
+/* Reads header and records of a block in the journal as they lie there into `ret`. */
+int block_fetch(struct nh_logdb *db, const char *value, size_t size_bytes, struct unpacked *ret, struct nh_error *err);
+/* Calls `each` for the uses of one replica, by segment id, or for all that are stored; stops when it returns not 0, and returns
+ * that. Errors: EIO, ECORRUPT. */
+int replica_read_uses(struct nh_logdb *db, rocksdb_iterator_t *it, struct nh_replica_info of,
+                      int (*each)(void *ctx, struct nh_replica_info info, struct use use), void *ctx, struct nh_error *err);
+int store_list_uses(struct nh_logdb *db, int (*each)(void *ctx, struct nh_replica_info info, struct use use), void *ctx,
+                    struct nh_error *err);
+/* Horizon and floor that the tables tell; 0 if none. Errors: EIO, ECORRUPT. */
+int store_read_horizon(struct nh_logdb *db, uint64_t *ret_horizon, uint64_t *ret_floor, struct nh_error *err);
 int store_list_replicas(struct nh_logdb *db, int (*each)(void *ctx, struct nh_replica_info info), void *ctx,
                         struct nh_error *err);
 int store_iterate_entries(struct nh_logdb *db, uint64_t shard_id, uint64_t replica_id, uint64_t low, uint64_t high,
@@ -149,6 +194,9 @@ void record_put_snapshot(struct nh_logdb *db, rocksdb_writebatch_t *batch, uint6
                          const struct nh_snapshot *snapshot);
 void record_put_start(struct nh_logdb *db, rocksdb_writebatch_t *batch, uint64_t shard_id, uint64_t replica_id,
                       uint64_t first_index);
+void record_put_use(struct nh_logdb *db, rocksdb_writebatch_t *batch, uint64_t shard_id, uint64_t replica_id, struct use use);
+void record_delete_use(rocksdb_writebatch_t *batch, uint64_t shard_id, uint64_t replica_id, uint64_t segment_id);
+void record_put_horizon(struct nh_logdb *db, rocksdb_writebatch_t *batch, uint64_t horizon, uint64_t floor);
 void record_put_state(struct nh_logdb *db, rocksdb_writebatch_t *batch, uint64_t shard_id, uint64_t replica_id,
                       const struct nh_state *state, uint64_t number);
 int store_save_bootstrap(struct nh_logdb *db, uint64_t shard_id, uint64_t replica_id, const struct nh_bootstrap *bootstrap,
@@ -168,6 +216,18 @@ int store_compact_entries_to(struct nh_logdb *db, uint64_t shard_id, uint64_t re
 int compactor_start(struct nh_logdb *db, struct nh_error *err);
 /* Ends the thread after the job at hand; `done` is called for those that were left. */
 void compactor_stop(struct nh_logdb *db);
+
+/* recover.c */
+/* Puts what only the journal holds into the database, durably. Errors: EIO, ECORRUPT. */
+int store_recover(struct nh_logdb *db, struct nh_error *err);
+
+/* reclaim.c */
+int reclaimer_start(struct nh_logdb *db, struct nh_error *err);
+void reclaimer_stop(struct nh_logdb *db);
+/* The horizon should move. Thread: any. */
+void reclaimer_wake(struct nh_logdb *db);
+/* Makes tables of all that was written so far, and says so in them. Errors: EIO. */
+int store_move_horizon(struct nh_logdb *db, struct nh_error *err);
 
 static inline struct replica *replica_of(struct replica_node *n)
 {

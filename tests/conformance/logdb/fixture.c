@@ -38,7 +38,7 @@ void fixture_init_closed(void)
 {
     const char *tmp = getenv("TMPDIR");
 
-    f = (struct fixture){.ops = choose()};
+    f = (struct fixture){.ops = choose(), .options = getenv("NH_LOGDB_OPTIONS")};
     cr_assert_eq(f.ops->abi_version, NH_LOGDB_ABI);
     cr_assert_geq(f.ops->struct_size, sizeof *f.ops);
     snprintf(f.dir, sizeof f.dir, "%s/nh-logdb-XXXXXX", tmp ? tmp : "/tmp");

@@ -1,7 +1,7 @@
 /* tests/conformance/logdb/fixture.h - what every conformance test of an ILogDB needs: a store, entries, expectations.
  *
  * The store is chosen by NH_LOGDB_PLUGIN: "rocksdb" (default), "memory", or the path of a shared object that exports
- * nh_logdb_plugin. Every test is a process of its own and works in a fresh directory.
+ * nh_logdb_plugin; NH_LOGDB_OPTIONS is its options text. Every test is a process of its own and works in a fresh directory.
  */
 #ifndef NH_TESTS_CONFORMANCE_LOGDB_FIXTURE_H
 #define NH_TESTS_CONFORMANCE_LOGDB_FIXTURE_H

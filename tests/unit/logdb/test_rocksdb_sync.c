@@ -1,5 +1,5 @@
 /* Which calls reach the disk before they return, and what a failed sync does. fdatasync and fsync of the process are
- * replaced here: RocksDB calls these. */
+ * replaced here: the journal and RocksDB call these. */
 #include "tests/conformance/logdb/fixture.h"
 
 #include <errno.h>
@@ -38,6 +38,7 @@ static void init(void)
     setenv("NH_LOGDB_PLUGIN", "rocksdb", 1);
     fixture_init();
     must_save_entries(SHARD, REPLICA, 1, 20, 1);
+    expect_ok(f.ops->remove_replica_data(f.db, SHARD + 1, REPLICA, &f.err)); /* both streams have a file now */
     n_syncs = 0;
 }
 

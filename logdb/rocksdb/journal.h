@@ -1,0 +1,130 @@
+/* logdb/rocksdb/journal.h - the write-ahead log of the store, and the home of large blocks of entries.
+ *
+ * Every write of the store is one record of the journal: the RocksDB write batch as it is, and before it the *payload*, the
+ * records of those blocks that the batch only points to. The record is synced, then the batch goes into RocksDB, whose own WAL is
+ * off. So an entry is written once: what RocksDB flushes and compacts is an index of some hundred bytes per block, and what is
+ * small.
+ *
+ *     stream    each worker has its own, and all other callers share number 0; a stream writes one segment at a time
+ *     LSN       numbers the calls over all streams. Calls that concern one replica exclude each other (store.h), so their LSNs
+ * have the order of their effects horizon   all calls below it are in RocksDB's tables. A record in RocksDB tells it: RocksDB
+ * without WAL keeps a prefix of what was written to it, so with the record it has all that was written before. A recovery puts
+ * the calls from the horizon on into RocksDB again, in order; those that were there already come out the same use       a replica
+ * has live blocks in a segment (a key per use, layout.h). A segment without users, all of it below the horizon, is used again for
+ * a new one, or removed
+ *
+ * Files: `<id>.segment` (segment.h) in the WAL directory. Ids grow; after an opening the streams begin new segments, so nothing
+ * is ever written behind a tail that a crash has torn. `<id>.spare` are segments to be used again; an opening removes them.
+ *
+ * A *view* is what a reader needs around its iterator: segments that were there when it began stay until it ends.
+ *
+ * Threads. A stream belongs to its worker, number 0 to who holds `others`. Whoever appends, tells when its batch is in RocksDB
+ * (journal_applied). Everything with [lock] may be called from any thread.
+ */
+#ifndef NH_LOGDB_ROCKSDB_JOURNAL_H
+#define NH_LOGDB_ROCKSDB_JOURNAL_H
+
+#include <pthread.h>
+
+#include "logdb/rocksdb/directory.h"
+#include "logdb/rocksdb/layout.h"
+#include "logdb/rocksdb/segment.h"
+#include "raftio/support/list.h"
+
+/* A segment that gets this long is followed by the next; with a small budget a sixteenth of that. */
+#define JOURNAL_SEGMENT_BYTES ((uint64_t)64 * 1024 * 1024)
+/* Segments that wait to be used again. */
+#define JOURNAL_SPARES_MAX 4u
+
+struct journal_stream {
+    struct segment *segment;      /* being written; NULL: none yet */
+    struct segment_buffer record; /* being built */
+    uint64_t pending;             /* [lock] its call that is perhaps not in RocksDB yet; 0: none */
+    uint64_t making;              /* [lock] the segment that it is making; 0: none */
+    bool unsynced;
+};
+
+struct journal_view {
+    struct list link;
+    uint64_t drops; /* so many segments had been dropped when it began */
+};
+
+struct journal {
+    char dir[DIRECTORY_PATH_BYTES];
+    bool direct; /* segments can be written past the page cache */
+    segment_crc_fn crc;
+    uint64_t segment_bytes;
+    pthread_mutex_t others;
+    struct journal_stream *streams;
+    uint32_t n_streams;
+
+    pthread_mutex_t lock;
+    struct segment **segments; /* [lock] by id */
+    size_t n_segments, cap_segments;
+    struct segment *spares[JOURNAL_SPARES_MAX]; /* [lock] */
+    uint32_t n_spares;
+    struct list views;          /* [lock] the oldest first */
+    uint64_t n_drops;           /* [lock] */
+    uint64_t next_id, next_lsn; /* [lock] */
+    uint64_t horizon;           /* [lock] that tables hold; 0: none */
+    uint64_t new_bytes;         /* [lock] written since the horizon was moved */
+};
+
+/* ---- life ---- */
+
+/* Opens the segments that are there, for reading. Errors: EIO, ECORRUPT. */
+int journal_open(struct journal *j, const char *dir, bool direct, uint32_t n_workers, uint64_t budget_bytes, segment_crc_fn crc,
+                 struct nh_error *err);
+/* Syncs what is not, and seals. Best effort: returns the first error. */
+int journal_seal(struct journal *j, struct nh_error *err);
+void journal_deinit(struct journal *j);
+
+/* ---- writing; thread: of the stream ---- */
+
+/* Begins a record with a payload of about `bytes`, in a segment whose id is not lower than `id_min`. Errors: EIO. */
+int journal_begin(struct journal *j, struct journal_stream *s, size_t bytes, uint64_t id_min, struct nh_error *err);
+/* Room for so many bytes at the end of the payload; what was written there is counted by journal_take. */
+uint8_t *journal_room(struct journal_stream *s, size_t bytes);
+static inline void journal_take(struct journal_stream *s, size_t bytes)
+{
+    s->record.size_bytes += bytes;
+}
+/* Takes the last bytes of the payload back. */
+static inline void journal_give_back(struct journal_stream *s, size_t bytes)
+{
+    s->record.size_bytes -= bytes;
+}
+/* Where the last `bytes` of the payload will lie. */
+struct layout_location journal_location(const struct journal_stream *s, size_t bytes);
+/* Writes the record; durable on return if `sync`. Errors: EIO. */
+int journal_commit(struct journal *j, struct journal_stream *s, const void *batch, size_t batch_bytes, bool sync,
+                   struct nh_error *err);
+/* Its batch is in RocksDB. Returns true if so much is new that the horizon should move. */
+bool journal_applied(struct journal *j, struct journal_stream *s);
+
+/* ---- reading and uses; any thread ---- */
+
+/* Begins before the iterator is made, ends when it is not used any more. */
+void journal_view_begin(struct journal *j, struct journal_view *v);
+void journal_view_end(struct journal *j, struct journal_view *v);
+/* Reads what lies there, for a reader with a view, or a writer that holds the replica whose block it is. Errors: EIO, ECORRUPT.
+ */
+int journal_read(struct journal *j, const struct layout_location *at, void *out, struct nh_error *err);
+/* A replica has blocks in this segment, or has none there any more. False: there is no such segment. */
+bool journal_use(struct journal *j, uint64_t segment_id);
+void journal_unuse(struct journal *j, uint64_t segment_id);
+
+/* ---- reclaiming; thread: one at a time ---- */
+
+/* What a horizon record may say now: *ret_floor is the lowest segment that has, or may get, calls from it on. */
+uint64_t journal_horizon(struct journal *j, uint64_t *ret_floor);
+/* Tables hold all calls below `horizon`. */
+void journal_set_horizon(struct journal *j, uint64_t horizon);
+/* Lets go of segments that nobody needs. Errors: EIO (logged, nothing is lost). */
+int journal_drop_dead(struct journal *j, struct nh_error *err);
+/* Bytes of all segments; those that are being written count as full. */
+uint64_t journal_bytes(struct journal *j);
+/* A finished segment below the horizon that few still use, the oldest; 0: none. */
+uint64_t journal_choose_victim(struct journal *j);
+
+#endif

@@ -1,0 +1,280 @@
+/* The thread that keeps the journal short.
+ *
+ * Moving the horizon. After some hundred megabytes of journal RocksDB makes tables of what it has in memory; then the journal up
+ * to there is not needed for recovery, only for the blocks that lie in it.
+ *
+ * Dropping. A segment below the horizon that no replica uses any more is used again. That is how entries usually go: their shard
+ * is snapshotted and its log removed before anybody would have to write them a second time.
+ *
+ * Moving out. A replica whose log stays keeps a segment alive for perhaps one block. When the journal is longer than its budget,
+ * finished segments that less than half of their users still use lose these: their blocks are put into the table, and only when
+ * that is durable the segment is free. So the journal holds at most the budget and twice what lives there.
+ *
+ * What is moved is not written to the journal: a recovery that finds it not moved finds the segment as well.
+ */
+#include "logdb/rocksdb/store.h"
+
+#include <errno.h>
+#include <inttypes.h>
+#include <stdlib.h>
+
+#include "raftio/support/memory.h"
+
+/* Moved blocks go into RocksDB in batches of about this size. */
+#define MOVE_BYTES ((size_t)1024 * 1024)
+
+/* ---- the horizon ---- */
+
+static int flush(struct nh_logdb *db, struct nh_error *err)
+{
+    rocksdb_flushoptions_t *options = rocksdb_flushoptions_create();
+    char *message = NULL;
+
+    rocksdb_flushoptions_set_wait(options, 1);
+    rocksdb_flush(db->db, options, &message);
+    rocksdb_flushoptions_destroy(options);
+    return message ? store_error(message, "flush", err) : NH_OK;
+}
+
+int store_move_horizon(struct nh_logdb *db, struct nh_error *err)
+{
+    rocksdb_writebatch_t *batch = rocksdb_writebatch_create();
+    uint64_t floor, horizon = journal_horizon(&db->journal, &floor);
+    int r;
+
+    record_put_horizon(db, batch, horizon, floor);
+    r = store_write_unlogged(db, batch, err);
+    rocksdb_writebatch_destroy(batch);
+    if (r == NH_OK)
+        r = flush(db, err);
+    if (r == NH_OK)
+        journal_set_horizon(&db->journal, horizon);
+    return r;
+}
+
+/* ---- moving out ---- */
+
+struct users {
+    uint64_t segment_id;
+    struct nh_replica_info *items;
+    size_t n, cap;
+};
+
+static int add_user(void *ctx, struct nh_replica_info info, struct use use)
+{
+    struct users *u = ctx;
+
+    if (use.segment_id != u->segment_id)
+        return 0;
+    array_reserve((void **)&u->items, &u->cap, u->n + 1, sizeof *u->items);
+    u->items[u->n++] = info;
+    return 0;
+}
+
+/* What a replica's blocks are moved with. */
+struct move {
+    struct nh_logdb *db;
+    struct replica *replica;
+    uint64_t segment_id;
+    rocksdb_writebatch_t *batch;
+    struct unpacked value;
+};
+
+static int flush_batch(struct move *m, size_t bytes_min, struct nh_error *err)
+{
+    size_t size;
+    int r;
+
+    rocksdb_writebatch_data(m->batch, &size);
+    if (size < bytes_min)
+        return NH_OK;
+    r = store_write_unlogged(m->db, m->batch, err);
+    rocksdb_writebatch_clear(m->batch);
+    return r;
+}
+
+/* Puts the block at `it` into the table if it lies in the segment. */
+static int move_block(struct move *m, rocksdb_iterator_t *it, uint64_t first, struct layout_header *h, struct nh_error *err)
+{
+    struct layout_location at;
+    struct layout_key key;
+    size_t size;
+    const char *value = rocksdb_iter_value(it, &size);
+    int r;
+
+    if (!h->located)
+        return NH_OK;
+    r = layout_location_decode(value, size, &at, err);
+    if (r < 0 || at.segment_id != m->segment_id)
+        return r;
+    r = block_fetch(m->db, value, size, &m->value, err);
+    if (r < 0)
+        return r;
+    h->located = false;
+    layout_header_encode(h, m->db->services->crc32c, m->value.data);
+    layout_block_key(&key, m->replica->node.shard_id, m->replica->node.replica_id, first);
+    rocksdb_writebatch_put(m->batch, key.bytes, key.size_bytes, (const char *)m->value.data, m->value.size_bytes);
+    return flush_batch(m, MOVE_BYTES, err);
+}
+
+/* From the block that holds the start of the log on: those before are dead. */
+static int move_blocks(struct move *m, rocksdb_iterator_t *it, struct nh_error *err)
+{
+    const struct replica *r = m->replica;
+    struct layout_header h;
+    struct layout_key key;
+    uint64_t first;
+    int status;
+
+    layout_block_key(&key, r->node.shard_id, r->node.replica_id, r->now.bounds.first);
+    rocksdb_iter_seek_for_prev(it, key.bytes, key.size_bytes);
+    status = block_at(m->db, it, r->node.shard_id, r->node.replica_id, &first, &h, err);
+    if (status == 0) {
+        rocksdb_iter_seek(it, key.bytes, key.size_bytes);
+        status = block_at(m->db, it, r->node.shard_id, r->node.replica_id, &first, &h, err);
+    }
+    while (status > 0) {
+        status = move_block(m, it, first, &h, err);
+        if (status < 0)
+            break;
+        rocksdb_iter_next(it);
+        status = block_at(m->db, it, r->node.shard_id, r->node.replica_id, &first, &h, err);
+    }
+    return status;
+}
+
+/* Its use of the segment ends, in memory and in the database. Returns 1 if it had one. */
+static int end_use(struct move *m)
+{
+    struct replica *r = m->replica;
+
+    for (size_t i = 0; i < r->n_uses; i++) {
+        if (r->uses[i].segment_id != m->segment_id)
+            continue;
+        memmove(&r->uses[i], &r->uses[i + 1], (--r->n_uses - i) * sizeof *r->uses);
+        record_delete_use(m->batch, r->node.shard_id, r->node.replica_id, m->segment_id);
+        return 1;
+    }
+    return 0;
+}
+
+/* Returns 1 if the replica used it until now, and 0 if not any more. */
+static int move_replica(struct nh_logdb *db, struct nh_replica_info info, uint64_t segment_id, struct nh_error *err)
+{
+    struct move m = {.db = db, .segment_id = segment_id};
+    rocksdb_iterator_t *it;
+    int used = 0, r;
+
+    m.replica = replica_hold(db, info.shard_id, info.replica_id);
+    r = replica_load(db, m.replica, err);
+    if (r == NH_OK) {
+        m.batch = rocksdb_writebatch_create();
+        it = rocksdb_create_iterator(db->db, db->read);
+        r = move_blocks(&m, it, err);
+        rocksdb_iter_destroy(it);
+        if (r == NH_OK) {
+            used = end_use(&m);
+            r = flush_batch(&m, 0, err);
+        }
+        rocksdb_writebatch_destroy(m.batch);
+    }
+    free(m.value.data);
+    replica_release(db, m.replica);
+    return r < 0 ? nh_error_wrap(err, r, "shard %" PRIu64 " replica %" PRIu64, info.shard_id, info.replica_id) : used;
+}
+
+/* Its users' blocks leave the segment; it is theirs until that is durable. */
+static int move_out(struct nh_logdb *db, uint64_t segment_id, struct nh_error *err)
+{
+    struct users users = {.segment_id = segment_id};
+    size_t n_moved = 0;
+    int r = store_list_uses(db, add_user, &users, err);
+
+    for (size_t i = 0; i < users.n && r >= 0; i++) {
+        r = move_replica(db, users.items[i], segment_id, err);
+        n_moved += r > 0;
+    }
+    free(users.items);
+    if (r >= 0)
+        r = store_move_horizon(db, err);
+    for (size_t i = 0; i < n_moved && r == NH_OK; i++)
+        journal_unuse(&db->journal, segment_id);
+    return r;
+}
+
+static int shorten(struct nh_logdb *db, struct nh_error *err)
+{
+    uint64_t victim;
+    int r = journal_drop_dead(&db->journal, err);
+
+    while (r == NH_OK && journal_bytes(&db->journal) > db->budget_bytes && (victim = journal_choose_victim(&db->journal))) {
+        r = move_out(db, victim, err);
+        if (r == NH_OK)
+            r = journal_drop_dead(&db->journal, err);
+    }
+    return r;
+}
+
+/* ---- the thread ---- */
+
+static bool wait_until_due(struct nh_logdb *db)
+{
+    bool go_on;
+
+    pthread_mutex_lock(&db->lock);
+    while (!db->closing && !db->due)
+        pthread_cond_wait(&db->horizon_is_due, &db->lock);
+    db->due = false;
+    go_on = !db->closing;
+    pthread_mutex_unlock(&db->lock);
+    return go_on;
+}
+
+static void *reclaimer_main(void *arg)
+{
+    struct nh_logdb *db = arg;
+
+    while (wait_until_due(db)) {
+        struct nh_error err;
+        int r = store_check_fence(db, &err);
+
+        if (r == NH_OK)
+            r = store_move_horizon(db, &err);
+        if (r == NH_OK)
+            r = shorten(db, &err);
+        if (r < 0 && r != NH_EFENCED)
+            db->services->log(NH_LOG_WARN, "logdb", "the journal cannot be shortened: %s", err.text);
+    }
+    return NULL;
+}
+
+void reclaimer_wake(struct nh_logdb *db)
+{
+    pthread_mutex_lock(&db->lock);
+    if (!db->due) {
+        db->due = true;
+        pthread_cond_signal(&db->horizon_is_due);
+    }
+    pthread_mutex_unlock(&db->lock);
+}
+
+int reclaimer_start(struct nh_logdb *db, struct nh_error *err)
+{
+    int e = pthread_create(&db->reclaimer, NULL, reclaimer_main, db);
+
+    if (e)
+        return nh_error_sys(err, NH_EIO, e, "start the thread that shortens the journal");
+    db->reclaimer_started = true;
+    return NH_OK;
+}
+
+void reclaimer_stop(struct nh_logdb *db)
+{
+    if (!db->reclaimer_started)
+        return;
+    pthread_mutex_lock(&db->lock);
+    db->closing = true;
+    pthread_cond_signal(&db->horizon_is_due);
+    pthread_mutex_unlock(&db->lock);
+    pthread_join(db->reclaimer, NULL);
+}

@@ -1,0 +1,188 @@
+/* What an opening does with the journal:
+ *
+ *     look for the calls from the horizon on, in the segments from the floor on -> put them into RocksDB in the order of their
+ * LSNs
+ *     -> sync the segments they came from -> move the horizon behind them -> count who uses which segment
+ *
+ * A segment ends at the first record that does not verify. If it had been durable, that is damage, and the opening fails, unless
+ * the operator accepts the loss (wal_recovery_mode).
+ *
+ * A crash leaves what only the page cache holds. A replica must not tell others of an entry that a power cut can take, hence the
+ * syncs.
+ */
+#include "logdb/rocksdb/store.h"
+
+#include <inttypes.h>
+#include <stdlib.h>
+
+#include "raftio/support/memory.h"
+
+struct call {
+    uint64_t lsn;
+    struct segment *segment;
+    uint64_t at;
+    struct segment_record record;
+};
+
+struct recovery {
+    struct nh_logdb *db;
+    uint64_t horizon, floor;
+    struct call *calls;
+    size_t n_calls, cap_calls;
+    struct segment_buffer buffer;
+};
+
+/* ---- finding them ---- */
+
+/* A record from the horizon on is wanted only as a whole; of an earlier one nothing is wanted but where it ends. Returns 1, or 0
+ * at the end of what verifies. */
+static int look_at(struct recovery *rec, struct segment *s, struct segment_record *ret, struct nh_error *err)
+{
+    segment_crc_fn crc = rec->db->journal.crc;
+    int r = segment_record_at(s, s->end, crc, ret, err);
+
+    if (r > 0 && ret->kind == SEGMENT_CALL && ret->lsn >= rec->horizon)
+        r = segment_read_record(s, s->end, ret, crc, &rec->buffer, err);
+    return r;
+}
+
+static void take_call(struct recovery *rec, struct segment *s, const struct segment_record *r)
+{
+    s->last_lsn = r->lsn;
+    if (r->lsn < rec->horizon)
+        return;
+    array_reserve((void **)&rec->calls, &rec->cap_calls, rec->n_calls + 1, sizeof *rec->calls);
+    rec->calls[rec->n_calls++] = (struct call){.lsn = r->lsn, .segment = s, .at = s->end, .record = *r};
+}
+
+static int check_end(struct recovery *rec, const struct segment *s, struct nh_error *err)
+{
+    int r = segment_was_durable(s, s->end, rec->db->journal.crc, err);
+
+    if (r <= 0)
+        return r;
+    if (rec->db->accepts_loss) {
+        rec->db->services->log(NH_LOG_WARN, "logdb",
+                               "segment %016" PRIx64 " of the journal is damaged at byte %" PRIu64
+                               ": what follows is given up, as configured",
+                               s->id, s->end);
+        return NH_OK;
+    }
+    return nh_error_set(err, NH_ECORRUPT,
+                        "segment %016" PRIx64 " of the journal is damaged at byte %" PRIu64
+                        ", and acknowledged writes follow (restore it, or remove this host's replicas and let new ones join)",
+                        s->id, s->end);
+}
+
+static int scan(struct recovery *rec, struct segment *s, struct nh_error *err)
+{
+    struct segment_record record;
+    int r;
+
+    while ((r = look_at(rec, s, &record, err)) > 0) {
+        if (record.kind == SEGMENT_SEAL) {
+            s->peak_users = record.peak_users;
+            return NH_OK;
+        }
+        take_call(rec, s, &record);
+        s->end += segment_record_pages(&record);
+    }
+    return r < 0 ? r : check_end(rec, s, err);
+}
+
+/* ---- putting them into RocksDB ---- */
+
+static int by_lsn(const void *a, const void *b)
+{
+    const struct call *x = a, *y = b;
+
+    return x->lsn < y->lsn ? -1 : x->lsn > y->lsn;
+}
+
+static int replay(struct recovery *rec, const struct call *c, struct nh_error *err)
+{
+    rocksdb_writebatch_t *batch;
+    int r = segment_read_record(c->segment, c->at, &c->record, rec->db->journal.crc, &rec->buffer, err);
+
+    if (r == 0)
+        r = nh_error_set(err, NH_ECORRUPT, "call %" PRIu64 " of the journal has changed", c->lsn);
+    if (r < 0)
+        return r;
+    batch = rocksdb_writebatch_create_from((const char *)rec->buffer.data + SEGMENT_RECORD_BYTES + c->record.payload_bytes,
+                                           c->record.batch_bytes);
+    r = store_write_unlogged(rec->db, batch, err);
+    rocksdb_writebatch_destroy(batch);
+    return r;
+}
+
+static int replay_all(struct recovery *rec, struct nh_error *err)
+{
+    struct journal *j = &rec->db->journal;
+    int r = NH_OK;
+
+    if (rec->n_calls == 0)
+        return NH_OK;
+    qsort(rec->calls, rec->n_calls, sizeof *rec->calls, by_lsn);
+    for (size_t i = 0; i < rec->n_calls && r == NH_OK; i++)
+        r = replay(rec, &rec->calls[i], err);
+    for (size_t i = 0; i < j->n_segments && r == NH_OK; i++)
+        if (j->segments[i]->last_lsn >= rec->horizon)
+            r = segment_sync(j->segments[i], err);
+    if (rec->calls[rec->n_calls - 1].lsn >= j->next_lsn)
+        j->next_lsn = rec->calls[rec->n_calls - 1].lsn + 1;
+    return r;
+}
+
+/* ---- */
+
+static int count_use(void *ctx, struct nh_replica_info info, struct use use)
+{
+    struct recovery *rec = ctx;
+
+    if (journal_use(&rec->db->journal, use.segment_id))
+        return 0;
+    rec->db->services->log(NH_LOG_ERROR, "logdb",
+                           "shard %" PRIu64 " replica %" PRIu64 " has entries in segment %016" PRIx64
+                           " of the journal, which is missing",
+                           info.shard_id, info.replica_id, use.segment_id);
+    return NH_ECORRUPT;
+}
+
+static int recover(struct recovery *rec, struct nh_error *err)
+{
+    struct nh_logdb *db = rec->db;
+    struct journal *j = &db->journal;
+    int r = store_read_horizon(db, &rec->horizon, &rec->floor, err);
+
+    if (r < 0)
+        return r;
+    if (rec->horizon > j->next_lsn)
+        j->next_lsn = rec->horizon;
+    if (rec->floor > j->next_id)
+        j->next_id = rec->floor;
+    j->horizon = rec->horizon;
+    for (size_t i = 0; i < j->n_segments && r == NH_OK; i++)
+        if (j->segments[i]->id >= rec->floor)
+            r = scan(rec, j->segments[i], err);
+    if (r == NH_OK)
+        r = replay_all(rec, err);
+    if (r == NH_OK && rec->n_calls > 0)
+        r = store_move_horizon(db, err);
+    if (r == NH_OK) {
+        r = store_list_uses(db, count_use, rec, err);
+        if (r == NH_ECORRUPT)
+            nh_error_set(err, r,
+                         "a segment of the journal is missing: restore it, or remove this host's replicas and let new ones join");
+    }
+    return r < 0 ? r : journal_drop_dead(j, err);
+}
+
+int store_recover(struct nh_logdb *db, struct nh_error *err)
+{
+    struct recovery rec = {.db = db};
+    int r = recover(&rec, err);
+
+    segment_buffer_deinit(&rec.buffer);
+    free(rec.calls);
+    return r;
+}
