@@ -42,6 +42,20 @@ Test(crc32c, both_versions_agree_at_every_length_and_alignment)
             cr_assert_eq(crc32c(5, data + start, n), crc32c_table(5, data + start, n), "%zu at %zu", n, start);
 }
 
+/* Long ones are summed in lanes. */
+Test(crc32c, both_versions_agree_on_what_takes_several_lanes)
+{
+    static uint8_t data[40000];
+
+    srand(8);
+    for (size_t i = 0; i < sizeof data; i++)
+        data[i] = (uint8_t)rand();
+    for (size_t n = 600; n < 3000; n++)
+        cr_assert_eq(crc32c(6, data + n % 8, n), crc32c_table(6, data + n % 8, n), "%zu", n);
+    for (size_t n = 3000; n + 8 < sizeof data; n += 251)
+        cr_assert_eq(crc32c(~0u, data + n % 8, n), crc32c_table(~0u, data + n % 8, n), "%zu", n);
+}
+
 Test(crc32c, a_checksum_continues_at_every_cut)
 {
     const char text[] = "the quick brown fox jumps over the lazy dog";
