@@ -364,6 +364,16 @@ uint64_t journal_horizon(struct journal *j, uint64_t *ret_floor)
     return horizon;
 }
 
+uint64_t journal_new_bytes(struct journal *j)
+{
+    uint64_t bytes;
+
+    pthread_mutex_lock(&j->lock);
+    bytes = j->new_bytes;
+    pthread_mutex_unlock(&j->lock);
+    return bytes;
+}
+
 void journal_set_horizon(struct journal *j, uint64_t horizon)
 {
     pthread_mutex_lock(&j->lock);

@@ -118,6 +118,8 @@ void journal_unuse(struct journal *j, uint64_t segment_id);
 
 /* What a horizon record may say now: *ret_floor is the lowest segment that has, or may get, calls from it on. */
 uint64_t journal_horizon(struct journal *j, uint64_t *ret_floor);
+/* What was written since the horizon was moved. */
+uint64_t journal_new_bytes(struct journal *j);
 /* Tables hold all calls below `horizon`. */
 void journal_set_horizon(struct journal *j, uint64_t horizon);
 /* Lets go of segments that nobody needs. Errors: EIO (logged, nothing is lost). */

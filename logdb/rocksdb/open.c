@@ -3,6 +3,7 @@
 
 #include <inttypes.h>
 #include <stdlib.h>
+#include <time.h>
 
 #include "logdb/rocksdb/directory.h"
 #include "raftio/support/memory.h"
@@ -231,6 +232,7 @@ static int open_journal(struct nh_logdb *db, const struct directory *d, struct n
 static struct nh_logdb *store_new(const struct nh_logdb_config *config)
 {
     struct nh_logdb *db = xcalloc(1, sizeof *db);
+    pthread_condattr_t monotonic;
 
     db->services = config->services;
     db->n_workers = config->n_workers;
@@ -238,7 +240,10 @@ static struct nh_logdb *store_new(const struct nh_logdb_config *config)
     pthread_mutex_init(&db->lock, NULL);
     pthread_cond_init(&db->released, NULL);
     pthread_cond_init(&db->has_jobs, NULL);
-    pthread_cond_init(&db->horizon_is_due, NULL);
+    pthread_condattr_init(&monotonic);
+    pthread_condattr_setclock(&monotonic, CLOCK_MONOTONIC);
+    pthread_cond_init(&db->horizon_is_due, &monotonic);
+    pthread_condattr_destroy(&monotonic);
     return db;
 }
 

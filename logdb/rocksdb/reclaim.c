@@ -17,11 +17,15 @@
 #include <errno.h>
 #include <inttypes.h>
 #include <stdlib.h>
+#include <time.h>
 
 #include "raftio/support/memory.h"
 
 /* Moved blocks go into RocksDB in batches of about this size. */
 #define MOVE_BYTES ((size_t)1024 * 1024)
+/* The horizon moves when so much is behind it and nothing was added for so long. */
+#define QUIET_BYTES   ((uint64_t)4 * 1024 * 1024)
+#define QUIET_SECONDS 5
 
 /* ---- the horizon ---- */
 
@@ -217,13 +221,33 @@ static int shorten(struct nh_logdb *db, struct nh_error *err)
 
 /* ---- the thread ---- */
 
+static struct timespec after(time_t seconds)
+{
+    struct timespec t;
+
+    clock_gettime(CLOCK_MONOTONIC, &t);
+    t.tv_sec += seconds;
+    return t;
+}
+
+/* Also when nothing is written any more: RocksDB's memory is given back, and a start has little to repeat. */
 static bool wait_until_due(struct nh_logdb *db)
 {
+    uint64_t last = 0, now;
     bool go_on;
 
     pthread_mutex_lock(&db->lock);
-    while (!db->closing && !db->due)
-        pthread_cond_wait(&db->horizon_is_due, &db->lock);
+    while (!db->closing && !db->due) {
+        struct timespec until = after(QUIET_SECONDS);
+
+        if (pthread_cond_timedwait(&db->horizon_is_due, &db->lock, &until) != ETIMEDOUT)
+            continue;
+        pthread_mutex_unlock(&db->lock);
+        now = journal_new_bytes(&db->journal);
+        pthread_mutex_lock(&db->lock);
+        db->due |= now >= QUIET_BYTES && now == last;
+        last = now;
+    }
     db->due = false;
     go_on = !db->closing;
     pthread_mutex_unlock(&db->lock);
