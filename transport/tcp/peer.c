@@ -309,6 +309,7 @@ static void start_closing(struct peer *p)
 
     if (p->state == PEER_RESOLVING && !(p->news & (PEER_RESOLVED | PEER_FAILED)))
         uv_cancel((uv_req_t *)&p->resolve_req);
+    peer_withdraw(p);
     move(p, PEER_CLOSING);
     uv_close((uv_handle_t *)&p->timer, on_closed);
     uv_close((uv_handle_t *)&p->age_timer, on_closed);
@@ -345,6 +346,7 @@ static void drain(struct peer *p)
 {
     if (p->state != PEER_CONNECTING)
         p->next_address = p->n_addresses; /* there was somebody: another address of the name is no better */
+    peer_withdraw(p);
     move(p, PEER_DRAINING);
     uv_timer_stop(&p->timer);
     uv_close((uv_handle_t *)&p->tcp, on_closed);
@@ -485,6 +487,8 @@ struct peer *peer_new(struct nh_transport *t, const char *address, const struct 
     list_init(&p->link);
     list_init(&p->on_loop);
     send_queue_init(&p->queue, t->send_queue_bytes, wake);
+    p->queue.frames_sent = &t->stats.frames_sent;
+    p->queue.bytes_sent = &t->stats.bytes_sent;
     frame_parser_init(&p->parser, FRAME_HELLO_BYTES_MAX);
     return p;
 }

@@ -15,6 +15,9 @@
  * lasts), are written in UP, many per system call, and are given up at once in BACKOFF. A frame leaves as written or lost,
  * exactly once, and gives its bytes back to the queue at that moment.
  *
+ * In UP, while there is nothing to write, the socket is lent to the senders (transport/tcp/send_queue.h), except that of a
+ * stream. The loan ends before the socket is closed, and what senders have left is then the loop's, to be given up.
+ *
  * A peer is also the nh_connection and the nh_snapshot_connection that users hold.
  *
  * Threads: the loop's, except where it says any.
@@ -74,6 +77,7 @@ struct peer {
     bool attached;       /* handles exist */
     bool wants;          /* connect, even with nothing to send */
     bool orphan;         /* as last seen in the queue */
+    bool lent;           /* the socket is, or was until a take */
     enum peer_state state;
     uint32_t news; /* enum peer_news */
     char reason[NH_ERROR_TEXT_BYTES];
@@ -113,8 +117,10 @@ void peer_close(struct peer *p);
 
 /* Takes what senders have posted. */
 void peer_take(struct peer *p);
-/* Begins a write if something waits and none is under way. */
+/* Begins a write if something waits and none is under way; lends the socket if nothing is to be written. */
 void peer_flush(struct peer *p);
+/* Before the socket is closed: no sender will use it, and what they have left waits here. */
+void peer_withdraw(struct peer *p);
 /* Gives up what has waited too long. */
 void peer_trim(struct peer *p);
 /* Gives up all that waits. */

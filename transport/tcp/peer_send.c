@@ -11,14 +11,31 @@ static struct out_frame *frame_of(struct queue_node *n)
     return container_of(n, struct out_frame, node);
 }
 
+static void add_waiting(struct peer *p, struct queue *frames)
+{
+    for (struct queue_node *n = frames->first; n; n = n->next)
+        p->waiting_bytes += frame_of(n)->size_bytes;
+    queue_splice(&p->waiting, frames);
+}
+
 void peer_take(struct peer *p)
 {
     struct queue taken = {0};
+    int error = send_queue_take(&p->queue, &taken, &p->orphan);
 
-    send_queue_take(&p->queue, &taken, &p->orphan);
-    for (struct queue_node *n = taken.first; n; n = n->next)
-        p->waiting_bytes += frame_of(n)->size_bytes;
-    queue_splice(&p->waiting, &taken);
+    if (error)
+        peer_fail(p, "write: %s", uv_strerror(-error));
+    p->lent &= queue_empty(&taken);
+    add_waiting(p, &taken);
+}
+
+void peer_withdraw(struct peer *p)
+{
+    struct queue left = {0};
+
+    send_queue_withdraw(&p->queue, &left);
+    add_waiting(p, &left);
+    p->lent = false;
 }
 
 static struct out_frame *pop_waiting(struct peer *p)
@@ -88,8 +105,8 @@ static unsigned gather(struct peer *p, uv_buf_t bufs[PEER_WRITE_FRAMES])
     while (n < PEER_WRITE_FRAMES && bytes < PEER_WRITE_BYTES && !queue_empty(&p->waiting)) {
         struct out_frame *f = pop_waiting(p);
 
-        bufs[n++] = uv_buf_init((char *)f->data, (unsigned)f->size_bytes);
-        bytes += f->size_bytes;
+        bufs[n++] = uv_buf_init((char *)f->data + f->written_bytes, (unsigned)(f->size_bytes - f->written_bytes));
+        bytes += f->size_bytes - f->written_bytes;
         queue_push(&p->writing, &f->node);
     }
     TCP_COUNT(p->transport, frames_sent, n);
@@ -97,20 +114,38 @@ static unsigned gather(struct peer *p, uv_buf_t bufs[PEER_WRITE_FRAMES])
     return n;
 }
 
-void peer_flush(struct peer *p)
+static void lend(struct peer *p)
+{
+    int fd;
+
+    if (p->lent || p->snapshot || p->orphan || uv_fileno((uv_handle_t *)&p->tcp, &fd) < 0)
+        return;
+    p->lent = true;
+    send_queue_lend(&p->queue, fd);
+}
+
+/* Some of the first frame may have been written by a sender; it goes on behind that. */
+static void write_waiting(struct peer *p)
 {
     uv_buf_t bufs[PEER_WRITE_FRAMES];
-    unsigned n;
+    unsigned n = gather(p, bufs);
     int r;
 
-    assert(p->state == PEER_UP);
-    if (queue_empty(&p->waiting) || !queue_empty(&p->writing))
-        return;
-    n = gather(p, bufs);
     p->write_req.data = p;
     r = uv_write(&p->write_req, (uv_stream_t *)&p->tcp, bufs, n, on_written);
     if (r < 0) { /* nothing was queued, no callback follows */
         lose(p, &p->writing);
         peer_fail(p, "write: %s", uv_strerror(r));
     }
+}
+
+void peer_flush(struct peer *p)
+{
+    assert(p->state == PEER_UP);
+    if (!queue_empty(&p->writing))
+        return;
+    if (queue_empty(&p->waiting))
+        lend(p);
+    else
+        write_waiting(p);
 }

@@ -5,6 +5,8 @@
  * What it promises beyond raftio/transport.h:
  *   * Every batch is stamped with this host's deployment id and address; `source_address` of the caller is not looked at.
  *   * One peer's trouble is its own: each has its connection, its queue and its back-off.
+ *   * send_batch writes a small batch to the socket itself if nothing is before it: one system call that does not block, with
+ *     no lock held. Else, and for what the socket does not take, the loop's thread is woken (transport/tcp/send_queue.h).
  *   * A batch is lost, and reported, when it could not be written, or was written in part, when the connection broke; when it
  *     waited TCP_WAIT_MS for a connection; or at once while the peer is in back-off after a failed attempt. What the kernel
  *     took whole is not reported: it may have arrived. Nothing is ever sent twice. close() reports nothing.
