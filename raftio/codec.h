@@ -38,7 +38,7 @@ int chunk_decode(const uint8_t *data, size_t size_bytes, struct nh_chunk *ret, s
 /* HEARTBEAT and HEARTBEAT_RESP messages that use no other field than those of a row travel as columns; the decoder turns
  * them into messages again, after the others. Order among the messages of one shard is kept otherwise. */
 size_t batch_encode(const struct nh_message_batch *b, uint8_t *out, size_t cap);
-/* *ret is one allocation tree, released by batch_free; each message owns its runs. source_address is copied.
+/* *ret is one allocation tree, released by batch_free alone: a message's runs may be part of it. source_address is copied.
  * REPLICATE records are verified (crc, order) against log_index + 1; PROPOSE records are unsealed; no other type has any.
  * Refused too: an unknown type, shard or receiver 0, a snapshot outside INSTALL_SNAPSHOT or none in it. Local-only types
  * decode: refusing them is the transport's part (nh_message_type_is_local). */

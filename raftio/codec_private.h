@@ -7,6 +7,16 @@
 #include "raftio/codec.h"
 #include "raftio/raftpb.pb-c.h"
 
+/* Fields of MessageBatch and Message. */
+#define BATCH_DEPLOYMENT_ID  1u
+#define BATCH_SOURCE_ADDRESS 2u
+#define BATCH_MESSAGES       3u
+#define BATCH_HEARTBEATS     4u  /* and the answers: 5 */
+#define MESSAGE_NUMBERS      11u /* fields 1 .. 11 are numbers */
+#define MESSAGE_RECORDS      12u
+#define MESSAGE_SNAPSHOT     13u
+#define ROW_NUMBERS          7u
+
 /* Memory that an unpacked message may take: this much, and this much per byte of input. What our encoders write needs less
  * than 40 bytes per byte (measured over the smallest legal message, member and heartbeat in test_codec_batch.c), so only
  * input that repeats or pads its fields to blow up the receiver is refused. */

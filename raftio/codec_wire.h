@@ -1,8 +1,9 @@
 /* raftio/codec_wire.h - the few pieces of the protobuf wire format that the codec writes or reads by hand, where protobuf-c
- * would copy bulk data once more. Fields are numbered below 16, so a tag is one byte. */
+ * would copy bulk data once more. Fields that are written are numbered below 16, so a tag is one byte. */
 #ifndef NH_RAFTIO_CODEC_WIRE_H
 #define NH_RAFTIO_CODEC_WIRE_H
 
+#include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
 #include <string.h>
@@ -50,6 +51,66 @@ static inline uint8_t *wire_put_bytes(uint8_t *p, unsigned field, const void *da
     p = wire_put_bytes_head(p, field, size_bytes);
     memcpy(p, data, size_bytes);
     return p + size_bytes;
+}
+
+/* ---- reading; input may be anything ---- */
+
+/* Bytes that are read from their start. */
+struct wire_reader {
+    const uint8_t *at, *end;
+};
+
+struct wire_field {
+    uint32_t field;
+    enum wire_type type;
+    uint64_t number;          /* of WIRE_VARINT */
+    struct wire_reader bytes; /* of WIRE_BYTES; part of the input */
+};
+
+static inline size_t wire_left_bytes(const struct wire_reader *r)
+{
+    return (size_t)(r->end - r->at);
+}
+/* False: cut off, or longer than the ten bytes that a number can need. */
+static inline bool wire_get_varint(struct wire_reader *r, uint64_t *ret)
+{
+    uint64_t v = 0;
+
+    for (unsigned shift = 0; shift < 70 && r->at < r->end; shift += 7) {
+        uint8_t byte = *r->at++;
+
+        v |= (uint64_t)(byte & 0x7f) << shift;
+        if (byte < 0x80) {
+            *ret = v;
+            return true;
+        }
+    }
+    return false;
+}
+static inline bool wire_get_bytes(struct wire_reader *r, uint64_t size_bytes, struct wire_reader *ret)
+{
+    if (size_bytes > wire_left_bytes(r))
+        return false;
+    *ret = (struct wire_reader){r->at, r->at + size_bytes};
+    r->at = ret->end;
+    return true;
+}
+/* Takes the next field, known or not. False: the input is no protobuf message. */
+static inline bool wire_get_field(struct wire_reader *r, struct wire_field *ret)
+{
+    uint64_t tag, size_bytes;
+
+    if (!wire_get_varint(r, &tag) || tag > UINT32_MAX || tag >> 3 == 0)
+        return false;
+    ret->field = (uint32_t)(tag >> 3);
+    ret->type = (enum wire_type)(tag & 7);
+    switch (ret->type) {
+    case WIRE_VARINT: return wire_get_varint(r, &ret->number);
+    case WIRE_FIXED64: return wire_get_bytes(r, 8, &ret->bytes);
+    case WIRE_FIXED32: return wire_get_bytes(r, 4, &ret->bytes);
+    case WIRE_BYTES: return wire_get_varint(r, &size_bytes) && wire_get_bytes(r, size_bytes, &ret->bytes);
+    }
+    return false; /* groups, and what never was */
 }
 
 #endif

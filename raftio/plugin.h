@@ -45,7 +45,7 @@ struct nh_plugin_services {
     size_t (*encode_state)(const struct nh_state *s, uint8_t *out, size_t cap);
     int (*decode_state)(const uint8_t *data, size_t size_bytes, struct nh_state *ret, struct nh_error *err);
     size_t (*encode_batch)(const struct nh_message_batch *b, uint8_t *out, size_t cap);
-    /* Messages of *ret own their runs; release with free_batch. Every record is verified. */
+    /* *ret owns its messages, and they their runs: release all with free_batch. Every record is verified. */
     int (*decode_batch)(const uint8_t *data, size_t size_bytes, struct nh_message_batch **ret, struct nh_error *err);
     void (*free_batch)(struct nh_message_batch *b);
     size_t (*encode_chunk)(const struct nh_chunk *c, uint8_t *out, size_t cap);

@@ -379,6 +379,39 @@ static int check_term(const uint8_t *records, size_t size_bytes, struct expectat
     return NH_OK;
 }
 
+/* The records of one term at the start of `records`, as a run whose block the caller owns. */
+static int decode_term(struct nh_run *ret, const uint8_t *records, size_t size_bytes, struct expectation *e, size_t *ret_bytes,
+                       struct nh_error *err)
+{
+    uint32_t n = 0;
+    int r = check_term(records, size_bytes, e, &n, ret_bytes, err);
+
+    if (r < 0)
+        return r;
+    *ret = (struct nh_run){
+        .block = block_copy(records, *ret_bytes, n, nh_record_term(records), nh_record_index(records)),
+        .to = n,
+    };
+    return NH_OK;
+}
+
+static int check_size(size_t size_bytes, struct nh_error *err)
+{
+    if (size_bytes > BLOCK_BYTES_MAX)
+        return nh_error_set(err, NH_ECORRUPT, "%zu bytes of records are above the limit", size_bytes);
+    return NH_OK;
+}
+
+int run_decode(struct nh_run *ret, const uint8_t *records, size_t size_bytes, uint64_t expect_first, size_t *ret_bytes,
+               struct nh_error *err)
+{
+    struct expectation e = {.index = expect_first};
+    int r = check_size(size_bytes, err);
+
+    assert(size_bytes > 0);
+    return r < 0 ? r : decode_term(ret, records, size_bytes, &e, ret_bytes, err);
+}
+
 static void truncate_to(struct run_list *l, uint32_t n)
 {
     while (l->n > n)
@@ -390,26 +423,22 @@ int run_list_decode(struct run_list *l, const uint8_t *records, size_t size_byte
     struct expectation e = {.index = expect_first};
     uint32_t before = l->n;
     size_t bytes = 0;
+    int r = check_size(size_bytes, err);
 
-    if (size_bytes > BLOCK_BYTES_MAX)
-        return nh_error_set(err, NH_ECORRUPT, "%zu bytes of records are above the limit", size_bytes);
     if (l->n > 0) {
         e.index = nh_run_last(&l->runs[l->n - 1]) + 1;
         e.term_min = nh_run_term(&l->runs[l->n - 1]);
     }
-    for (size_t at = 0; at < size_bytes; at += bytes) {
-        uint32_t n = 0;
-        int r = check_term(records + at, size_bytes - at, &e, &n, &bytes, err);
-        struct nh_block *b;
+    for (size_t at = 0; r == NH_OK && at < size_bytes; at += bytes) {
+        struct nh_run run;
 
-        if (r < 0) {
-            truncate_to(l, before);
-            return r;
-        }
-        b = block_copy(records + at, bytes, n, nh_record_term(records + at), nh_record_index(records + at));
-        push(l, (struct nh_run){b, 0, n});
+        r = decode_term(&run, records + at, size_bytes - at, &e, &bytes, err);
+        if (r == NH_OK)
+            push(l, run);
     }
-    return NH_OK;
+    if (r < 0)
+        truncate_to(l, before);
+    return r;
 }
 
 int run_list_decode_unsealed(struct run_list *l, const uint8_t *records, size_t size_bytes, struct nh_error *err)

@@ -43,6 +43,12 @@ struct nh_block *block_seal(struct block_builder *b, uint64_t term, uint64_t fir
 /* Makes an *unsealed* block (term 0, first_index 0, no crc): what a forwarded Propose message carries. Empties the builder. */
 struct nh_block *block_unsealed(struct block_builder *b);
 
+/* Makes a run of the records of one term at the start of `records`: *ret_bytes of them, not 0. Verifies (lengths, crc,
+ * consecutive indexes) and copies; with expect_first != 0 the first record must have that index. The caller owns the run's block.
+ * Errors: ECORRUPT, with the index in the text. */
+int run_decode(struct nh_run *ret, const uint8_t *records, size_t size_bytes, uint64_t expect_first, size_t *ret_bytes,
+               struct nh_error *err);
+
 /* A growable array of runs, each holding a reference. Zeroed = empty. */
 struct run_list {
     struct nh_run *runs;

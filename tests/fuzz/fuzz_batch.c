@@ -1,7 +1,9 @@
-/* batch_decode over any bytes. What decodes must encode, and from then on encoding and decoding must be inverse. */
+/* batch_decode over any bytes. What decodes must be what protobuf-c reads, and must encode; from then on encoding and decoding
+ * must be inverse. */
 #include <string.h>
 
 #include "raftio/codec.h"
+#include "raftio/raftpb.pb-c.h"
 #include "tests/fuzz/fuzz.h"
 
 static uint8_t *encode(const struct nh_message_batch *b, size_t *ret_bytes)
@@ -26,6 +28,30 @@ static void check_message(const struct nh_message *m)
         FUZZ_CHECK(nh_run_first(&m->runs[0]) == m->log_index + 1);
 }
 
+static void compare_message(const struct nh_message *m, const Raftpb__Message *pb)
+{
+    FUZZ_CHECK(m->type == pb->type && m->reject == (pb->reject != 0));
+    FUZZ_CHECK(m->shard_id == pb->shard_id && m->to == pb->to && m->from == pb->from && m->term == pb->term);
+    FUZZ_CHECK(m->log_term == pb->log_term && m->log_index == pb->log_index && m->commit == pb->commit);
+    FUZZ_CHECK(m->hint == pb->hint && m->hint_high == pb->hint_high);
+    FUZZ_CHECK((m->n_runs > 0) == (pb->records.len > 0) && (m->snapshot != NULL) == (pb->snapshot != NULL));
+    for (size_t i = 0, at = 0; i < m->n_runs; at += nh_run_size(&m->runs[i]), i++)
+        FUZZ_CHECK(memcmp(nh_run_data(&m->runs[i]), pb->records.data + at, nh_run_size(&m->runs[i])) == 0);
+}
+
+static void compare(const struct nh_message_batch *b, const uint8_t *data, size_t size_bytes)
+{
+    Raftpb__MessageBatch *pb = raftpb__message_batch__unpack(NULL, size_bytes, data);
+    size_t n_rows;
+
+    FUZZ_CHECK(pb && pb->deployment_id == b->deployment_id);
+    n_rows = (pb->heartbeats ? pb->heartbeats->n_to : 0) + (pb->heartbeat_resps ? pb->heartbeat_resps->n_to : 0);
+    FUZZ_CHECK(b->n_messages == pb->n_messages + n_rows);
+    for (size_t i = 0; i < pb->n_messages; i++)
+        compare_message(&b->messages[i], pb->messages[i]);
+    raftpb__message_batch__free_unpacked(pb, NULL);
+}
+
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size_bytes)
 {
     struct nh_message_batch *a, *b;
@@ -40,6 +66,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size_bytes)
     }
     for (uint32_t i = 0; i < a->n_messages; i++)
         check_message(&a->messages[i]);
+    compare(a, data, size_bytes);
     first = encode(a, &n_first);
     FUZZ_CHECK(batch_decode(first, n_first, &b, NULL) == NH_OK);
     FUZZ_CHECK(a->n_messages == b->n_messages && a->deployment_id == b->deployment_id);

@@ -466,9 +466,121 @@ Test(codec_batch, input_that_would_blow_up_is_refused)
         out[i + 1] = 0;
     }
     cr_assert_eq(batch_decode(out, N, &b, &err), NH_ECORRUPT);
-    cr_assert_str_eq(err.text, "message batch: 1048576 bytes are no MessageBatch");
+    cr_assert_str_eq(err.text, "message batch: message of 0 bytes has no receiver");
+    for (size_t i = 0; i < N; i += 2) {
+        out[i] = 0x72; /* an empty unknown field */
+        out[i + 1] = 0;
+    }
+    cr_assert_eq(batch_decode(out, N, &b, &err), NH_OK);
+    batch_free(b);
     free(out);
 }
+
+/* ---- wire format as others might write it ---- */
+
+static int decode_bytes(const char *bytes, size_t n, struct nh_message_batch **ret)
+{
+    uint8_t *exact = xmemdup(bytes, n);
+    int r = batch_decode(exact, n, ret, &err);
+
+    free(exact);
+    return r;
+}
+
+#define DECODE(bytes, ret) decode_bytes(bytes, sizeof bytes - 1, ret)
+
+Test(codec_batch, the_smallest_message_decodes_and_one_byte_less_does_not)
+{
+    struct nh_message_batch *b = NULL;
+
+    cr_assert_eq(DECODE("\x1a\x04\x18\x01\x20\x02", &b), NH_OK);
+    cr_assert(b->n_messages == 1 && b->messages[0].shard_id == 1 && b->messages[0].to == 2);
+    batch_free(b);
+    cr_assert_eq(DECODE("\x1a\x03\x18\x01\x20", &b), NH_ECORRUPT);
+    cr_assert_str_eq(err.text, "message batch: message of 3 bytes has no receiver");
+}
+
+Test(codec_batch, order_unknown_fields_and_repetition_do_not_matter)
+{
+    struct nh_message_batch *b = NULL;
+
+    /* A message (to 9, then 2; field 15 of each wire type; shard 1; field 300), unknown 14, deployment 3, then 7. */
+    cr_assert_eq(DECODE("\x1a\x20\x20\x09\x20\x02\x78\x05\x79........\x7a\x02..\x7d....\x18\x01\xe0\x12\x01"
+                        "\x72\x01.\x08\x03\x08\x07",
+                        &b),
+                 NH_OK, "%s", err.text);
+    cr_assert(b->deployment_id == 7 && b->n_messages == 1);
+    cr_assert(b->messages[0].shard_id == 1 && b->messages[0].to == 2);
+    batch_free(b);
+}
+
+Test(codec_batch, numbers_may_be_padded_to_ten_bytes_and_not_to_eleven)
+{
+    struct nh_message_batch *b = NULL;
+
+    cr_assert_eq(DECODE("\x08\x87\x80\x80\x80\x80\x80\x80\x80\x80\x00", &b), NH_OK);
+    cr_assert_eq(b->deployment_id, 7);
+    batch_free(b);
+    cr_assert_eq(DECODE("\x08\xff\xff\xff\xff\xff\xff\xff\xff\xff\x01", &b), NH_OK);
+    cr_assert_eq(b->deployment_id, UINT64_MAX);
+    batch_free(b);
+    cr_assert_eq(DECODE("\x08\x87\x80\x80\x80\x80\x80\x80\x80\x80\x80\x00", &b), NH_ECORRUPT);
+}
+
+Test(codec_batch, what_is_no_protobuf_is_corrupt)
+{
+    static const struct {
+        const char *bytes;
+        size_t n;
+    } bad[] = {
+        {"\x08", 1},                         /* a number without bytes */
+        {"\x08\x80", 2},                     /* cut off */
+        {"\x80", 1},                         /* a tag that is cut off */
+        {"\x00\x01", 2},                     /* field 0 */
+        {"\x88\x80\x80\x80\x80\x01\x01", 7}, /* field number of 33 bits */
+        {"\x12\x02"
+         "a",
+         3},                                                      /* longer than what is there */
+        {"\x12\xff\xff\xff\xff\xff\xff\xff\xff\xff\x01", 11},     /* by far */
+        {"\x71.......", 8},                                       /* eight bytes, one is missing */
+        {"\x75...", 4},                                           /* four */
+        {"\x73\x74", 2},                                          /* a group */
+        {"\x0a\x01.", 3},                                         /* deployment as bytes */
+        {"\x10\x01", 2},                                          /* source as a number */
+        {"\x18\x01", 2},                                          /* message as a number */
+        {"\x20\x01", 2},                                          /* heartbeats as a number */
+        {"\x1a\x05\x1a\x01.\x20\x01", 7},                         /* shard as bytes */
+        {"\x1a\x06\x18\x01\x20\x01\x60\x01", 8},                  /* records as a number */
+        {"\x1a\x05\x18\x01\x20\x01\x78", 7},                      /* field inside a message that is cut off */
+        {"\x22\x00\x22\x00", 4},                                  /* heartbeats twice */
+        {"\x2a\x00\x22\x00\x2a\x00", 6},                          /* answers twice */
+        {"\x22\x01\x0a", 3},                                      /* columns that are cut off */
+        {"\x1a\x0a\x08\x10\x18\x01\x20\x01\x6a\x00\x6a\x00", 12}, /* a snapshot twice */
+    };
+    struct nh_message_batch *b = NULL;
+
+    for (size_t i = 0; i < sizeof bad / sizeof bad[0]; i++) {
+        cr_assert_eq(decode_bytes(bad[i].bytes, bad[i].n, &b), NH_ECORRUPT, "%zu", i);
+        cr_assert_null(b);
+    }
+}
+
+Test(codec_batch, messages_of_one_run_and_of_more_stand_side_by_side)
+{
+    struct nh_message m[4] = {with_runs(NH_MSG_REPLICATE, 10, make_block(2, 2, 11), NULL), plain(NH_MSG_PING),
+                              with_runs(NH_MSG_REPLICATE, 10, make_block(2, 2, 11), make_block(2, 3, 13)),
+                              with_runs(NH_MSG_REPLICATE, 20, make_block(1, 7, 21), NULL)};
+    struct nh_message_batch *b = NULL;
+
+    cr_assert_eq(decode_messages(m, 4, &b), NH_OK, "%s", err.text);
+    for (int i = 0; i < 4; i++) {
+        assert_same(&m[i], &b->messages[i]);
+        nh_message_deinit(&m[i]);
+    }
+    batch_free(b);
+}
+
+/* ---- the arena ---- */
 
 Test(codec_batch, the_arena_ends_exactly_at_its_bound)
 {
