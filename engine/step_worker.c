@@ -424,8 +424,8 @@ uint64_t step_worker_poll(void *arg)
     free_inbounds(w);
     tick_hosts(w);
     outbox_flush(&w->outbox, on_send_failed, w);
+    post_to_apply(w); /* before a save of its own: machines apply while the disk writes */
     submit_saves(w);
-    post_to_apply(w);
     e->config.logdb_ops->get_metrics(e->config.logdb, &metrics);
     __atomic_store_n(&e->logdb_busy, metrics.busy, __ATOMIC_RELAXED);
     return next_poll(w);

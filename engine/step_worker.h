@@ -5,8 +5,8 @@
  *     take the mailbox, the saves that are done and the timers that are due; that makes replicas active
  *     drive each active replica once (engine/drive.c): events into its core, its update out
  *     send what the updates brought, one batch per peer host
- *     hand what is to be saved to the log worker, in one batch, if none is being written
  *     post what is to be applied
+ *     save, in one batch, if none is being written; or hand that to the log worker
  *
  * The order of durability (engine/raft/raft.h, docs/ARCHITECTURE.md) is enforced here and nowhere else:
  *
