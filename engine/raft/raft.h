@@ -85,6 +85,9 @@ struct raft_options {
      * ticks, also after a restart. Given up for the rest of the term when a transfer begins (thesis 6.4.1). */
     bool lease_reads;
     uint32_t lease_drift_percent; /* by how much the clocks of two hosts may differ in speed; 0: 10 */
+    /* A peer is told a commit index with the next entries or heartbeat, and by a message of its own only if something there waits
+     * for it (stream.c). Else each commit costs a message per peer, and a pass of it. */
+    bool lazy_commit;
     /* A leader that was taken out leads on, dropping all proposals, instead of stepping down. For tests of other cores' ways. */
     bool lead_when_removed;
     /* Configuration changes are not held back by one that is pending: the caller orders them. */

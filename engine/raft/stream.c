@@ -129,12 +129,19 @@ static bool may_stream(const struct raft *r, const struct raft_peer *p)
     return p->next <= last_for(r, p) && !raft_peer_is_full(p, &r->options) && raft_peer_takes_entries(r, p);
 }
 
+/* A commit index cannot wait for the next entries or heartbeat: a client of the peer waits for its entry or read, or a
+ * configuration change is committed, without which the peer may not stand, nor be told of the next one. */
+static bool waits_for_commit(const struct raft *r, const struct raft_peer *p)
+{
+    return !r->options.lazy_commit || p->told_commit < p->awaited || p->told_commit < r->log.config_bound;
+}
+
 /* An empty Replicate is due: to tell the commit index, or to learn whether something was lost (statement 32). */
 static bool owes_empty(const struct raft *r, const struct raft_peer *p)
 {
     uint64_t known = r->log.commit < p->next - 1 ? r->log.commit : p->next - 1;
 
-    return known > p->told_commit || (p->nudge && p->match < r->log.last);
+    return (known > p->told_commit && waits_for_commit(r, p)) || (p->nudge && p->match < r->log.last);
 }
 
 static void stream(struct raft *r, struct raft_peer *p)
