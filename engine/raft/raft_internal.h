@@ -393,6 +393,7 @@ bool raft_peer_takes_entries(const struct raft *r, const struct raft_peer *p);
 /* heartbeat.c */
 void raft_on_leader_tick(struct raft *r);
 void raft_send_heartbeats(struct raft *r);
+void raft_put_heartbeat_off(struct raft *r); /* entries have left for every peer */
 void raft_send_heartbeat(struct raft *r, const struct raft_peer *p);
 void raft_on_heartbeat(struct raft *r, const struct nh_message *m);
 void raft_on_heartbeat_resp(struct raft *r, const struct nh_message *m);

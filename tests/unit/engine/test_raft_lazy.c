@@ -1,4 +1,4 @@
-/* What a leader need not say at once: the commit index. */
+/* What a leader need not say at once: the commit index, heartbeats beside entries. */
 #include "tests/unit/engine/raft_cluster.h"
 
 #include <criterion/criterion.h>
@@ -9,7 +9,7 @@ static struct raft_options lazy_options(void)
 {
     struct raft_options o = cluster_options();
 
-    o.lazy_commit = true;
+    o.lazy_commit = o.lazy_heartbeat = true;
     return o;
 }
 
@@ -33,6 +33,8 @@ static uint64_t commit_of(uint64_t id)
 {
     return cluster_status(&c, id).commit_index;
 }
+
+/* ---- the commit index ---- */
 
 Test(raft_lazy, a_commit_index_travels_with_the_next_entries)
 {
@@ -114,5 +116,75 @@ Test(raft_lazy, the_first_commit_of_a_term_is_told_at_once)
     cr_assert_eq(cluster_status(&c, 2).role, RAFT_LEADER);
     for (uint64_t id = 1; id <= 3; id++)
         cr_assert_eq(commit_of(id), cluster_status(&c, 2).last_index);
+    cluster_deinit(&c);
+}
+
+/* ---- heartbeats ---- */
+
+Test(raft_lazy, entries_for_all_stand_for_a_heartbeat)
+{
+    three();
+    for (int i = 0; i < 40; i++) {
+        cluster_propose(&c, 1, 1, 10);
+        cluster_tick(&c, 1);
+    }
+    cr_assert_eq(c.delivered[NH_MSG_HEARTBEAT], 0);
+    cr_assert_eq(cluster_leader(&c), 1);
+    cr_assert_eq(cluster_status(&c, 1).term, cluster_status(&c, 3).term);
+    cluster_tick(&c, 1);
+    cr_assert_eq(c.delivered[NH_MSG_HEARTBEAT], 2, "two ticks after the last entries");
+    cluster_deinit(&c);
+}
+
+Test(raft_lazy, heartbeats_go_on_while_one_gets_no_entries)
+{
+    three();
+    cluster_isolate(&c, 3, true);
+    c.report_lost = true;
+    cluster_propose(&c, 1, 1, 10);
+    cluster_tick(&c, 3); /* from now on it is probed, not streamed to */
+    c.delivered[NH_MSG_HEARTBEAT] = 0;
+    for (int i = 0; i < 5; i++) {
+        cluster_propose(&c, 1, 1, 10);
+        cluster_tick(&c, 1);
+    }
+    cr_assert_eq(c.delivered[NH_MSG_HEARTBEAT], 5);
+    cluster_deinit(&c);
+}
+
+Test(raft_lazy, leases_are_counted_from_heartbeats)
+{
+    struct raft_options o = lazy_options();
+
+    o.lease_reads = true;
+    three_with(&o);
+    for (int i = 0; i < 20; i++) {
+        cluster_propose(&c, 1, 1, 10);
+        cluster_tick(&c, 1);
+        cr_assert(cluster_status(&c, 1).lease_held);
+    }
+    cr_assert_eq(c.delivered[NH_MSG_HEARTBEAT], 40);
+    cluster_deinit(&c);
+}
+
+static bool is_heartbeat(const struct nh_message *m, void *ctx)
+{
+    (void)ctx;
+    return m->type == NH_MSG_HEARTBEAT;
+}
+
+/* Only heartbeats carry the round of a read; the first one is lost. */
+Test(raft_lazy, a_read_that_waits_keeps_heartbeats_coming)
+{
+    three();
+    c.lose = is_heartbeat;
+    cluster_read(&c, 1);
+    cluster_settle(&c);
+    c.lose = NULL;
+    for (int i = 0; i < 2; i++) {
+        cluster_propose(&c, 1, 1, 10);
+        cluster_tick(&c, 1);
+    }
+    cr_assert_eq(c.nodes[1].reads.n, 1);
     cluster_deinit(&c);
 }
