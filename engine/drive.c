@@ -394,14 +394,18 @@ static void tell_overload(struct replica *r, bool overloaded)
     r->told_overloaded = overloaded;
 }
 
-static void publish(struct replica *r, uint64_t *ret_earliest_ns)
+static void publish(struct step_worker *w, struct replica *r, uint64_t *ret_earliest_ns)
 {
+    bool awaits_applied = raft_awaits_applied(r->raft), applied_since;
     struct raft_status s;
 
     raft_get_status(r->raft, &s);
     account(r, s.uncommitted_bytes);
     tell_overload(r, s.overloaded);
+    r->awaits_saved = raft_awaits_saved(r->raft);
     pthread_mutex_lock(&r->lock);
+    r->awaits_applied = awaits_applied;
+    applied_since = r->applied > r->told_applied;
     r->status.leader_id = s.leader_id;
     r->status.term = s.term;
     r->status.role = s.role;
@@ -417,6 +421,8 @@ static void publish(struct replica *r, uint64_t *ret_earliest_ns)
     r->status.uncommitted_bytes = s.uncommitted_bytes;
     *ret_earliest_ns = r->earliest_ns;
     pthread_mutex_unlock(&r->lock);
+    if (awaits_applied && applied_since)
+        step_worker_again(w, r);
 }
 
 static void discard_inbox(struct replica *r, struct inbox *in)
@@ -511,7 +517,7 @@ void drive(struct step_worker *w, struct replica *r)
     if (!settle(w, r))
         return;
     expire(w, r);
-    publish(r, &earliest_ns);
+    publish(w, r, &earliest_ns);
     arm_timer(w, r, earliest_ns);
     if (r->is_removed)
         leave_shard(w, r);

@@ -131,6 +131,7 @@ struct replica {
     uint32_t n_reads;               /* pending, of all batches */
     uint64_t earliest_ns;           /* no pending proposal expires before */
     uint64_t applied;               /* as told by the apply worker */
+    bool awaits_applied;            /* the core is to hear of it at once; else with its next event */
     struct queue changes;           /* struct membership_change */
     struct queue notes;             /* struct snapshot_note */
     struct queue wishes;            /* struct control, not yet taken */
@@ -166,6 +167,7 @@ struct replica {
     size_t last_save;              /* its place there */
     uint32_t n_saves;              /* in batches */
     uint64_t saved_id, told_saved_id;
+    bool awaits_saved; /* the core is to hear of it at once; else with its next event */
     uint64_t told_applied;
     uint64_t handed;             /* last index given to the apply worker */
     struct list reads_waiting;   /* struct read_batch: without an index yet */
@@ -240,7 +242,8 @@ void replica_snapshot_dir(const struct replica *r, struct snapshot_dir *ret);
 /* Index of the newest durable snapshot. Thread: any. */
 uint64_t replica_snapshot_index(struct replica *r);
 void replica_set_snapshot_index(struct replica *r, uint64_t index);
-/* The apply worker's news: applied up to, a change, a failure (copied; the first one counts). */
+/* The apply worker's news: applied up to, a change, a failure (copied; the first one counts). The step worker is woken only if
+ * somebody waits for them. */
 void replica_post_applied(struct replica *r, uint64_t applied, struct queue *changes, const char *failure);
 
 #endif

@@ -236,7 +236,8 @@ static void finish_save(struct step_worker *w, struct save_batch *b, size_t at)
             snapshots_installed(w, r, s->snapshot);
         if (r->state == REPLICA_STARTING)
             drive_start(w, r);
-        step_worker_activate(w, r);
+        if (r->awaits_saved)
+            step_worker_activate(w, r);
     }
     if (r->state == REPLICA_STOPPING)
         drive_finish_stop(w, r);

@@ -414,6 +414,9 @@ void raft_on_propose(struct raft *r, const struct nh_message *m);
 void raft_on_propose_resp(struct raft *r, const struct nh_message *m);
 void raft_append_records(struct raft *r, struct block_builder *records);
 
+/* await.c */
+bool raft_apply_is_held(const struct raft *r); /* entries that could be handed out wait for room */
+
 /* quiesce.c */
 void raft_wake(struct raft *r);
 void raft_wake_for_message(struct raft *r, const struct nh_message *m);

@@ -1,4 +1,5 @@
-/* What a leader need not say at once: the commit index, heartbeats beside entries. */
+/* What need not be said at once: news of saves and of the machine to the core, the commit index to the peers, heartbeats beside
+ * entries. test_raft_random.c has replicas that do all of this on a bad network. */
 #include "tests/unit/engine/raft_cluster.h"
 
 #include <criterion/criterion.h>
@@ -32,6 +33,16 @@ static void three(void)
 static uint64_t commit_of(uint64_t id)
 {
     return cluster_status(&c, id).commit_index;
+}
+
+static bool awaits_saved(uint64_t id)
+{
+    return raft_awaits_saved(c.nodes[id].core);
+}
+
+static bool awaits_applied(uint64_t id)
+{
+    return raft_awaits_applied(c.nodes[id].core);
 }
 
 /* ---- the commit index ---- */
@@ -186,5 +197,133 @@ Test(raft_lazy, a_read_that_waits_keeps_heartbeats_coming)
         cluster_tick(&c, 1);
     }
     cr_assert_eq(c.nodes[1].reads.n, 1);
+    cluster_deinit(&c);
+}
+
+/* ---- SAVED and APPLIED ---- */
+
+Test(raft_lazy, a_follower_awaits_no_save_that_commits_nothing)
+{
+    three();
+    c.nodes[2].hold_saves = true;
+    cluster_propose(&c, 1, 1, 10);
+    cluster_settle(&c);
+    cr_assert_gt(c.nodes[2].saves.n, 0);
+    cr_assert(!awaits_saved(2));
+    cluster_tick(&c, 2); /* the others have committed it: it could be applied if it were saved */
+    cr_assert(awaits_saved(2));
+    cluster_deinit(&c);
+}
+
+Test(raft_lazy, a_leader_awaits_its_save_when_it_makes_a_majority)
+{
+    three();
+    c.nodes[1].hold_saves = true;
+    c.nodes[2].hold_saves = c.nodes[3].hold_saves = true;
+    cluster_propose(&c, 1, 1, 10);
+    cluster_settle(&c);
+    cr_assert(!awaits_saved(1), "nobody else has it");
+    c.nodes[2].hold_saves = false;
+    cluster_settle(&c);
+    cr_assert(awaits_saved(1));
+    cr_assert_lt(commit_of(1), cluster_status(&c, 1).last_index);
+    c.nodes[1].hold_saves = false;
+    cluster_settle(&c);
+    cr_assert_eq(commit_of(1), cluster_status(&c, 1).last_index);
+    cluster_deinit(&c);
+}
+
+Test(raft_lazy, one_that_leads_alone_awaits_each_save)
+{
+    struct raft_options o = lazy_options();
+
+    cluster_init(&c, 1, &o);
+    cluster_elect(&c, 1);
+    c.nodes[1].hold_saves = true;
+    cr_assert(!awaits_saved(1));
+    cluster_propose(&c, 1, 1, 10);
+    cr_assert(awaits_saved(1));
+    cluster_deinit(&c);
+}
+
+Test(raft_lazy, a_candidate_awaits_its_vote)
+{
+    struct raft_options o = lazy_options();
+
+    o.pre_vote = o.check_quorum = false;
+    three_with(&o);
+    c.nodes[2].hold_saves = true;
+    cluster_campaign(&c, 2);
+    cr_assert_eq(cluster_status(&c, 2).role, RAFT_CANDIDATE);
+    cr_assert(awaits_saved(2));
+    cluster_deinit(&c);
+}
+
+Test(raft_lazy, nobody_awaits_the_machine_in_the_ordinary_case)
+{
+    three();
+    c.nodes[1].hold_applies = true;
+    cluster_propose(&c, 1, 1, 10);
+    cluster_settle(&c);
+    cr_assert_lt(cluster_status(&c, 1).applied_index, cluster_status(&c, 1).handed_index);
+    cr_assert(!awaits_applied(1));
+    cluster_deinit(&c);
+}
+
+Test(raft_lazy, entries_that_wait_for_room_await_the_machine)
+{
+    struct raft_options o = lazy_options();
+
+    o.max_apply_bytes = 100;
+    three_with(&o);
+    c.nodes[1].hold_applies = true;
+    cluster_propose(&c, 1, 5, 60);
+    cluster_settle(&c);
+    cr_assert_lt(cluster_status(&c, 1).handed_index, commit_of(1));
+    cr_assert(awaits_applied(1));
+    cluster_deinit(&c);
+}
+
+Test(raft_lazy, a_change_awaits_the_machine)
+{
+    three();
+    c.nodes[2].hold_applies = true;
+    cluster_propose_change(&c, 1, false, 3);
+    cluster_settle(&c);
+    cr_assert(cluster_status(&c, 2).pending_config);
+    cr_assert(awaits_applied(2));
+    cluster_deinit(&c);
+}
+
+/* Nothing would come that brings the news along. */
+Test(raft_lazy, a_quiet_replica_awaits_the_machine)
+{
+    struct raft_options o = lazy_options();
+
+    o.quiesce = true;
+    o.quiesce_ticks = 40;
+    three_with(&o);
+    c.nodes[2].hold_applies = true;
+    cluster_propose(&c, 1, 1, 10);
+    cluster_tick(&c, 60);
+    cr_assert(cluster_status(&c, 2).quiesced);
+    cr_assert(awaits_applied(2));
+    cluster_deinit(&c);
+}
+
+Test(raft_lazy, an_overloaded_replica_awaits_the_machine)
+{
+    three();
+    c.nodes[3].options.max_unapplied_bytes = 500;
+    cluster_crash(&c, 3);
+    cluster_restart(&c, 3);
+    cluster_tick(&c, 2);
+    c.nodes[3].hold_applies = true;
+    for (int i = 0; i < 2; i++) {
+        cluster_propose(&c, 1, 1, 1000);
+        cluster_tick(&c, 2);
+    }
+    cr_assert(cluster_status(&c, 3).overloaded);
+    cr_assert(awaits_applied(3));
     cluster_deinit(&c);
 }
