@@ -376,6 +376,20 @@ static void arm_timer(struct step_worker *w, struct replica *r, uint64_t earlies
         wheel_set(&w->wheel, &r->timer, at_ms);
 }
 
+bool drive_is_due(struct step_worker *w, struct replica *r)
+{
+    uint64_t at_ms;
+
+    if (r->state != REPLICA_RUNNING)
+        return true;
+    at_ms = next_deadline_ms(w, r, replica_earliest(r));
+    if (at_ms <= w->now_ns / NS_PER_MS)
+        return true;
+    if (at_ms != WHEEL_NEVER)
+        wheel_set(&w->wheel, &r->timer, at_ms);
+    return false;
+}
+
 /* The engine's sum follows what this replica has uncommitted. */
 static void account(struct replica *r, uint64_t uncommitted_bytes)
 {

@@ -207,8 +207,12 @@ static void take_timers(struct step_worker *w)
 
     list_init(&due);
     wheel_advance(&w->wheel, w->now_ns / NS_PER_MS, &due);
-    while ((node = list_pop_front(&due)))
-        step_worker_activate(w, container_of(container_of(node, struct timer, node), struct replica, timer));
+    while ((node = list_pop_front(&due))) {
+        struct replica *r = container_of(container_of(node, struct timer, node), struct replica, timer);
+
+        if (drive_is_due(w, r))
+            step_worker_activate(w, r);
+    }
 }
 
 /* ---- saves: steps 3 and 4 of the order of durability ---- */
