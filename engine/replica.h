@@ -27,6 +27,7 @@
 #include "engine/saves.h"
 #include "engine/snapshot_dir.h"
 #include "engine/timer_wheel.h"
+#include "raftio/support/memory.h"
 
 struct step_worker;
 struct apply_worker;
@@ -190,6 +191,13 @@ struct replica {
 
 struct replica *replica_ref(struct replica *r);
 void replica_unref(struct replica *r); /* takes NULL */
+
+/* Asks for what a step worker touches to put something into its queues. */
+static inline void replica_prefetch_queue(const struct replica *r)
+{
+    prefetch(&r->engine, 64);
+    prefetch(&r->state, offsetof(struct replica, reads_waiting) - offsetof(struct replica, state));
+}
 
 /* Its notification was taken out of the mailbox; what comes from now on is notified again. Thread: step worker, before it takes
  * the inbox. */

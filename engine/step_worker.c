@@ -130,21 +130,37 @@ void step_worker_apply(struct step_worker *w, struct replica *r, struct apply_it
 
 /* ---- what comes in ---- */
 
+/* How many messages' replicas are looked up before the first of them is touched. */
+#define LOOK_AHEAD 16u
+
+/* Returns how many are for nobody here. */
+static uint32_t take_some_messages(struct step_worker *w, struct inbound_message *messages, uint32_t n)
+{
+    struct replica *to[LOOK_AHEAD];
+    uint32_t ignored = 0;
+
+    for (uint32_t i = 0; i < n; i++) {
+        to[i] = map_get(&w->replicas, messages[i].message.shard_id);
+        if (to[i])
+            replica_prefetch_queue(to[i]);
+    }
+    for (uint32_t i = 0; i < n; i++) {
+        if (!to[i] || to[i]->replica_id != messages[i].message.to || to[i]->state > REPLICA_RUNNING) {
+            ignored++;
+            continue;
+        }
+        queue_push(&to[i]->inbound, &messages[i].node);
+        step_worker_activate(w, to[i]);
+    }
+    return ignored;
+}
+
 static void take_messages(struct step_worker *w, struct inbound *in)
 {
     uint64_t ignored = 0;
 
-    for (uint32_t i = 0; i < in->n; i++) {
-        struct inbound_message *m = &in->messages[i];
-        struct replica *r = map_get(&w->replicas, m->message.shard_id);
-
-        if (!r || r->replica_id != m->message.to || r->state > REPLICA_RUNNING) {
-            ignored++;
-            continue;
-        }
-        queue_push(&r->inbound, &m->node);
-        step_worker_activate(w, r);
-    }
+    for (uint32_t i = 0; i < in->n; i += LOOK_AHEAD)
+        ignored += take_some_messages(w, in->messages + i, in->n - i < LOOK_AHEAD ? in->n - i : LOOK_AHEAD);
     step_count(&w->messages_received, in->n);
     step_count(&w->ignored, ignored);
     queue_push(&w->inbounds, &in->done);
@@ -197,8 +213,11 @@ static void take_mailbox(struct step_worker *w)
     struct queue_node *node;
 
     mailbox_take(&w->mailbox, &items);
-    while ((node = queue_pop(&items)))
+    while ((node = queue_pop(&items))) {
+        if (items.first)
+            prefetch(items.first, 1); /* mostly notifications, each in a replica of its own */
         take_item(w, container_of(node, struct step_item, node));
+    }
 }
 
 static void take_timers(struct step_worker *w)
@@ -256,8 +275,11 @@ static void finish_batch(struct step_worker *w, struct save_batch *b)
     for (size_t i = 0; i < b->n; i++)
         for (uint32_t k = 0; k < b->saves[i].runs.n; k++)
             entries += nh_run_count(&b->saves[i].runs.runs[k]);
-    for (size_t i = 0; i < b->n; i++)
+    for (size_t i = 0; i < b->n; i++) {
+        if (i + LOOK_AHEAD < b->n)
+            replica_prefetch_queue(b->saves[i + LOOK_AHEAD].replica);
         finish_save(w, b, i);
+    }
     step_count(&w->saves, 1);
     step_count(&w->saved_updates, b->n);
     step_count(&w->saved_entries, entries);
@@ -371,13 +393,35 @@ static void on_send_failed(void *ctx, const struct nh_message *m)
         peers_lost(w, r, m);
 }
 
+/* With thousands of shards each replica has left the processor's cache since its last turn, and to wait for its parts one after
+ * the other would take longer than to drive it. So they are asked for while those before it are driven: first itself, then its
+ * core, then what that points to. */
+static void prefetch_next(const struct list *active)
+{
+    const struct list *at = active->next;
+
+    if (at == active)
+        return;
+    raft_prefetch_parts(container_of(at, struct replica, active)->raft);
+    prefetch(container_of(at, struct replica, active)->peers, 1);
+    at = at->next;
+    if (at == active)
+        return;
+    raft_prefetch(container_of(at, struct replica, active)->raft);
+    at = at->next;
+    if (at != active)
+        prefetch(container_of(at, struct replica, active), sizeof(struct replica));
+}
+
 static void drive_active(struct step_worker *w)
 {
     struct list *node;
 
     list_splice(&w->active, &w->again);
-    while ((node = list_pop_front(&w->active)))
+    while ((node = list_pop_front(&w->active))) {
+        prefetch_next(&w->active);
         drive(w, container_of(node, struct replica, active));
+    }
 }
 
 static void free_inbounds(struct step_worker *w)

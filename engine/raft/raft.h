@@ -309,6 +309,11 @@ bool raft_has_work(const struct raft *r);
 bool raft_awaits_saved(const struct raft *r);
 bool raft_awaits_applied(const struct raft *r);
 
+/* For a caller that drives many replicas one after the other, each long out of the processor's cache: brings the core there, and
+ * (when that has come) what it points to. */
+void raft_prefetch(const struct raft *r);
+void raft_prefetch_parts(const struct raft *r);
+
 void raft_get_status(const struct raft *r, struct raft_status *ret);
 /* A leader's peers, ascending; returns how many there are (0 unless leader), fills at most cap. */
 size_t raft_get_peers(const struct raft *r, struct raft_peer_status *ret, size_t cap);
