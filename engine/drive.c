@@ -226,7 +226,7 @@ static void obey_send_after_save(struct step_worker *w, struct replica *r, struc
 {
     for (size_t i = 0; i < out->send_after_save.n; i++) {
         if (r->last_batch)
-            messages_push(&r->last_batch->saves[r->last_save].after, &out->send_after_save.items[i]);
+            save_batch_add_after(r->last_batch, r->last_save, &out->send_after_save.items[i]);
         else
             peers_send(w, r, &out->send_after_save.items[i]);
     }

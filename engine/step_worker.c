@@ -236,11 +236,16 @@ static void take_timers(struct step_worker *w)
 
 /* ---- saves: steps 3 and 4 of the order of durability ---- */
 
-static void release_after(struct step_worker *w, struct save *s)
+static void release_after(struct step_worker *w, struct save_batch *b)
 {
-    for (size_t i = 0; i < s->after.n; i++)
-        peers_send(w, s->replica, &s->after.items[i]);
-    s->after.n = 0;
+    for (size_t i = 0; i < b->after.n && b->result == NH_OK; i++) {
+        struct replica *r = b->saves[b->after_saves[i]].replica;
+
+        if (i + LOOK_AHEAD < b->after.n)
+            replica_prefetch_queue(b->saves[b->after_saves[i + LOOK_AHEAD]].replica);
+        if (r->state <= REPLICA_RUNNING)
+            peers_send(w, r, &b->after.items[i]);
+    }
 }
 
 static void finish_save(struct step_worker *w, struct save_batch *b, size_t at)
@@ -252,7 +257,6 @@ static void finish_save(struct step_worker *w, struct save_batch *b, size_t at)
         r->last_batch = NULL;
     r->n_saves--;
     if (b->result == NH_OK && r->state <= REPLICA_RUNNING) {
-        release_after(w, s);
         if (s->save_id > r->saved_id)
             r->saved_id = s->save_id;
         if (s->snapshot)
@@ -275,6 +279,7 @@ static void finish_batch(struct step_worker *w, struct save_batch *b)
     for (size_t i = 0; i < b->n; i++)
         for (uint32_t k = 0; k < b->saves[i].runs.n; k++)
             entries += nh_run_count(&b->saves[i].runs.runs[k]);
+    release_after(w, b);
     for (size_t i = 0; i < b->n; i++) {
         if (i + LOOK_AHEAD < b->n)
             replica_prefetch_queue(b->saves[i + LOOK_AHEAD].replica);
