@@ -132,11 +132,12 @@ int journal_open(struct journal *j, const char *dir, bool direct, uint32_t n_wor
         j->segment_bytes = JOURNAL_SEGMENT_BYTES;
     if (j->segment_bytes < SEGMENT_BYTES_MIN)
         j->segment_bytes = SEGMENT_BYTES_MIN;
-    j->n_streams = n_workers + 1;
+    j->n_streams = JOURNAL_SHARED_STREAMS + n_workers;
     j->streams = xcalloc(j->n_streams, sizeof *j->streams);
+    for (uint32_t i = 0; i < j->n_streams; i++)
+        pthread_mutex_init(&j->streams[i].borrowed, NULL);
     list_init(&j->views);
     pthread_mutex_init(&j->lock, NULL);
-    pthread_mutex_init(&j->others, NULL);
     return open_files(j, err);
 }
 
@@ -144,19 +145,34 @@ void journal_deinit(struct journal *j)
 {
     if (!j->streams)
         return;
-    for (uint32_t i = 0; i < j->n_streams; i++)
+    for (uint32_t i = 0; i < j->n_streams; i++) {
         segment_buffer_deinit(&j->streams[i].record);
+        pthread_mutex_destroy(&j->streams[i].borrowed);
+    }
     free(j->streams);
     for (size_t i = 0; i < j->n_segments; i++)
         segment_free(j->segments[i]);
     free(j->segments);
     for (uint32_t i = 0; i < j->n_spares; i++)
         segment_free(j->spares[i]);
-    pthread_mutex_destroy(&j->others);
     pthread_mutex_destroy(&j->lock);
 }
 
 /* ---- writing ---- */
+
+struct journal_stream *journal_borrow(struct journal *j)
+{
+    for (uint32_t i = 0; i < JOURNAL_SHARED_STREAMS; i++)
+        if (pthread_mutex_trylock(&j->streams[i].borrowed) == 0)
+            return &j->streams[i];
+    pthread_mutex_lock(&j->streams[0].borrowed);
+    return &j->streams[0];
+}
+
+void journal_return(struct journal_stream *s)
+{
+    pthread_mutex_unlock(&s->borrowed);
+}
 
 /* The last record of the stream's segment says that it ends here. What was not synced is, so that the next segment's records are
  * never durable without them. */

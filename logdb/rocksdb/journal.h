@@ -5,7 +5,8 @@
  * off. So an entry is written once: what RocksDB flushes and compacts is an index of some hundred bytes per block, and what is
  * small.
  *
- *     stream    each worker has its own, and all other callers share number 0; a stream writes one segment at a time
+ *     stream    each worker has its own, and all other callers share a few, so that they sync side by side; a stream writes one
+ *               segment at a time
  *     LSN       numbers the calls over all streams. Calls that concern one replica exclude each other (store.h), so their LSNs
  * have the order of their effects horizon   all calls below it are in RocksDB's tables. A record in RocksDB tells it: RocksDB
  * without WAL keeps a prefix of what was written to it, so with the record it has all that was written before. A recovery puts
@@ -18,7 +19,7 @@
  *
  * A *view* is what a reader needs around its iterator: segments that were there when it began stay until it ends.
  *
- * Threads. A stream belongs to its worker, number 0 to who holds `others`. Whoever appends, tells when its batch is in RocksDB
+ * Threads. A stream belongs to its worker, or to who has borrowed it. Whoever appends, tells when its batch is in RocksDB
  * (journal_applied). Everything with [lock] may be called from any thread.
  */
 #ifndef NH_LOGDB_ROCKSDB_JOURNAL_H
@@ -35,6 +36,8 @@
 #define JOURNAL_SEGMENT_BYTES ((uint64_t)64 * 1024 * 1024)
 /* Segments that wait to be used again. */
 #define JOURNAL_SPARES_MAX 4u
+/* Streams of those who are not workers: as many can start replicas at a time without waiting for each other's syncs. */
+#define JOURNAL_SHARED_STREAMS 8u
 
 struct journal_stream {
     struct segment *segment;      /* being written; NULL: none yet */
@@ -42,6 +45,7 @@ struct journal_stream {
     uint64_t pending;             /* [lock] its call that is perhaps not in RocksDB yet; 0: none */
     uint64_t making;              /* [lock] the segment that it is making; 0: none */
     bool unsynced;
+    pthread_mutex_t borrowed; /* of a shared one */
 };
 
 struct journal_view {
@@ -54,8 +58,7 @@ struct journal {
     bool direct; /* segments can be written past the page cache */
     segment_crc_fn crc;
     uint64_t segment_bytes;
-    pthread_mutex_t others;
-    struct journal_stream *streams;
+    struct journal_stream *streams; /* JOURNAL_SHARED_STREAMS, then the workers' */
     uint32_t n_streams;
 
     pthread_mutex_t lock;
@@ -80,6 +83,14 @@ int journal_seal(struct journal *j, struct nh_error *err);
 void journal_deinit(struct journal *j);
 
 /* ---- writing; thread: of the stream ---- */
+
+static inline struct journal_stream *journal_stream_of(struct journal *j, uint32_t worker_id)
+{
+    return &j->streams[JOURNAL_SHARED_STREAMS + worker_id - 1];
+}
+/* A shared one that is free, or the first to become so. Thread: any. */
+struct journal_stream *journal_borrow(struct journal *j);
+void journal_return(struct journal_stream *s);
 
 /* Begins a record with a payload of about `bytes`, in a segment whose id is not lower than `id_min`. Errors: EIO. */
 int journal_begin(struct journal *j, struct journal_stream *s, size_t bytes, uint64_t id_min, struct nh_error *err);

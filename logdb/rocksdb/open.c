@@ -94,19 +94,17 @@ int store_write(struct nh_logdb *db, struct journal_stream *s, rocksdb_writebatc
 
 int store_write_batch(struct nh_logdb *db, rocksdb_writebatch_t *batch, bool sync, struct nh_error *err)
 {
-    struct journal_stream *others = &db->journal.streams[0];
-    int r;
+    struct journal_stream *s = journal_borrow(&db->journal);
+    int r = store_check_fence(db, err);
 
-    pthread_mutex_lock(&db->journal.others);
-    r = store_check_fence(db, err);
     if (r == NH_OK) {
-        r = journal_begin(&db->journal, others, 0, 0, err);
+        r = journal_begin(&db->journal, s, 0, 0, err);
         if (r < 0)
             store_fence(db);
     }
     if (r == NH_OK)
-        r = store_write(db, others, batch, sync, err);
-    pthread_mutex_unlock(&db->journal.others);
+        r = store_write(db, s, batch, sync, err);
+    journal_return(s);
     return r;
 }
 

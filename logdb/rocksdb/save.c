@@ -432,7 +432,7 @@ int store_save_raft_state(struct nh_logdb *db, const struct nh_update *updates, 
         return NH_OK;
     buf = &db->workers[worker_id - 1];
     reserve(buf, n);
-    buf->stream = &db->journal.streams[worker_id];
+    buf->stream = journal_stream_of(&db->journal, worker_id);
     status = replica_hold_all(db, updates, n, buf->replicas, err);
     if (status < 0)
         return status;
