@@ -5,6 +5,8 @@
 #include "logdb/rocksdb/store.h"
 
 #define METRICS_PERIOD_NS 100000000u
+/* So many times its budget, and the journal takes no more before some of it is moved. */
+#define BUSY_BUDGETS 8u
 
 static uint32_t binary_format(struct nh_logdb *db)
 {
@@ -19,10 +21,15 @@ static bool property(struct nh_logdb *db, const char *name)
     return rocksdb_property_int(db->db, name, &value) == 0 && value != 0;
 }
 
-/* The journal grows faster than it can be moved into tables. */
+/* Sees to a journal that is too long. True: it grows much faster than it can be moved into tables. */
 static bool journal_is_behind(struct nh_logdb *db)
 {
-    return journal_bytes(&db->journal) > 2 * db->budget_bytes && journal_choose_victim(&db->journal);
+    uint64_t bytes = journal_bytes(&db->journal);
+
+    if (bytes <= db->budget_bytes || !journal_choose_victim(&db->journal))
+        return false;
+    reclaimer_wake(db);
+    return bytes > BUSY_BUDGETS * db->budget_bytes;
 }
 
 /* One caller per period asks RocksDB, which takes its mutex; all others read the answer. */
