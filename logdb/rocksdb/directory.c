@@ -28,7 +28,7 @@ static int join(char out[DIRECTORY_PATH_BYTES], const char *dir, const char *nam
     return NH_OK;
 }
 
-static int sync_dir(const char *dir, struct nh_error *err)
+int directory_sync(const char *dir, struct nh_error *err)
 {
     int fd = open(dir, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
     int r = NH_OK;
@@ -59,7 +59,7 @@ static int move(const char *dir, const char *from, const char *to, struct nh_err
         return r;
     if (rename(old, new) < 0)
         return nh_error_sys(err, NH_EIO, errno, "rename %s", old);
-    return sync_dir(dir, err);
+    return directory_sync(dir, err);
 }
 
 /* Writes dir/name durably and in one step: a reader sees the whole line or no file. */
@@ -187,7 +187,7 @@ int directory_open(struct directory *d, const struct nh_logdb_config *config, st
     if (r == NH_OK)
         r = make_dir(d->wal, err);
     if (r == NH_OK && d->creating)
-        r = sync_dir(d->dir, err);
+        r = directory_sync(d->dir, err);
     return r < 0 ? r : check_wal(d, line, err);
 }
 

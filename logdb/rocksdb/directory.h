@@ -20,6 +20,8 @@ struct directory {
 
 /* Checks or prepares the directory. Errors: EMISMATCH (other format, other WAL), ETOOBIG (paths), EIO. */
 int directory_open(struct directory *d, const struct nh_logdb_config *config, struct nh_error *err);
+/* Makes the names in it durable. Errors: EIO. */
+int directory_sync(const char *dir, struct nh_error *err);
 /* Whether files there can be written past the page cache (O_DIRECT): not every file system lets one. It is tried on a file that
  * is gone afterwards. */
 bool directory_takes_direct_io(const char *dir);

@@ -9,6 +9,7 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
+#include "logdb/rocksdb/directory.h"
 #include "raftio/entry.h"
 #include "raftio/support/memory.h"
 
@@ -76,19 +77,6 @@ static int make_path(char out[PATH_BYTES], const char *dir, uint64_t id, const c
     int n = snprintf(out, PATH_BYTES, "%s/%016" PRIx64 ".%s", dir, id, suffix);
 
     return n < 0 || (size_t)n >= PATH_BYTES ? nh_error_set(err, NH_ETOOBIG, "path of a segment is too long") : NH_OK;
-}
-
-static int sync_dir(const char *dir, struct nh_error *err)
-{
-    int fd = open(dir, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
-    int r = NH_OK;
-
-    if (fd < 0)
-        return nh_error_sys(err, NH_EIO, errno, "open %s", dir);
-    if (fsync(fd) < 0)
-        r = nh_error_sys(err, NH_EIO, errno, "sync %s", dir);
-    close(fd);
-    return r;
 }
 
 static struct segment *segment_new(uint64_t id)
@@ -172,7 +160,7 @@ int segment_create(const char *dir, uint64_t id, bool direct, segment_crc_fn crc
     if (r == NH_OK && spare && rename(old, path) < 0)
         r = nh_error_sys(err, NH_EIO, errno, "rename %s", old);
     if (r == NH_OK)
-        r = sync_dir(dir, err);
+        r = directory_sync(dir, err);
     if (r < 0) {
         segment_free(s);
         return r;
@@ -255,7 +243,7 @@ int segment_retire(const char *dir, struct segment *s, bool direct, struct segme
         return r;
     }
     /* Before its header is written: under its old name it would look damaged. */
-    r = sync_dir(dir, err);
+    r = directory_sync(dir, err);
     if (r < 0) {
         segment_free(spare);
         return r;
