@@ -193,12 +193,12 @@ static int finish_segment(struct journal *j, struct journal_stream *s, struct nh
         return r;
     s->unsynced = false;
     s->segment = NULL;
-    pthread_mutex_lock(&j->lock);
-    segment->sealed = true;
-    segment->peak_users = seal.peak_users;
-    pthread_mutex_unlock(&j->lock);
     close(segment->write_fd);
     segment->write_fd = -1;
+    pthread_mutex_lock(&j->lock);
+    segment->peak_users = seal.peak_users;
+    segment->sealed = true; /* from here on it is the reclaimer's */
+    pthread_mutex_unlock(&j->lock);
     return NH_OK;
 }
 
@@ -216,6 +216,7 @@ static int next_segment(struct journal *j, struct journal_stream *s, struct nh_e
     r = segment_create(j->dir, id, j->direct, j->crc, spare, &segment, err);
     if (r < 0)
         return r;
+    segment->planned = j->segment_bytes;
     pthread_mutex_lock(&j->lock);
     add_segment(j, segment);
     s->making = 0;
@@ -394,6 +395,11 @@ void journal_set_horizon(struct journal *j, uint64_t horizon)
 {
     pthread_mutex_lock(&j->lock);
     j->horizon = horizon;
+    for (size_t i = 0; i < j->n_segments; i++) {
+        assert(j->segments[i]->n_users >= j->segments[i]->n_moved);
+        j->segments[i]->n_users -= j->segments[i]->n_moved;
+        j->segments[i]->n_moved = 0;
+    }
     pthread_mutex_unlock(&j->lock);
 }
 
@@ -463,12 +469,12 @@ uint64_t journal_bytes(struct journal *j)
 
     pthread_mutex_lock(&j->lock);
     for (size_t i = 0; i < j->n_segments; i++)
-        bytes += j->segments[i]->sealed ? j->segments[i]->prepared : j->segment_bytes;
+        bytes += j->segments[i]->sealed ? j->segments[i]->prepared : 0;
     pthread_mutex_unlock(&j->lock);
     return bytes;
 }
 
-uint64_t journal_choose_victim(struct journal *j)
+uint64_t journal_choose_victim(struct journal *j, bool any)
 {
     uint64_t id = 0;
 
@@ -476,9 +482,34 @@ uint64_t journal_choose_victim(struct journal *j)
     for (size_t i = 0; i < j->n_segments && id == 0; i++) {
         const struct segment *s = j->segments[i];
 
-        if (s->sealed && s->last_lsn < j->horizon && s->n_users > 0 && s->n_users <= s->peak_users / 2)
+        if (s->sealed && !s->stuck && s->last_lsn < j->horizon && s->n_users > 0 && (any || s->n_users <= s->peak_users / 2))
             id = s->id;
     }
     pthread_mutex_unlock(&j->lock);
     return id;
+}
+
+void journal_moved(struct journal *j, uint64_t segment_id)
+{
+    struct segment *s;
+
+    pthread_mutex_lock(&j->lock);
+    s = find_segment(j, segment_id);
+    assert(s && s->n_users > s->n_moved); /* it is in use until the horizon moves */
+    s->n_moved++;
+    pthread_mutex_unlock(&j->lock);
+}
+
+bool journal_give_up(struct journal *j, uint64_t segment_id)
+{
+    struct segment *s;
+    bool stuck;
+
+    pthread_mutex_lock(&j->lock);
+    s = find_segment(j, segment_id);
+    stuck = s && s->n_users > 0;
+    if (stuck)
+        s->stuck = true;
+    pthread_mutex_unlock(&j->lock);
+    return stuck;
 }

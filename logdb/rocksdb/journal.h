@@ -5,14 +5,18 @@
  * off. So an entry is written once: what RocksDB flushes and compacts is an index of some hundred bytes per block, and what is
  * small.
  *
- *     stream    each worker has its own, and all other callers share a few, so that they sync side by side; a stream writes one
- *               segment at a time
- *     LSN       numbers the calls over all streams. Calls that concern one replica exclude each other (store.h), so their LSNs
- * have the order of their effects horizon   all calls below it are in RocksDB's tables. A record in RocksDB tells it: RocksDB
- * without WAL keeps a prefix of what was written to it, so with the record it has all that was written before. A recovery puts
- * the calls from the horizon on into RocksDB again, in order; those that were there already come out the same use       a replica
- * has live blocks in a segment (a key per use, layout.h). A segment without users, all of it below the horizon, is used again for
- * a new one, or removed
+ *     stream    Each worker has its own, and all other callers share a few, so that they sync side by side. A stream writes
+ *               one segment at a time.
+ *
+ *     LSN       Numbers the calls over all streams. Calls that concern one replica exclude each other (store.h), so their
+ *               LSNs have the order of their effects.
+ *
+ *     horizon   All calls below it are in RocksDB's tables. A record in RocksDB tells it: RocksDB without WAL keeps a prefix
+ *               of what was written to it, so with the record it has all that was written before. A recovery puts the calls
+ *               from the horizon on into RocksDB again, in order; those that were there already come out the same.
+ *
+ *     use       A replica has live blocks in a segment (a key per use, layout.h). A segment without users, all of it below
+ *               the horizon, is used again for a new one, or removed.
  *
  * Files: `<id>.segment` (segment.h) in the WAL directory. Ids grow; after an opening the streams begin new segments, so nothing
  * is ever written behind a tail that a crash has torn. `<id>.spare` are segments to be used again; an opening removes them.
@@ -131,13 +135,17 @@ void journal_unuse(struct journal *j, uint64_t segment_id);
 uint64_t journal_horizon(struct journal *j, uint64_t *ret_floor);
 /* What was written since the horizon was moved. */
 uint64_t journal_new_bytes(struct journal *j);
-/* Tables hold all calls below `horizon`. */
+/* Tables hold all calls below `horizon`, and what was moved before. */
 void journal_set_horizon(struct journal *j, uint64_t horizon);
 /* Lets go of segments that nobody needs. Errors: EIO (logged, nothing is lost). */
 int journal_drop_dead(struct journal *j, struct nh_error *err);
-/* Bytes of all segments; those that are being written count as full. */
+/* Bytes of all finished segments. */
 uint64_t journal_bytes(struct journal *j);
-/* A finished segment below the horizon that few still use, the oldest; 0: none. */
-uint64_t journal_choose_victim(struct journal *j);
+/* The oldest finished segment below the horizon that few of its replicas still use, or `any` do; 0: none. */
+uint64_t journal_choose_victim(struct journal *j, bool any);
+/* One of its users has moved all out: it is none any more once the horizon was moved. */
+void journal_moved(struct journal *j, uint64_t segment_id);
+/* After an attempt to free it: if it is still used it is not chosen again. Returns true then. */
+bool journal_give_up(struct journal *j, uint64_t segment_id);
 
 #endif

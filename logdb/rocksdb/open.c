@@ -180,6 +180,8 @@ static int make_options(struct nh_logdb *db, const struct directory *d, const ch
     db->write = rocksdb_writeoptions_create();
     rocksdb_writeoptions_disable_WAL(db->write, 1);
     db->budget_bytes = rocksdb_options_get_max_total_wal_size(db->options);
+    if (db->budget_bytes == 0) /* RocksDB's "choose yourself" */
+        db->budget_bytes = JOURNAL_BYTES;
     db->accepts_loss = rocksdb_options_get_wal_recovery_mode(db->options) >= rocksdb_point_in_time_recovery;
     return NH_OK;
 }

@@ -8,7 +8,7 @@
  *
  * Moving out. A replica whose log stays keeps a segment alive for perhaps one block. When the journal is longer than its budget,
  * finished segments that less than half of their users still use lose these: their blocks are put into the table, and only when
- * that is durable the segment is free. So the journal holds at most the budget and twice what lives there.
+ * that is durable the segment is free. Above four budgets the oldest ones go although they are alive.
  *
  * What is moved is not written to the journal: a recovery that finds it not moved finds the segment as well.
  */
@@ -26,6 +26,19 @@
 /* The horizon moves when so much is behind it and nothing was added for so long. */
 #define QUIET_BYTES   ((uint64_t)4 * 1024 * 1024)
 #define QUIET_SECONDS 5
+
+/* A journal that is all alive may be so many times its budget. */
+#define ALIVE_BUDGETS 4u
+
+static bool is_closing(struct nh_logdb *db)
+{
+    bool closing;
+
+    pthread_mutex_lock(&db->lock);
+    closing = db->closing;
+    pthread_mutex_unlock(&db->lock);
+    return closing;
+}
 
 /* ---- the horizon ---- */
 
@@ -187,23 +200,34 @@ static int move_replica(struct nh_logdb *db, struct nh_replica_info info, uint64
     return r < 0 ? nh_error_wrap(err, r, "shard %" PRIu64 " replica %" PRIu64, info.shard_id, info.replica_id) : used;
 }
 
-/* Its users' blocks leave the segment; it is theirs until that is durable. */
+/* Its users' blocks leave the segment, which is theirs until that is durable. What one of them cannot do does not keep the
+ * others. */
 static int move_out(struct nh_logdb *db, uint64_t segment_id, struct nh_error *err)
 {
     struct users users = {.segment_id = segment_id};
-    size_t n_moved = 0;
+    struct nh_error why = {0};
     int r = store_list_uses(db, add_user, &users, err);
 
-    for (size_t i = 0; i < users.n && r >= 0; i++) {
-        r = move_replica(db, users.items[i], segment_id, err);
-        n_moved += r > 0;
+    for (size_t i = 0; i < users.n && r == NH_OK && !is_closing(db); i++) {
+        int moved = move_replica(db, users.items[i], segment_id, &why);
+
+        if (moved > 0)
+            journal_moved(&db->journal, segment_id);
     }
     free(users.items);
-    if (r >= 0)
+    if (r == NH_OK)
         r = store_move_horizon(db, err);
-    for (size_t i = 0; i < n_moved && r == NH_OK; i++)
-        journal_unuse(&db->journal, segment_id);
+    if (r == NH_OK && !is_closing(db) && journal_give_up(&db->journal, segment_id))
+        db->services->log(NH_LOG_WARN, "logdb", "segment %016" PRIx64 " of the journal stays, its blocks cannot be moved: %s",
+                          segment_id, why.text);
     return r;
+}
+
+static uint64_t choose(struct nh_logdb *db)
+{
+    uint64_t bytes = journal_bytes(&db->journal);
+
+    return bytes > db->budget_bytes ? journal_choose_victim(&db->journal, bytes > ALIVE_BUDGETS * db->budget_bytes) : 0;
 }
 
 static int shorten(struct nh_logdb *db, struct nh_error *err)
@@ -211,7 +235,7 @@ static int shorten(struct nh_logdb *db, struct nh_error *err)
     uint64_t victim;
     int r = journal_drop_dead(&db->journal, err);
 
-    while (r == NH_OK && journal_bytes(&db->journal) > db->budget_bytes && (victim = journal_choose_victim(&db->journal))) {
+    while (r == NH_OK && !is_closing(db) && (victim = choose(db))) {
         r = move_out(db, victim, err);
         if (r == NH_OK)
             r = journal_drop_dead(&db->journal, err);

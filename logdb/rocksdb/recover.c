@@ -1,8 +1,10 @@
 /* What an opening does with the journal:
  *
- *     look for the calls from the horizon on, in the segments from the floor on -> put them into RocksDB in the order of their
- * LSNs
- *     -> sync the segments they came from -> move the horizon behind them -> count who uses which segment
+ *     1  look for the calls from the horizon on, in the segments from the floor on
+ *     2  sync these segments
+ *     3  put the calls into RocksDB, in the order of their LSNs
+ *     4  move the horizon behind them
+ *     5  count who uses which segment
  *
  * A segment ends at the first record that does not verify. If it had been durable, that is damage, and the opening fails, unless
  * the operator accepts the loss (wal_recovery_mode).
@@ -27,6 +29,7 @@ struct call {
 struct recovery {
     struct nh_logdb *db;
     uint64_t horizon, floor;
+    uint64_t lsn_max; /* later calls are given up */
     struct call *calls;
     size_t n_calls, cap_calls;
     struct segment_buffer buffer;
@@ -55,6 +58,7 @@ static void take_call(struct recovery *rec, struct segment *s, const struct segm
     rec->calls[rec->n_calls++] = (struct call){.lsn = r->lsn, .segment = s, .at = s->end, .record = *r};
 }
 
+/* What was given up with the operator's consent is given up in all segments: later calls may build on it. */
 static int check_end(struct recovery *rec, const struct segment *s, struct nh_error *err)
 {
     int r = segment_was_durable(s, s->end, rec->db->journal.crc, err);
@@ -62,6 +66,8 @@ static int check_end(struct recovery *rec, const struct segment *s, struct nh_er
     if (r <= 0)
         return r;
     if (rec->db->accepts_loss) {
+        if (s->last_lsn < rec->lsn_max)
+            rec->lsn_max = s->last_lsn;
         rec->db->services->log(NH_LOG_WARN, "logdb",
                                "segment %016" PRIx64 " of the journal is damaged at byte %" PRIu64
                                ": what follows is given up, as configured",
@@ -123,11 +129,11 @@ static int replay_all(struct recovery *rec, struct nh_error *err)
     if (rec->n_calls == 0)
         return NH_OK;
     qsort(rec->calls, rec->n_calls, sizeof *rec->calls, by_lsn);
-    for (size_t i = 0; i < rec->n_calls && r == NH_OK; i++)
-        r = replay(rec, &rec->calls[i], err);
     for (size_t i = 0; i < j->n_segments && r == NH_OK; i++)
         if (j->segments[i]->last_lsn >= rec->horizon)
             r = segment_sync(j->segments[i], err);
+    for (size_t i = 0; i < rec->n_calls && r == NH_OK && rec->calls[i].lsn <= rec->lsn_max; i++)
+        r = replay(rec, &rec->calls[i], err);
     if (rec->calls[rec->n_calls - 1].lsn >= j->next_lsn)
         j->next_lsn = rec->calls[rec->n_calls - 1].lsn + 1;
     return r;
@@ -145,7 +151,7 @@ static int count_use(void *ctx, struct nh_replica_info info, struct use use)
                            "shard %" PRIu64 " replica %" PRIu64 " has entries in segment %016" PRIx64
                            " of the journal, which is missing",
                            info.shard_id, info.replica_id, use.segment_id);
-    return NH_ECORRUPT;
+    return rec->db->accepts_loss ? 0 : NH_ECORRUPT;
 }
 
 static int recover(struct recovery *rec, struct nh_error *err)
@@ -174,12 +180,15 @@ static int recover(struct recovery *rec, struct nh_error *err)
             nh_error_set(err, r,
                          "a segment of the journal is missing: restore it, or remove this host's replicas and let new ones join");
     }
+    for (size_t i = 0; i < j->n_segments; i++) /* it was finished long ago, or a crash has ended it: as many as now, say */
+        if (j->segments[i]->peak_users == SEGMENT_PEAK_UNKNOWN)
+            j->segments[i]->peak_users = j->segments[i]->n_users;
     return r < 0 ? r : journal_drop_dead(j, err);
 }
 
 int store_recover(struct nh_logdb *db, struct nh_error *err)
 {
-    struct recovery rec = {.db = db};
+    struct recovery rec = {.db = db, .lsn_max = UINT64_MAX};
     int r = recover(&rec, err);
 
     segment_buffer_deinit(&rec.buffer);

@@ -90,6 +90,8 @@ size_t replica_uses_behind(const struct replica *r, uint64_t first)
 {
     size_t n = 0;
 
+    if (first > r->located_last)
+        return r->n_uses;
     while (n + 1 < r->n_uses && r->uses[n + 1].from <= first)
         n++;
     return n;
@@ -113,6 +115,7 @@ int replica_load(struct nh_logdb *db, struct replica *r, struct nh_error *err)
         it = rocksdb_create_iterator(db->db, db->read);
         status = stored_read(db, it, r->node.shard_id, r->node.replica_id, &r->now, err);
         rocksdb_iter_destroy(it);
+        r->located_last = r->now.bounds.last;
         if (status == NH_OK)
             status = replica_load_uses(db, r, err);
         if (status < 0)

@@ -26,7 +26,7 @@ static bool journal_is_behind(struct nh_logdb *db)
 {
     uint64_t bytes = journal_bytes(&db->journal);
 
-    if (bytes <= db->budget_bytes || !journal_choose_victim(&db->journal))
+    if (bytes <= db->budget_bytes || !journal_choose_victim(&db->journal, bytes > BUSY_BUDGETS * db->budget_bytes))
         return false;
     reclaimer_wake(db);
     return bytes > BUSY_BUDGETS * db->budget_bytes;

@@ -18,8 +18,9 @@
  *
  * Options text: a RocksDB options string ("write_buffer_size=134217728;max_background_jobs=4"), applied over the
  * store's own settings. What the promises above rest on cannot be changed by it. Two options speak of the journal, as RocksDB
- * has no WAL here: max_total_wal_size bounds what the journal holds beyond twice the live part of it (512 MiB), and
- * wal_recovery_mode=kPointInTimeRecovery lets an operator accept the loss of what follows a damaged record.
+ * has no WAL here. max_total_wal_size (512 MiB) is its budget: when it is longer, blocks leave segments that only few replicas
+ * still use, and above four budgets all of the oldest ones. wal_recovery_mode=kPointInTimeRecovery lets an operator accept the
+ * loss of all calls after the first damaged one.
  */
 #ifndef NH_LOGDB_ROCKSDB_ROCKSDB_LOGDB_H
 #define NH_LOGDB_ROCKSDB_ROCKSDB_LOGDB_H

@@ -67,6 +67,8 @@ static void put_block(struct block_stage *s)
 
         layout_location_encode(&at, head + LAYOUT_HEADER_BYTES);
         sizes[0] = sizeof head;
+        if (s->first + s->n - 1 > s->replica->located_last)
+            s->replica->located_last = s->first + s->n - 1;
         stage_use(s);
     } else {
         journal_give_back(stream, s->stored_bytes);
@@ -283,7 +285,10 @@ static void replace_log(struct nh_logdb *db, rocksdb_writebatch_t *batch, struct
     rocksdb_writebatch_delete_range(batch, low.bytes, low.size_bytes, end.bytes, end.size_bytes);
     for (size_t i = 0; i < r->n_uses; i++)
         record_delete_use(batch, shard_id, replica_id, r->uses[i].segment_id);
+    if (r->new_use.segment_id) /* of an earlier update of this call: the deletion comes behind its put */
+        record_delete_use(batch, shard_id, replica_id, r->new_use.segment_id);
     r->drops_uses = true;
+    r->new_use = (struct use){0};
     record_put_start(db, batch, shard_id, replica_id, index + 1);
     if (r->next.state_number > 0)
         record_put_state(db, batch, shard_id, replica_id, &r->next.state, r->next.state_number);
@@ -391,6 +396,8 @@ static int begin_record(struct nh_logdb *db, struct save_buffers *buf, const str
     return journal_begin(&db->journal, buf->stream, bytes, id_min, err);
 }
 
+/* Only a hard state alone may go unsynced. RocksDB may flush what the journal then loses to a power cut, and calls from before
+ * it are repeated over that: of a state the newest counts, but blocks would no longer tile the log. */
 static int save_held(struct nh_logdb *db, struct save_buffers *buf, const struct nh_update *updates, size_t n,
                      struct nh_error *err)
 {
@@ -404,7 +411,7 @@ static int save_held(struct nh_logdb *db, struct save_buffers *buf, const struct
     find_clips(buf, updates, n);
     for (size_t i = 0; i < n && status == NH_OK; i++) {
         status = stage_update(db, buf, updates, i, err);
-        sync |= updates[i].must_sync;
+        sync |= updates[i].must_sync || update_has_entries(&updates[i]) || updates[i].snapshot;
     }
     if (status == NH_OK)
         status = store_write(db, buf->stream, buf->batch, sync, err);

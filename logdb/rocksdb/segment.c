@@ -6,6 +6,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/random.h>
 #include <sys/stat.h>
 #include <unistd.h>
 
@@ -135,12 +136,21 @@ static int write_header(struct segment *s, segment_crc_fn crc, struct nh_error *
     put_u32(page.data + 4, FORMAT);
     memcpy(page.data + 8, MAGIC, 8);
     put_u64(page.data + 16, s->id);
+    put_u64(page.data + 24, s->salt);
     put_u32(page.data, crc(0, page.data + CRC_BYTES, HEADER_BYTES - CRC_BYTES));
     r = write_all(s->write_fd, page.data, SEGMENT_PAGE, 0, err);
     segment_buffer_deinit(&page);
     if (s->prepared < SEGMENT_PAGE)
         s->prepared = SEGMENT_PAGE;
     return r;
+}
+
+static int draw_salt(struct segment *s, struct nh_error *err)
+{
+    if (getrandom(&s->salt, sizeof s->salt, 0) != (ssize_t)sizeof s->salt)
+        return nh_error_sys(err, NH_EIO, errno, "draw a salt");
+    s->salt_is_known = true;
+    return NH_OK;
 }
 
 int segment_create(const char *dir, uint64_t id, bool direct, segment_crc_fn crc, struct segment *spare, struct segment **ret,
@@ -156,7 +166,11 @@ int segment_create(const char *dir, uint64_t id, bool direct, segment_crc_fn crc
         r = open_both(s, path, O_CREAT | O_EXCL, direct, err);
     s->id = id;
     if (r == NH_OK)
+        r = draw_salt(s, err);
+    if (r == NH_OK)
         r = write_header(s, crc, err);
+    if (r == NH_OK) /* before any record: under a damaged header there must be nothing that counts */
+        r = segment_sync(s, err);
     if (r == NH_OK && spare && rename(old, path) < 0)
         r = nh_error_sys(err, NH_EIO, errno, "rename %s", old);
     if (r == NH_OK)
@@ -218,6 +232,8 @@ int segment_open(const char *dir, uint64_t id, segment_crc_fn crc, struct segmen
         return r;
     }
     s->prepared = (uint64_t)st.st_size;
+    s->salt = nh_load_u64(header + 24);
+    s->salt_is_known = true;
     *ret = s;
     return NH_OK;
 }
@@ -255,27 +271,29 @@ int segment_retire(const char *dir, struct segment *s, bool direct, struct segme
 
 /* ---- writing ---- */
 
-static int prepare_ahead(struct segment *s, uint64_t end, struct nh_error *err)
+/* It need not succeed: the record before it is written. */
+static void prepare_ahead(struct segment *s, uint64_t end)
 {
     static const _Alignas(SEGMENT_PAGE) uint8_t zeros[AHEAD_BYTES];
-    int r = write_all(s->write_fd, zeros, sizeof zeros, end, err);
 
-    if (r == NH_OK)
-        s->prepared = end + sizeof zeros;
-    return r;
+    uint64_t left = s->planned > end ? s->planned - end : 0, n = left < sizeof zeros ? left : sizeof zeros;
+
+    if (write_all(s->write_fd, zeros, n, end, NULL) == NH_OK)
+        s->prepared = end + n;
 }
 
-static void encode_record(uint8_t *p, uint64_t id, const struct segment_record *r, segment_crc_fn crc)
+static void encode_record(uint8_t *p, const struct segment *s, const struct segment_record *r, segment_crc_fn crc)
 {
     memset(p, 0, SEGMENT_RECORD_BYTES);
     put_u32(p + 4, r->kind);
-    put_u64(p + 8, id);
+    put_u64(p + 8, s->id);
     put_u64(p + 16, r->lsn);
     put_u64(p + 24, r->durable);
     put_u64(p + 32, r->payload_bytes);
     put_u64(p + 40, r->batch_bytes);
     put_u32(p + 48, r->body_crc);
     put_u32(p + 52, r->peak_users);
+    put_u64(p + 56, s->salt);
     put_u32(p, crc(0, p + CRC_BYTES, SEGMENT_RECORD_BYTES - CRC_BYTES));
 }
 
@@ -287,13 +305,13 @@ int segment_append(struct segment *s, struct segment_buffer *b, struct segment_r
 
     r->durable = s->durable;
     r->body_crc = crc(0, b->data + SEGMENT_RECORD_BYTES, bytes - SEGMENT_RECORD_BYTES);
-    encode_record(b->data, s->id, r, crc);
+    encode_record(b->data, s, r, crc);
     memset(b->data + bytes, 0, pages - bytes);
     status = write_all(s->write_fd, b->data, pages, s->end, err);
     if (status == NH_OK && s->end + pages > s->prepared) {
         s->prepared = s->end + pages;
         if (pages <= AHEAD_BYTES / 4)
-            status = prepare_ahead(s, s->end + pages, err);
+            prepare_ahead(s, s->end + pages);
     }
     if (status < 0)
         return status;
@@ -327,7 +345,8 @@ static bool decode_record(const uint8_t *p, const struct segment *s, uint64_t at
 {
     uint64_t room = s->prepared > at ? s->prepared - at : 0;
 
-    if (nh_load_u32(p) != crc(0, p + CRC_BYTES, SEGMENT_RECORD_BYTES - CRC_BYTES) || nh_load_u64(p + 8) != s->id)
+    if (nh_load_u32(p) != crc(0, p + CRC_BYTES, SEGMENT_RECORD_BYTES - CRC_BYTES) || nh_load_u64(p + 8) != s->id ||
+        (s->salt_is_known && nh_load_u64(p + 56) != s->salt))
         return false;
     *ret = (struct segment_record){
         .kind = (enum segment_record_kind)nh_load_u32(p + 4),

@@ -5,7 +5,7 @@
  *                          4     4  format = 1
  *                          8     8  magic "NHSEGMNT"
  *                         16     8  id: also the name of the file, 16 hexadecimal digits and ".segment"
- *                         24     8  zero
+ *                         24     8  salt: random, so that nobody can make up records of it
  *
  *     then records, each from a page on:
  *                          0     4  crc32c of bytes [4, 64)
@@ -16,8 +16,8 @@
  *                         32     8  bytes of payload, which follow the 64 bytes of the record
  *                         40     8  bytes of the write batch, which follow the payload
  *                         48     4  crc32c of payload and batch
- *                         52     4  of a seal: most replicas that have used the segment at a time
- *                         56     8  zero
+ *                         52     4  of a seal: how many replicas used the segment then
+ *                         56     8  salt
  *
  * Little-endian. The rest of a record's last page is zero. Writing whole pages into a file that has them already is what a disk
  * does fastest: nothing is read first, no metadata changes, and the page cache can be passed by (O_DIRECT, where the file system
@@ -65,18 +65,23 @@ void segment_buffer_deinit(struct segment_buffer *b);
 
 struct segment {
     uint64_t id;
-    int write_fd; /* -1: read only; perhaps O_DIRECT */
+    uint64_t salt;
+    bool salt_is_known; /* not while its header cannot be read */
+    int write_fd;       /* -1: read only; perhaps O_DIRECT */
     int read_fd;
     uint64_t end;      /* the next record goes here */
     uint64_t prepared; /* the file has these bytes: writing there changes no metadata */
+    uint64_t planned;  /* bytes that it will have, about: no more are prepared */
     uint64_t durable;
     uint64_t last_lsn; /* 0: no record that counts */
     bool sealed;
-    uint32_t n_users, peak_users; /* replicas with blocks here */
+    uint32_t n_users, peak_users; /* replicas with blocks here, now and when it was finished */
+    uint32_t n_moved;             /* of them, those whose blocks have been moved out, perhaps not durably */
+    bool stuck;                   /* what is here cannot be moved out */
     uint64_t dropped; /* its number among those that nobody needs, 0: it is needed; it stays while older views may read it */
 };
 
-/* Makes the file, or makes `spare` (taken; NULL: none) that file. Durable with the first record that is synced. Errors: EIO. */
+/* Makes the file, or makes `spare` (taken; NULL: none) that file, durably. Errors: EIO. */
 int segment_create(const char *dir, uint64_t id, bool direct, segment_crc_fn crc, struct segment *spare, struct segment **ret,
                    struct nh_error *err);
 /* Opens an old one for reading; `end` and what follows from records is not known yet. Errors: EIO, ECORRUPT (its header; it may

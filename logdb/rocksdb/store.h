@@ -51,8 +51,9 @@ struct replica {
     uint64_t snapshot_index; /* [held] newest snapshot that the batch holds; 0: none */
     struct use *uses;        /* [held] by segment id */
     size_t n_uses, cap_uses;
-    bool drops_uses;    /* [held] the batch deletes all of them */
-    struct use new_use; /* [held] that the batch adds */
+    uint64_t located_last; /* [held] no block in the journal has a later entry */
+    bool drops_uses;       /* [held] the batch deletes all of them */
+    struct use new_use;    /* [held] that the batch adds */
 };
 
 /* Per worker_id, reused by each save. */

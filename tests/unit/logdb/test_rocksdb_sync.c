@@ -57,15 +57,18 @@ static int take_syncs(void)
 
 Test(sync, a_save_syncs_once_if_any_update_asks_for_it)
 {
-    struct nh_update u[3] = {make_update(1, 1, 1, 3, 1), make_update(2, 1, 1, 3, 1), make_state(3, 1, 1, 0, 1)};
+    struct nh_update u[3] = {make_state(1, 1, 1, 0, 1), make_state(2, 1, 1, 0, 1), make_update(3, 1, 1, 3, 1)};
 
     for (size_t i = 0; i < 3; i++)
         u[i].must_sync = false;
-    must_save(u, 3);
+    must_save(u, 2);
     cr_assert_eq(take_syncs(), 0);
     u[1].must_sync = true;
-    must_save(u, 3);
+    must_save(u, 2);
     cr_assert_eq(take_syncs(), 1);
+    u[1].must_sync = false;
+    must_save(u, 3);
+    cr_assert_eq(take_syncs(), 1, "entries are always synced");
     for (size_t i = 0; i < 3; i++)
         update_deinit(&u[i]);
 }
@@ -89,11 +92,10 @@ Test(sync, records_and_removals_are_synced)
 
 Test(sync, closing_syncs_what_was_saved_without)
 {
-    struct nh_update u = make_update(1, 1, 1, 3, 1);
+    struct nh_update u = make_state(1, 1, 1, 0, 1);
 
     u.must_sync = false;
     must_save(&u, 1);
-    update_deinit(&u);
     fixture_close();
     cr_assert_geq(take_syncs(), 1);
 }
