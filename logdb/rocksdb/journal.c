@@ -15,8 +15,8 @@
 #define SEGMENT_BYTES_MIN   ((uint64_t)64 * 1024)
 /* A record that grew beyond this gives its memory back. */
 #define RECORD_BYTES_KEPT ((size_t)16 * 1024 * 1024)
-/* After so many bytes the horizon should move: so much is read again after a crash, at most, for each stream. */
-#define HORIZON_BYTES ((uint64_t)256 * 1024 * 1024)
+/* After so many segments' bytes the horizon should move: about so much is read again after a crash. */
+#define SEGMENTS_PER_HORIZON 4u
 
 /* ---- the set of segments ---- */
 
@@ -280,7 +280,7 @@ bool journal_applied(struct journal *j, struct journal_stream *s)
 
     pthread_mutex_lock(&j->lock);
     s->pending = 0;
-    due = j->new_bytes >= HORIZON_BYTES || j->new_bytes >= 4 * j->segment_bytes;
+    due = j->new_bytes >= SEGMENTS_PER_HORIZON * j->segment_bytes;
     pthread_mutex_unlock(&j->lock);
     return due;
 }

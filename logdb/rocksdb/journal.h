@@ -36,7 +36,7 @@
 #include "logdb/rocksdb/segment.h"
 #include "raftio/support/list.h"
 
-/* A segment that gets this long is followed by the next; with a small budget a sixteenth of that. */
+/* A segment that gets as long as a sixteenth of the budget is followed by the next; this is the most. */
 #define JOURNAL_SEGMENT_BYTES ((uint64_t)64 * 1024 * 1024)
 /* Segments that wait to be used again. */
 #define JOURNAL_SPARES_MAX 4u

@@ -172,7 +172,7 @@ static int recover(struct recovery *rec, struct nh_error *err)
             r = scan(rec, j->segments[i], err);
     if (r == NH_OK)
         r = replay_all(rec, err);
-    if (r == NH_OK && rec->n_calls > 0)
+    if (r == NH_OK && (rec->n_calls > 0 || rec->lsn_max != UINT64_MAX)) /* a loss is accepted once */
         r = store_move_horizon(db, err);
     if (r == NH_OK) {
         r = store_list_uses(db, count_use, rec, err);

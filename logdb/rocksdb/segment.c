@@ -68,11 +68,6 @@ void segment_buffer_deinit(struct segment_buffer *b)
 
 /* ---- files ---- */
 
-void segment_name(uint64_t id, char ret[32])
-{
-    snprintf(ret, 32, "%016" PRIx64 ".segment", id);
-}
-
 static int make_path(char out[PATH_BYTES], const char *dir, uint64_t id, const char *suffix, struct nh_error *err)
 {
     int n = snprintf(out, PATH_BYTES, "%s/%016" PRIx64 ".%s", dir, id, suffix);
@@ -209,29 +204,36 @@ static bool header_is_good(const uint8_t *p, size_t size_bytes, uint64_t id, seg
            nh_load_u32(p + 4) == FORMAT && memcmp(p + 8, MAGIC, 8) == 0 && nh_load_u64(p + 16) == id;
 }
 
+static int open_for_reading(struct segment *s, const char *dir, struct nh_error *err)
+{
+    char path[PATH_BYTES];
+    struct stat st;
+    int r = make_path(path, dir, s->id, "segment", err);
+
+    if (r < 0)
+        return r;
+    s->read_fd = open(path, O_RDONLY | O_CLOEXEC | O_NOFOLLOW);
+    if (s->read_fd < 0 || fstat(s->read_fd, &st) < 0)
+        return nh_error_sys(err, NH_EIO, errno, "open %s", path);
+    s->prepared = (uint64_t)st.st_size;
+    return NH_OK;
+}
+
 int segment_open(const char *dir, uint64_t id, segment_crc_fn crc, struct segment **ret, struct nh_error *err)
 {
     struct segment *s = segment_new(id);
     uint8_t header[HEADER_BYTES];
-    char path[PATH_BYTES];
-    struct stat st;
     size_t n = 0;
-    int r = make_path(path, dir, id, "segment", err);
+    int r = open_for_reading(s, dir, err);
 
-    if (r == NH_OK) {
-        s->read_fd = open(path, O_RDONLY | O_CLOEXEC | O_NOFOLLOW);
-        if (s->read_fd < 0 || fstat(s->read_fd, &st) < 0)
-            r = nh_error_sys(err, NH_EIO, errno, "open %s", path);
-    }
     if (r == NH_OK)
         r = read_some(s->read_fd, 0, header, sizeof header, &n, err);
     if (r == NH_OK && !header_is_good(header, n, id, crc))
-        r = nh_error_set(err, NH_ECORRUPT, "%s has a damaged header", path);
+        r = nh_error_set(err, NH_ECORRUPT, "segment %016" PRIx64 " of the journal has a damaged header", id);
     if (r < 0) {
         segment_free(s);
         return r;
     }
-    s->prepared = (uint64_t)st.st_size;
     s->salt = nh_load_u64(header + 24);
     s->salt_is_known = true;
     *ret = s;
@@ -336,7 +338,7 @@ int segment_read(const struct segment *s, uint64_t at, void *out, size_t size_by
     int r = read_some(s->read_fd, at, out, size_bytes, &n, err);
 
     if (r == NH_OK && n < size_bytes)
-        r = nh_error_set(err, NH_ECORRUPT, "segment %" PRIu64 " of the journal ends early", s->id);
+        r = nh_error_set(err, NH_ECORRUPT, "segment %016" PRIx64 " of the journal ends early", s->id);
     return r;
 }
 
@@ -432,19 +434,10 @@ static bool is_any(uint64_t at, const struct segment_record *r)
 int segment_is_blank(const char *dir, uint64_t id, segment_crc_fn crc, struct nh_error *err)
 {
     struct segment *s = segment_new(id);
-    char path[PATH_BYTES];
-    struct stat st;
-    int r = make_path(path, dir, id, "segment", err);
+    int r = open_for_reading(s, dir, err);
 
-    if (r == NH_OK) {
-        s->read_fd = open(path, O_RDONLY | O_CLOEXEC | O_NOFOLLOW);
-        if (s->read_fd < 0 || fstat(s->read_fd, &st) < 0)
-            r = nh_error_sys(err, NH_EIO, errno, "open %s", path);
-    }
-    if (r == NH_OK) {
-        s->prepared = (uint64_t)st.st_size;
+    if (r == NH_OK)
         r = search(s, 0, crc, is_any, err);
-    }
     segment_free(s);
     return r < 0 ? r : !r;
 }

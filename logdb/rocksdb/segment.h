@@ -92,7 +92,6 @@ void segment_free(struct segment *s); /* closes; takes NULL */
 int segment_retire(const char *dir, struct segment *s, bool direct, struct segment **ret, struct nh_error *err);
 /* A file that never got a record of its own. Returns 1 or 0. Errors: EIO. */
 int segment_is_blank(const char *dir, uint64_t id, segment_crc_fn crc, struct nh_error *err);
-void segment_name(uint64_t id, char ret[32]);
 
 /* Writes a record whose body lies in `b` from SEGMENT_RECORD_BYTES on; sets its durable and body_crc. A failure leaves the file
  * in a state that only a new opening can tell. Errors: EIO. */

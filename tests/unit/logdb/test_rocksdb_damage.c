@@ -398,6 +398,25 @@ Test(damage, a_damaged_segment_is_refused_unless_the_operator_accepts_the_loss)
     drop_image();
 }
 
+/* Also where nothing before the damage was left to recover. */
+Test(damage, a_loss_is_accepted_once)
+{
+    struct nh_logdb *db;
+
+    save_tens();
+    take_image();
+    flip(SEGMENT_PAGE + 100);
+    cr_assert_eq(open_image(&db), NH_ECORRUPT, "%s", f.err.text);
+    f.options = "wal_recovery_mode=kPointInTimeRecovery";
+    expect_ok(open_image(&db));
+    cr_assert_eq(last_of_image(db), 0);
+    f.ops->close(db);
+    f.options = NULL;
+    expect_ok(open_image(&db));
+    f.ops->close(db);
+    drop_image();
+}
+
 /* What a recovery found in the page cache only is made durable before it is served: no segment is needed after an open. */
 Test(damage, recovered_entries_are_in_tables_when_open_returns)
 {
