@@ -230,12 +230,16 @@ static void apply_entries(struct apply_worker *w, struct apply_item *item)
 
 static void open_machine(struct replica *r)
 {
+    struct snapshot_note note = {.type = NOTE_OPENED};
     struct nh_error err;
 
     if (rsm_open(r->rsm, &err) < 0) {
         apply_worker_fail(r, err.text);
         return;
     }
+    note.opened_at = rsm_machine_index(r->rsm);
+    if (note.opened_at > r->boot_commit)
+        replica_post_note(r, &note);
     snapshots_opened(r);
     apply_worker_announce(r);
 }

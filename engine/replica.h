@@ -68,18 +68,20 @@ struct membership_change {
     struct nh_membership membership;
 };
 
-/* News of snapshots for the core. */
+/* News of snapshots and of the machine for the core. */
 enum snapshot_note_type {
     NOTE_MADE,    /* `record` is durable; the log store holds nothing up to `compacted` (0: as before) */
     NOTE_FAILED,  /* none was made */
     NOTE_STATUS,  /* one reached `peer`, or did not (`failed`) */
     NOTE_INSTALL, /* one was received: `install` */
+    NOTE_OPENED,  /* a machine on disk holds everything up to `opened_at` */
 };
 struct snapshot_note {
     struct queue_node node;
     enum snapshot_note_type type;
     struct nh_snapshot record;
     uint64_t compacted;
+    uint64_t opened_at;
     uint64_t peer;
     bool failed;
     struct nh_message install;

@@ -304,6 +304,7 @@ static void step_note(struct step_worker *w, struct replica *r, struct snapshot_
             trace_message(r->shard_id, &note->install);
         step(w, r, (struct raft_event){.type = RAFT_EV_MESSAGE, .message = &note->install});
         break;
+    case NOTE_OPENED: step(w, r, (struct raft_event){.type = RAFT_EV_COMMITTED, .committed = note->opened_at}); break;
     }
 }
 

@@ -216,6 +216,16 @@ static void on_applied(struct raft *r, uint64_t index)
     raft_report_load(r);
 }
 
+/* A stored commit index lags, and a machine on disk may hold more: that was committed in an earlier life. To wait until it is
+ * committed again may be to wait for ever: the one voter whom this leader has left may need an image, and none can be made while
+ * the machine is ahead of what is applied. It is always of an older term than the leader's own. */
+static void on_committed(struct raft *r, uint64_t index)
+{
+    uint64_t last = raft_is_leader(r) ? r->lead->start_index - 1 : r->log.last;
+
+    raft_commit_to(r, index < last ? index : last);
+}
+
 static void dispatch(struct raft *r, const struct raft_event *ev)
 {
     switch (ev->type) {
@@ -234,6 +244,7 @@ static void dispatch(struct raft *r, const struct raft_event *ev)
     case RAFT_EV_FORGET_LEADER: raft_forget_leader(r); break;
     case RAFT_EV_SNAPSHOT_MADE: raft_on_snapshot_made(r, ev->snapshot); break;
     case RAFT_EV_COMPACTED: raft_on_compacted(r, ev->compacted); break;
+    case RAFT_EV_COMMITTED: on_committed(r, ev->committed); break;
     case RAFT_EV_SNAPSHOT_STATUS: raft_on_snapshot_status(r, ev->status.peer, ev->status.failed); break;
     }
 }

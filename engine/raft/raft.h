@@ -119,21 +119,22 @@ struct raft_boot {
 };
 
 enum raft_event_type {
-    RAFT_EV_TICK = 0,        /* time passed: `now` */
-    RAFT_EV_MESSAGE,         /* `message`: borrowed, runs are retained as needed */
-    RAFT_EV_PROPOSE,         /* `propose`: application and config-change records, unsealed; the builder is emptied */
-    RAFT_EV_READ,            /* `read`: one context for a batch of linearizable reads */
-    RAFT_EV_SAVED,           /* `saved`: the save of that id is durable, and all earlier ones */
-    RAFT_EV_APPLIED,         /* `applied`: the machine holds everything up to this index */
-    RAFT_EV_MEMBERSHIP,      /* `membership`: the change at `index` was applied; NULL = it was rejected. Before its APPLIED. */
-    RAFT_EV_FETCHED,         /* `fetched`: answer to a fetch; n_runs == 0: failed or compacted */
-    RAFT_EV_UNREACHABLE,     /* `peer`: a message to it is known to be lost */
-    RAFT_EV_CAMPAIGN,        /* start an election now (respecting pre_vote and all bars) */
-    RAFT_EV_WAKE,            /* leave quiesce */
-    RAFT_EV_TRANSFER,        /* `transfer`: give the leadership to a voter; out.transfers tells the end */
-    RAFT_EV_FORGET_LEADER,   /* a follower votes for others at once; ignored with lease_reads, and by a leader */
-    RAFT_EV_SNAPSHOT_MADE,   /* `snapshot`: a snapshot of what is applied here is durable and may be sent; copied */
-    RAFT_EV_COMPACTED,       /* `compacted`: the log store holds nothing up to this index (<= applied) any more */
+    RAFT_EV_TICK = 0,      /* time passed: `now` */
+    RAFT_EV_MESSAGE,       /* `message`: borrowed, runs are retained as needed */
+    RAFT_EV_PROPOSE,       /* `propose`: application and config-change records, unsealed; the builder is emptied */
+    RAFT_EV_READ,          /* `read`: one context for a batch of linearizable reads */
+    RAFT_EV_SAVED,         /* `saved`: the save of that id is durable, and all earlier ones */
+    RAFT_EV_APPLIED,       /* `applied`: the machine holds everything up to this index */
+    RAFT_EV_MEMBERSHIP,    /* `membership`: the change at `index` was applied; NULL = it was rejected. Before its APPLIED. */
+    RAFT_EV_FETCHED,       /* `fetched`: answer to a fetch; n_runs == 0: failed or compacted */
+    RAFT_EV_UNREACHABLE,   /* `peer`: a message to it is known to be lost */
+    RAFT_EV_CAMPAIGN,      /* start an election now (respecting pre_vote and all bars) */
+    RAFT_EV_WAKE,          /* leave quiesce */
+    RAFT_EV_TRANSFER,      /* `transfer`: give the leadership to a voter; out.transfers tells the end */
+    RAFT_EV_FORGET_LEADER, /* a follower votes for others at once; ignored with lease_reads, and by a leader */
+    RAFT_EV_SNAPSHOT_MADE, /* `snapshot`: a snapshot of what is applied here is durable and may be sent; copied */
+    RAFT_EV_COMPACTED,     /* `compacted`: the log store holds nothing up to this index (<= applied) any more */
+    RAFT_EV_COMMITTED,     /* `committed`: up to this index, whatever was stored. Said of what a machine on disk holds at start */
     RAFT_EV_SNAPSHOT_STATUS, /* `status`: a snapshot reached a peer, or did not */
 };
 
@@ -168,6 +169,7 @@ struct raft_event {
         } transfer;
         const struct nh_snapshot *snapshot;
         uint64_t compacted;
+        uint64_t committed;
         struct {
             uint64_t peer;
             bool failed;

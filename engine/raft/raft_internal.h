@@ -346,7 +346,7 @@ void raft_on_replicate(struct raft *r, const struct nh_message *m);
 void raft_on_replicate_resp(struct raft *r, const struct nh_message *m);
 void raft_accept(struct raft *r, uint64_t leader, uint64_t index); /* acknowledges, after the save */
 void raft_advance_commit(struct raft *r);                          /* leader: by what a quorum holds */
-void raft_commit_to(struct raft *r, uint64_t index);               /* follower: as the leader says */
+void raft_commit_to(struct raft *r, uint64_t index);               /* as somebody says who knows: its leader, its machine */
 void raft_leave_if_removed(struct raft *r);
 bool raft_own_term_committed(const struct raft *r); /* leader only */
 uint64_t raft_known_commit_of(const struct raft_peer *p);

@@ -146,6 +146,11 @@ uint64_t rsm_applied(const struct rsm *s)
     return __atomic_load_n(&s->applied, __ATOMIC_ACQUIRE);
 }
 
+uint64_t rsm_machine_index(const struct rsm *s)
+{
+    return s->machine_applied;
+}
+
 /* ---- applying ---- */
 
 void rsm_set_applied(struct rsm *s, uint64_t index, uint64_t term)

@@ -547,6 +547,63 @@ Test(raft_core, a_stored_snapshot_is_committed)
     cr_assert_eq(try_new(&o, &b), NH_ECORRUPT);
 }
 
+static bool is_replicate(const struct nh_message *m, void *ctx)
+{
+    (void)ctx;
+    return m->type == NH_MSG_REPLICATE;
+}
+
+static uint64_t commit_after(struct raft_event ev, uint64_t index)
+{
+    ev.type = RAFT_EV_COMMITTED;
+    ev.committed = index;
+    cluster_step(&c, 1, &ev);
+    return cluster_status(&c, 1).commit_index;
+}
+
+/* Replica 1 of three: nothing was saved since entries were committed. */
+static void restart_with_a_low_commit_index(void)
+{
+    cluster_start(&c, 3);
+    c.nodes[1].hold_applies = true; /* the harness starts at what was applied */
+    cluster_propose(&c, 1, 3, 8);
+    cluster_settle(&c);
+    cluster_crash(&c, 1);
+    cluster_restart(&c, 1);
+}
+
+/* What a machine on disk held at start: nobody needs to say again that it is committed. */
+Test(raft_core, what_was_committed_in_an_earlier_life_needs_no_leader)
+{
+    struct raft_event ev = {0};
+    struct raft_status s;
+
+    restart_with_a_low_commit_index();
+    s = cluster_status(&c, 1);
+    cr_assert_lt(s.commit_index + 1, s.last_index);
+    cr_assert_eq(commit_after(ev, s.last_index - 1), s.last_index - 1);
+    cr_assert_eq(commit_after(ev, 1), s.last_index - 1);
+    cr_assert_eq(commit_after(ev, UINT64_MAX), s.last_index, "not above the log");
+    cluster_deinit(&c);
+}
+
+/* A leader's own term begins behind what was stored at start. */
+Test(raft_core, nothing_of_a_leaders_term_was_committed_in_an_earlier_life)
+{
+    struct raft_event ev = {0};
+    struct raft_status s;
+
+    restart_with_a_low_commit_index();
+    c.lose = is_replicate;
+    for (uint32_t i = 0; i < 100 && cluster_leader(&c) != 1; i++)
+        cluster_campaign(&c, 1);
+    s = cluster_status(&c, 1);
+    cr_assert_eq(s.role, RAFT_LEADER);
+    cr_assert_lt(s.commit_index, s.last_index);
+    cr_assert_eq(commit_after(ev, UINT64_MAX), s.last_index - 1);
+    cluster_deinit(&c);
+}
+
 /* The term of the snapshot that the log begins with is not above the stored one, but in a log that is to begin so. */
 Test(raft_core, the_snapshot_before_the_log_has_an_older_term)
 {

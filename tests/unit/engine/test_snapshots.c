@@ -396,6 +396,30 @@ Test(snapshots, a_machine_on_disk_keeps_its_data)
     end();
 }
 
+/* Nobody else is there to say so: the stored commit index lags, and what the machine was given was committed. */
+Test(snapshots, what_a_machine_on_disk_holds_is_committed)
+{
+    uint64_t last;
+
+    host_replica_config.machine = &host_disk_machine;
+    disk = memory_files_new();
+    host_files = memory_files_base(disk);
+    cr_assert_eq(host_files->ops->make_dir(host_files, "snapshots", &host.err), 0);
+    host_start(false, 1);
+    cr_assert_eq(host_start_replica(1, 3), 0, "%s", host.err.text);
+    host_win_election();
+    host_run(5);
+    last = host_status(1).last_index;
+    cr_assert_lt(host_status(1).commit_index, last);
+    host_disk_durable = (struct host_disk_state){4, last};
+    restart(2);
+    host_run(5);
+    cr_assert_eq(host_status(1).commit_index, last);
+    cr_assert_eq(host_status(1).applied_index, last);
+    cr_assert_eq(snapshot(0).last.code, NH_REQUEST_COMPLETED, "and an image can be made");
+    end();
+}
+
 /* A leader's no-op and barriers are applied too, and no machine hears of them. */
 Test(snapshots, a_machine_on_disk_may_end_before_the_snapshot)
 {
