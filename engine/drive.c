@@ -226,7 +226,7 @@ static void obey_send_after_save(struct step_worker *w, struct replica *r, struc
 {
     for (size_t i = 0; i < out->send_after_save.n; i++) {
         if (r->last_batch)
-            messages_push(&r->last_batch->saves[r->last_save].after, &out->send_after_save.items[i]);
+            save_batch_add_after(r->last_batch, r->last_save, &out->send_after_save.items[i]);
         else
             peers_send(w, r, &out->send_after_save.items[i]);
     }
@@ -376,6 +376,20 @@ static void arm_timer(struct step_worker *w, struct replica *r, uint64_t earlies
         wheel_set(&w->wheel, &r->timer, at_ms);
 }
 
+bool drive_is_due(struct step_worker *w, struct replica *r)
+{
+    uint64_t at_ms;
+
+    if (r->state != REPLICA_RUNNING)
+        return true;
+    at_ms = next_deadline_ms(w, r, replica_earliest(r));
+    if (at_ms <= w->now_ns / NS_PER_MS)
+        return true;
+    if (at_ms != WHEEL_NEVER)
+        wheel_set(&w->wheel, &r->timer, at_ms);
+    return false;
+}
+
 /* The engine's sum follows what this replica has uncommitted. */
 static void account(struct replica *r, uint64_t uncommitted_bytes)
 {
@@ -394,14 +408,18 @@ static void tell_overload(struct replica *r, bool overloaded)
     r->told_overloaded = overloaded;
 }
 
-static void publish(struct replica *r, uint64_t *ret_earliest_ns)
+static void publish(struct step_worker *w, struct replica *r, uint64_t *ret_earliest_ns)
 {
+    bool awaits_applied = raft_awaits_applied(r->raft), applied_since;
     struct raft_status s;
 
     raft_get_status(r->raft, &s);
     account(r, s.uncommitted_bytes);
     tell_overload(r, s.overloaded);
+    r->awaits_saved = raft_awaits_saved(r->raft);
     pthread_mutex_lock(&r->lock);
+    r->awaits_applied = awaits_applied;
+    applied_since = r->applied > r->told_applied;
     r->status.leader_id = s.leader_id;
     r->status.term = s.term;
     r->status.role = s.role;
@@ -417,6 +435,8 @@ static void publish(struct replica *r, uint64_t *ret_earliest_ns)
     r->status.uncommitted_bytes = s.uncommitted_bytes;
     *ret_earliest_ns = r->earliest_ns;
     pthread_mutex_unlock(&r->lock);
+    if (awaits_applied && applied_since)
+        step_worker_again(w, r);
 }
 
 static void discard_inbox(struct replica *r, struct inbox *in)
@@ -511,7 +531,7 @@ void drive(struct step_worker *w, struct replica *r)
     if (!settle(w, r))
         return;
     expire(w, r);
-    publish(r, &earliest_ns);
+    publish(w, r, &earliest_ns);
     arm_timer(w, r, earliest_ns);
     if (r->is_removed)
         leave_shard(w, r);

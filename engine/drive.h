@@ -7,6 +7,8 @@
 
 #include "engine/step_worker.h"
 
+/* Its timer has fired: is anything due? If not the timer is set anew: it was early (arm_timer). */
+bool drive_is_due(struct step_worker *w, struct replica *r);
 /* Events in, updates out, timer armed, status published. */
 void drive(struct step_worker *w, struct replica *r);
 /* Starts a replica that was posted: its first save, or its machine at once. */

@@ -12,7 +12,7 @@ void messages_push(struct messages *m, struct nh_message *message)
     *message = (struct nh_message){0};
 }
 
-static void messages_clear(struct messages *m)
+void messages_clear(struct messages *m)
 {
     for (size_t i = 0; i < m->n; i++)
         nh_message_deinit(&m->items[i]);

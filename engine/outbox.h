@@ -24,6 +24,7 @@ struct messages {
     size_t n, cap;
 };
 void messages_push(struct messages *m, struct nh_message *message); /* moves; the source is zeroed */
+void messages_clear(struct messages *m);                            /* keeps the array */
 void messages_deinit(struct messages *m);
 
 struct outbox_peer {

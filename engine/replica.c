@@ -417,11 +417,12 @@ void replica_post_applied(struct replica *r, uint64_t applied, struct queue *cha
     bool must;
 
     pthread_mutex_lock(&r->lock);
+    must = r->awaits_applied || failure || !queue_empty(changes);
     r->applied = r->status.applied_index = applied;
     queue_splice(&r->changes, changes);
     if (failure && !r->failure)
         r->failure = xstrdup(failure);
-    must = must_notify(r);
+    must = must && must_notify(r);
     pthread_mutex_unlock(&r->lock);
     if (must)
         post_notification(r);

@@ -27,6 +27,7 @@
 #include "engine/saves.h"
 #include "engine/snapshot_dir.h"
 #include "engine/timer_wheel.h"
+#include "raftio/support/memory.h"
 
 struct step_worker;
 struct apply_worker;
@@ -133,6 +134,7 @@ struct replica {
     uint32_t n_reads;               /* pending, of all batches */
     uint64_t earliest_ns;           /* no pending proposal expires before */
     uint64_t applied;               /* as told by the apply worker */
+    bool awaits_applied;            /* the core is to hear of it at once; else with its next event */
     struct queue changes;           /* struct membership_change */
     struct queue notes;             /* struct snapshot_note */
     struct queue wishes;            /* struct control, not yet taken */
@@ -168,6 +170,7 @@ struct replica {
     size_t last_save;              /* its place there */
     uint32_t n_saves;              /* in batches */
     uint64_t saved_id, told_saved_id;
+    bool awaits_saved; /* the core is to hear of it at once; else with its next event */
     uint64_t told_applied;
     uint64_t handed;             /* last index given to the apply worker */
     struct list reads_waiting;   /* struct read_batch: without an index yet */
@@ -190,6 +193,13 @@ struct replica {
 
 struct replica *replica_ref(struct replica *r);
 void replica_unref(struct replica *r); /* takes NULL */
+
+/* Asks for what a step worker touches to put something into its queues. */
+static inline void replica_prefetch_queue(const struct replica *r)
+{
+    prefetch(&r->engine, 64);
+    prefetch(&r->state, offsetof(struct replica, reads_waiting) - offsetof(struct replica, state));
+}
 
 /* Its notification was taken out of the mailbox; what comes from now on is notified again. Thread: step worker, before it takes
  * the inbox. */
@@ -242,7 +252,8 @@ void replica_snapshot_dir(const struct replica *r, struct snapshot_dir *ret);
 /* Index of the newest durable snapshot. Thread: any. */
 uint64_t replica_snapshot_index(struct replica *r);
 void replica_set_snapshot_index(struct replica *r, uint64_t index);
-/* The apply worker's news: applied up to, a change, a failure (copied; the first one counts). */
+/* The apply worker's news: applied up to, a change, a failure (copied; the first one counts). The step worker is woken only if
+ * somebody waits for them. */
 void replica_post_applied(struct replica *r, uint64_t applied, struct queue *changes, const char *failure);
 
 #endif

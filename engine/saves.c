@@ -13,12 +13,12 @@ void save_batch_clear(struct save_batch *b)
 {
     for (size_t i = 0; i < b->n; i++) {
         run_list_deinit(&b->saves[i].runs);
-        messages_deinit(&b->saves[i].after);
         if (b->saves[i].snapshot)
             nh_snapshot_deinit(b->saves[i].snapshot);
         free(b->saves[i].snapshot);
     }
     b->n = 0;
+    messages_clear(&b->after);
     b->must_sync = false;
 }
 
@@ -27,6 +27,8 @@ void save_batch_free(struct save_batch *b)
     if (!b)
         return;
     save_batch_clear(b);
+    messages_deinit(&b->after);
+    free(b->after_saves);
     free(b->saves);
     free(b->updates);
     free(b);
@@ -52,6 +54,13 @@ size_t save_batch_add(struct save_batch *b, struct replica *r, const struct nh_u
     b->updates[b->n].n_runs = s->runs.n;
     b->must_sync |= update->must_sync;
     return b->n++;
+}
+
+void save_batch_add_after(struct save_batch *b, size_t at, struct nh_message *message)
+{
+    array_reserve((void **)&b->after_saves, &b->cap_after_saves, b->after.n + 1, sizeof *b->after_saves);
+    b->after_saves[b->after.n] = at;
+    messages_push(&b->after, message);
 }
 
 void save_batch_write(struct save_batch *b, const struct nh_logdb_ops *ops, struct nh_logdb *db, uint32_t worker_id)

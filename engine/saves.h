@@ -18,7 +18,6 @@ struct save {
     struct replica *replica; /* borrowed: counted in replica->n_saves */
     uint64_t save_id;        /* of the core; 0: the first save of a new replica */
     struct run_list runs;
-    struct messages after;        /* leave when the save is durable */
     struct nh_snapshot *snapshot; /* a received one, to be recovered when the save is durable; owned; NULL: none */
 };
 
@@ -27,6 +26,10 @@ struct save_batch {
     struct save *saves;
     struct nh_update *updates; /* parallel to saves; runs are borrowed from them */
     size_t n, cap_saves, cap_updates;
+    /* Leave when the save is durable: of all replicas, as an array for each of them would be allocated anew each time. */
+    struct messages after;
+    size_t *after_saves; /* parallel to them: of which save */
+    size_t cap_after_saves;
     bool must_sync;
     int result; /* of the write */
     struct nh_error err;
@@ -39,6 +42,8 @@ void save_batch_clear(struct save_batch *b);
 /* Adds one save; `runs` is moved, the update's snapshot is copied. Returns its place in b->saves. */
 size_t save_batch_add(struct save_batch *b, struct replica *r, const struct nh_update *update, uint64_t save_id,
                       struct run_list *runs);
+/* `message` (moved) is to leave when save `at` is durable. */
+void save_batch_add_after(struct save_batch *b, size_t at, struct nh_message *message);
 /* Writes it; sets result and err. */
 void save_batch_write(struct save_batch *b, const struct nh_logdb_ops *ops, struct nh_logdb *db, uint32_t worker_id);
 

@@ -130,21 +130,37 @@ void step_worker_apply(struct step_worker *w, struct replica *r, struct apply_it
 
 /* ---- what comes in ---- */
 
+/* How many messages' replicas are looked up before the first of them is touched. */
+#define LOOK_AHEAD 16u
+
+/* Returns how many are for nobody here. */
+static uint32_t take_some_messages(struct step_worker *w, struct inbound_message *messages, uint32_t n)
+{
+    struct replica *to[LOOK_AHEAD];
+    uint32_t ignored = 0;
+
+    for (uint32_t i = 0; i < n; i++) {
+        to[i] = map_get(&w->replicas, messages[i].message.shard_id);
+        if (to[i])
+            replica_prefetch_queue(to[i]);
+    }
+    for (uint32_t i = 0; i < n; i++) {
+        if (!to[i] || to[i]->replica_id != messages[i].message.to || to[i]->state > REPLICA_RUNNING) {
+            ignored++;
+            continue;
+        }
+        queue_push(&to[i]->inbound, &messages[i].node);
+        step_worker_activate(w, to[i]);
+    }
+    return ignored;
+}
+
 static void take_messages(struct step_worker *w, struct inbound *in)
 {
     uint64_t ignored = 0;
 
-    for (uint32_t i = 0; i < in->n; i++) {
-        struct inbound_message *m = &in->messages[i];
-        struct replica *r = map_get(&w->replicas, m->message.shard_id);
-
-        if (!r || r->replica_id != m->message.to || r->state > REPLICA_RUNNING) {
-            ignored++;
-            continue;
-        }
-        queue_push(&r->inbound, &m->node);
-        step_worker_activate(w, r);
-    }
+    for (uint32_t i = 0; i < in->n; i += LOOK_AHEAD)
+        ignored += take_some_messages(w, in->messages + i, in->n - i < LOOK_AHEAD ? in->n - i : LOOK_AHEAD);
     step_count(&w->messages_received, in->n);
     step_count(&w->ignored, ignored);
     queue_push(&w->inbounds, &in->done);
@@ -197,8 +213,11 @@ static void take_mailbox(struct step_worker *w)
     struct queue_node *node;
 
     mailbox_take(&w->mailbox, &items);
-    while ((node = queue_pop(&items)))
+    while ((node = queue_pop(&items))) {
+        if (items.first)
+            prefetch(items.first, 1); /* mostly notifications, each in a replica of its own */
         take_item(w, container_of(node, struct step_item, node));
+    }
 }
 
 static void take_timers(struct step_worker *w)
@@ -207,17 +226,26 @@ static void take_timers(struct step_worker *w)
 
     list_init(&due);
     wheel_advance(&w->wheel, w->now_ns / NS_PER_MS, &due);
-    while ((node = list_pop_front(&due)))
-        step_worker_activate(w, container_of(container_of(node, struct timer, node), struct replica, timer));
+    while ((node = list_pop_front(&due))) {
+        struct replica *r = container_of(container_of(node, struct timer, node), struct replica, timer);
+
+        if (drive_is_due(w, r))
+            step_worker_activate(w, r);
+    }
 }
 
 /* ---- saves: steps 3 and 4 of the order of durability ---- */
 
-static void release_after(struct step_worker *w, struct save *s)
+static void release_after(struct step_worker *w, struct save_batch *b)
 {
-    for (size_t i = 0; i < s->after.n; i++)
-        peers_send(w, s->replica, &s->after.items[i]);
-    s->after.n = 0;
+    for (size_t i = 0; i < b->after.n && b->result == NH_OK; i++) {
+        struct replica *r = b->saves[b->after_saves[i]].replica;
+
+        if (i + LOOK_AHEAD < b->after.n)
+            replica_prefetch_queue(b->saves[b->after_saves[i + LOOK_AHEAD]].replica);
+        if (r->state <= REPLICA_RUNNING)
+            peers_send(w, r, &b->after.items[i]);
+    }
 }
 
 static void finish_save(struct step_worker *w, struct save_batch *b, size_t at)
@@ -229,14 +257,14 @@ static void finish_save(struct step_worker *w, struct save_batch *b, size_t at)
         r->last_batch = NULL;
     r->n_saves--;
     if (b->result == NH_OK && r->state <= REPLICA_RUNNING) {
-        release_after(w, s);
         if (s->save_id > r->saved_id)
             r->saved_id = s->save_id;
         if (s->snapshot)
             snapshots_installed(w, r, s->snapshot);
         if (r->state == REPLICA_STARTING)
             drive_start(w, r);
-        step_worker_activate(w, r);
+        if (r->awaits_saved)
+            step_worker_activate(w, r);
     }
     if (r->state == REPLICA_STOPPING)
         drive_finish_stop(w, r);
@@ -251,8 +279,12 @@ static void finish_batch(struct step_worker *w, struct save_batch *b)
     for (size_t i = 0; i < b->n; i++)
         for (uint32_t k = 0; k < b->saves[i].runs.n; k++)
             entries += nh_run_count(&b->saves[i].runs.runs[k]);
-    for (size_t i = 0; i < b->n; i++)
+    release_after(w, b);
+    for (size_t i = 0; i < b->n; i++) {
+        if (i + LOOK_AHEAD < b->n)
+            replica_prefetch_queue(b->saves[i + LOOK_AHEAD].replica);
         finish_save(w, b, i);
+    }
     step_count(&w->saves, 1);
     step_count(&w->saved_updates, b->n);
     step_count(&w->saved_entries, entries);
@@ -366,13 +398,35 @@ static void on_send_failed(void *ctx, const struct nh_message *m)
         peers_lost(w, r, m);
 }
 
+/* With thousands of shards each replica has left the processor's cache since its last turn, and to wait for its parts one after
+ * the other would take longer than to drive it. So they are asked for while those before it are driven: first itself, then its
+ * core, then what that points to. */
+static void prefetch_next(const struct list *active)
+{
+    const struct list *at = active->next;
+
+    if (at == active)
+        return;
+    raft_prefetch_parts(container_of(at, struct replica, active)->raft);
+    prefetch(container_of(at, struct replica, active)->peers, 1);
+    at = at->next;
+    if (at == active)
+        return;
+    raft_prefetch(container_of(at, struct replica, active)->raft);
+    at = at->next;
+    if (at != active)
+        prefetch(container_of(at, struct replica, active), sizeof(struct replica));
+}
+
 static void drive_active(struct step_worker *w)
 {
     struct list *node;
 
     list_splice(&w->active, &w->again);
-    while ((node = list_pop_front(&w->active)))
+    while ((node = list_pop_front(&w->active))) {
+        prefetch_next(&w->active);
         drive(w, container_of(node, struct replica, active));
+    }
 }
 
 static void free_inbounds(struct step_worker *w)
@@ -424,8 +478,8 @@ uint64_t step_worker_poll(void *arg)
     free_inbounds(w);
     tick_hosts(w);
     outbox_flush(&w->outbox, on_send_failed, w);
+    post_to_apply(w); /* before a save of its own: machines apply while the disk writes */
     submit_saves(w);
-    post_to_apply(w);
     e->config.logdb_ops->get_metrics(e->config.logdb, &metrics);
     __atomic_store_n(&e->logdb_busy, metrics.busy, __ATOMIC_RELAXED);
     return next_poll(w);

@@ -5,8 +5,8 @@
  *     take the mailbox, the saves that are done and the timers that are due; that makes replicas active
  *     drive each active replica once (engine/drive.c): events into its core, its update out
  *     send what the updates brought, one batch per peer host
- *     hand what is to be saved to the log worker, in one batch, if none is being written
  *     post what is to be applied
+ *     save, in one batch, if none is being written; or hand that to the log worker
  *
  * The order of durability (engine/raft/raft.h, docs/ARCHITECTURE.md) is enforced here and nowhere else:
  *
@@ -16,6 +16,9 @@
  *   4 then votes, acks       finish_saves: only a save that succeeded releases `after`, and becomes a SAVED event
  *   5 apply                  drive.c: obey; the core names only entries that are saved here
  *   6 applied                drive.c: the apply worker's news become an APPLIED event
+ *
+ * A replica is not driven for news of a save or of its machine that nobody waits for (raft_awaits_saved, raft_awaits_applied):
+ * they become events together with the next.
  *
  * A failed save ends the worker's driving for good (FENCED): what depends on it never leaves.
  *

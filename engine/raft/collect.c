@@ -40,6 +40,11 @@ static uint64_t apply_limit(const struct raft_log *log)
     return log->commit < log->saved ? log->commit : log->saved;
 }
 
+bool raft_apply_is_held(const struct raft *r)
+{
+    return r->log.handed < apply_limit(&r->log);
+}
+
 /* The last index of the next range to apply; `handed` if nothing may be handed out now. Sets apply_runs if `list`. */
 static uint64_t next_apply(const struct raft *r, struct run_list *list)
 {

@@ -20,6 +20,7 @@ void raft_peer_init(struct raft_peer *p, const struct raft *r, const struct raft
         .id = m->id,
         .kind = m->kind,
         .outgoing = m->outgoing,
+        .awaited = r->log.last + 1, /* clients there may wait for what another leader took; + 1: the entry that opens the term */
         .state = RAFT_PROBE,
         .active = true, /* a new peer gets a whole window to answer */
         .next = r->log.last + 1,
@@ -73,6 +74,12 @@ void raft_peer_to_snapshot(struct raft_peer *p, uint64_t index)
     p->probing = p->fetching = false;
     p->pending_snapshot = index;
     p->next = index + 1;
+}
+
+void raft_peer_awaits(struct raft_peer *p, uint64_t index)
+{
+    if (index > p->awaited)
+        p->awaited = index;
 }
 
 /* The bytes may be exceeded by the one message that crosses the limit. */

@@ -169,6 +169,8 @@ static void decide(struct raft *r, const struct nh_message *m, struct block_buil
     }
     r->active_at = r->now;
     raft_append_records(r, records);
+    if (raft_peer(r, m->from))
+        raft_peer_awaits(raft_peer(r, m->from), r->log.last);
 }
 
 /* The sender is a member (raft_on_message). */

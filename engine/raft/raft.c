@@ -350,6 +350,22 @@ size_t raft_get_peers(const struct raft *r, struct raft_peer_status *ret, size_t
     return r->lead->n_peers;
 }
 
+void raft_prefetch(const struct raft *r)
+{
+    prefetch(r, sizeof *r);
+}
+
+void raft_prefetch_parts(const struct raft *r)
+{
+    const struct raft_cache *cache = &r->log.cache;
+
+    prefetch(r->members, 1);
+    prefetch(r->log.spans.items, 1);
+    prefetch(r->log.saves.items, 1);
+    prefetch(cache->runs + cache->head, 1);
+    prefetch(r->lead, sizeof *r->lead);
+}
+
 uint64_t raft_term_at(const struct raft *r, uint64_t index)
 {
     return raft_log_term(&r->log, index);

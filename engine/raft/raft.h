@@ -17,6 +17,8 @@
  *   4  when that save is durable: raft_step(SAVED, save_id), and only then send out.send_after_save
  *   5  hand out.apply to the machine; it only ever names entries that are already saved here
  *   6  when applied: raft_step(APPLIED)
+ * SAVED and APPLIED may come together with a later event, before it, if nothing waits for them (raft_awaits_saved,
+ * raft_awaits_applied): half of what a replica is driven for would be these two.
  * Several saves may be in flight; their SAVED events come in the order of their ids. A caller that cannot save stops
  * driving the replica: nothing that depends on a lost save has left it.
  *
@@ -34,12 +36,12 @@
  * in the log gets an INSTALL_SNAPSHOT, which carries the record; its image travels with it by the caller's means. Its
  * receiver finds the record in the update: it is saved before the entries, and applied (recovered) instead of entries.
  *
- * Files: raft.c (construction, events, inspection), collect.c (the update), message.c (checks and terms of what comes in), role.c
- * (the only one that changes the role), members.c (configurations), log.c (log in memory, spans, in-flight saves), progress.c (a
- * leader's view of a peer), quorum.c, send.c, election.c, replicate.c (answers and commit), stream.c (what a peer is sent),
- * snapshot.c, removed.c, heartbeat.c, read.c, propose.c, transfer.c, load.c, quiesce.c (one per message flow), check.c (every
- * invariant; the cheap ones are asserted before and after each step and stay on in release), describe.c and describe_config.c
- * (all of it as text).
+ * Files: raft.c (construction, events, inspection), collect.c (the update), await.c (which events may come later), message.c
+ * (checks and terms of what comes in), role.c (the only one that changes the role), members.c (configurations), log.c (log in
+ * memory, spans, in-flight saves), progress.c (a leader's view of a peer), quorum.c, send.c, election.c, replicate.c (answers and
+ * commit), stream.c (what a peer is sent), snapshot.c, removed.c, heartbeat.c, read.c, propose.c, transfer.c, load.c, quiesce.c
+ * (one per message flow), check.c (every invariant; the cheap ones are asserted before and after each step and stay on in
+ * release), describe.c and describe_config.c (all of it as text).
  *
  * Threads: a replica's core belongs to its step worker. Errors: none. A malformed or hostile message is ignored and
  * counted (raft_status.ignored_messages); it never reaches an assert.
@@ -85,6 +87,13 @@ struct raft_options {
      * ticks, also after a restart. Given up for the rest of the term when a transfer begins (thesis 6.4.1). */
     bool lease_reads;
     uint32_t lease_drift_percent; /* by how much the clocks of two hosts may differ in speed; 0: 10 */
+    /* A peer is told a commit index with the next entries or heartbeat, and by a message of its own only if something there waits
+     * for it (stream.c). Else each commit costs a message per peer, and a pass of it. */
+    bool lazy_commit;
+    /* Entries for all peers stand for a heartbeat: they keep followers from standing, and their answers show a quorum. The next
+     * heartbeat comes 2 * heartbeat_ticks after them, so election_ticks should be at least twice that. Leases are counted from
+     * heartbeats alone: no effect with lease_reads. */
+    bool lazy_heartbeat;
     /* A leader that was taken out leads on, dropping all proposals, instead of stepping down. For tests of other cores' ways. */
     bool lead_when_removed;
     /* Configuration changes are not held back by one that is pending: the caller orders them. */
@@ -295,6 +304,17 @@ void raft_update_deinit(struct raft_update *out);
 uint64_t raft_next_deadline(const struct raft *r);
 /* True if raft_collect would yield something although no event came (more to apply, to send). */
 bool raft_has_work(const struct raft *r);
+
+/* Whether anything waits for the next SAVED, or APPLIED: it would change what raft_collect yields, or ends something that must
+ * not wait. If not, the caller may keep that event until it has another one, and then gives it first. Both hold until the next
+ * raft_step. */
+bool raft_awaits_saved(const struct raft *r);
+bool raft_awaits_applied(const struct raft *r);
+
+/* For a caller that drives many replicas one after the other, each long out of the processor's cache: brings the core there, and
+ * (when that has come) what it points to. */
+void raft_prefetch(const struct raft *r);
+void raft_prefetch_parts(const struct raft *r);
 
 void raft_get_status(const struct raft *r, struct raft_status *ret);
 /* A leader's peers, ascending; returns how many there are (0 unless leader), fills at most cap. */

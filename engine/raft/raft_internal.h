@@ -160,6 +160,7 @@ struct raft_peer {
     bool fetching; /* [fetch_low, ...) was asked for */
     uint64_t match, next;
     uint64_t told_commit;  /* highest commit index that a message took along */
+    uint64_t awaited;      /* it is to be told at once when this is committed: somebody waits for it there */
     uint64_t known_commit; /* what it says to have committed */
     uint64_t acked_round;  /* newest round of reads that it confirmed */
     uint64_t lease_from;   /* when the newest heartbeat was sent that it answered */
@@ -179,6 +180,7 @@ void raft_peer_shrink(struct raft_peer *p); /* frees an empty window */
 void raft_peer_to_probe(struct raft_peer *p);
 void raft_peer_to_replicate(struct raft_peer *p);
 void raft_peer_to_snapshot(struct raft_peer *p, uint64_t index); /* a snapshot up to `index` is on its way */
+void raft_peer_awaits(struct raft_peer *p, uint64_t index);      /* the commit of `index` */
 bool raft_peer_is_full(const struct raft_peer *p, const struct raft_options *o);
 void raft_peer_sent(struct raft_peer *p, uint64_t last, uint64_t bytes); /* entries up to `last` are on their way */
 bool raft_peer_accepted(struct raft_peer *p, uint64_t index);            /* false: an old answer */
@@ -391,6 +393,7 @@ bool raft_peer_takes_entries(const struct raft *r, const struct raft_peer *p);
 /* heartbeat.c */
 void raft_on_leader_tick(struct raft *r);
 void raft_send_heartbeats(struct raft *r);
+void raft_put_heartbeat_off(struct raft *r); /* entries have left for every peer */
 void raft_send_heartbeat(struct raft *r, const struct raft_peer *p);
 void raft_on_heartbeat(struct raft *r, const struct nh_message *m);
 void raft_on_heartbeat_resp(struct raft *r, const struct nh_message *m);
@@ -410,6 +413,9 @@ void raft_propose(struct raft *r, struct block_builder *records, uint64_t first_
 void raft_on_propose(struct raft *r, const struct nh_message *m);
 void raft_on_propose_resp(struct raft *r, const struct nh_message *m);
 void raft_append_records(struct raft *r, struct block_builder *records);
+
+/* await.c */
+bool raft_apply_is_held(const struct raft *r); /* entries that could be handed out wait for room */
 
 /* quiesce.c */
 void raft_wake(struct raft *r);

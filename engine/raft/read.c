@@ -42,6 +42,8 @@ static void answer(struct raft *r, const struct raft_pending_read *read)
         *RAFT_PUSH(&r->out->reads) = (struct raft_read){read->low, read->high, read->index};
         return;
     }
+    if (raft_peer(r, read->from))
+        raft_peer_awaits(raft_peer(r, read->from), read->index);
     m = raft_send_now(r, NH_MSG_READ_INDEX_RESP, read->from);
     m->log_index = read->index;
     m->hint = read->low;

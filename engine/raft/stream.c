@@ -129,15 +129,23 @@ static bool may_stream(const struct raft *r, const struct raft_peer *p)
     return p->next <= last_for(r, p) && !raft_peer_is_full(p, &r->options) && raft_peer_takes_entries(r, p);
 }
 
+/* A commit index cannot wait for the next entries or heartbeat: a client of the peer waits for its entry or read, or a
+ * configuration change is committed, without which the peer may not stand, nor be told of the next one. */
+static bool waits_for_commit(const struct raft *r, const struct raft_peer *p)
+{
+    return !r->options.lazy_commit || p->told_commit < p->awaited || p->told_commit < r->log.config_bound;
+}
+
 /* An empty Replicate is due: to tell the commit index, or to learn whether something was lost (statement 32). */
 static bool owes_empty(const struct raft *r, const struct raft_peer *p)
 {
     uint64_t known = r->log.commit < p->next - 1 ? r->log.commit : p->next - 1;
 
-    return known > p->told_commit || (p->nudge && p->match < r->log.last);
+    return (known > p->told_commit && waits_for_commit(r, p)) || (p->nudge && p->match < r->log.last);
 }
 
-static void stream(struct raft *r, struct raft_peer *p)
+/* True: entries have left for it. */
+static bool stream(struct raft *r, struct raft_peer *p)
 {
     bool sent = false;
 
@@ -149,6 +157,7 @@ static void stream(struct raft *r, struct raft_peer *p)
         fetch(r, p);
     if (!sent && owes_empty(r, p))
         send_empty(r, p);
+    return sent;
 }
 
 static bool peer_is_due(const struct raft *r, const struct raft_peer *p)
@@ -162,21 +171,30 @@ static bool peer_is_due(const struct raft *r, const struct raft_peer *p)
     return owes_empty(r, p) || (may_stream(r, p) && (is_cached(r, p) || !p->fetching));
 }
 
+/* What a peer is due. True: entries have left for one that streams. */
+static bool replicate(struct raft *r, struct raft_peer *p)
+{
+    if (!peer_is_due(r, p))
+        return false;
+    if (has_anchor(r, p) && p->state == RAFT_REPLICATE)
+        return stream(r, p);
+    if (has_anchor(r, p))
+        probe(r, p);
+    else
+        raft_send_snapshot(r, p);
+    return false;
+}
+
 void raft_replicate_all(struct raft *r)
 {
-    for (uint32_t i = 0; i < r->lead->n_peers; i++) {
-        struct raft_peer *p = &r->lead->peers[i];
+    uint32_t n_fed = 0;
 
-        if (peer_is_due(r, p)) {
-            if (!has_anchor(r, p))
-                raft_send_snapshot(r, p);
-            else if (p->state == RAFT_PROBE)
-                probe(r, p);
-            else
-                stream(r, p);
-        }
-        p->nudge = false;
+    for (uint32_t i = 0; i < r->lead->n_peers; i++) {
+        n_fed += replicate(r, &r->lead->peers[i]);
+        r->lead->peers[i].nudge = false;
     }
+    if (n_fed > 0 && n_fed == r->lead->n_peers)
+        raft_put_heartbeat_off(r);
 }
 
 bool raft_replicate_pending(const struct raft *r)

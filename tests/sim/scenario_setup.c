@@ -33,6 +33,8 @@ static void read_options(struct args *a, struct raft_options *o)
     read_flag(a, "quiesce", &o->quiesce);
     read_u32(a, "quiesce_ticks", &o->quiesce_ticks);
     read_flag(a, "lease_reads", &o->lease_reads);
+    read_flag(a, "lazy_commit", &o->lazy_commit);
+    read_flag(a, "lazy_heartbeat", &o->lazy_heartbeat);
     read_flag(a, "lead_when_removed", &o->lead_when_removed);
     read_u32(a, "priority", &o->priority);
     read_u32(a, "max_inflight", &o->max_inflight_messages);

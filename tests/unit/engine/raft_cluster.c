@@ -176,6 +176,7 @@ void cluster_crash(struct cluster *c, uint64_t id)
 
     raft_free(node->core);
     node->core = NULL;
+    node->untold_saved = node->untold_applied = 0;
     for (size_t i = 0; i < node->saves.n; i++)
         free_save(&node->saves.items[i]);
     CLEAR(&node->saves);
@@ -338,17 +339,56 @@ static void process(struct cluster *c, struct cluster_node *node, struct raft_up
     cluster_check(c);
 }
 
-void cluster_step(struct cluster *c, uint64_t id, struct raft_event *ev)
+static void tell_untold(const struct cluster *c, struct cluster_node *node, struct raft_update *out)
 {
-    struct cluster_node *node = &c->nodes[id];
-    struct raft_update out = {0};
+    struct raft_event saved = {.type = RAFT_EV_SAVED, .now = c->now, .saved = node->untold_saved};
+    struct raft_event applied = {.type = RAFT_EV_APPLIED, .now = c->now, .applied = node->untold_applied};
 
-    REQUIRE(node->core, "replica %" PRIu64 " is down", id);
+    if (node->untold_saved)
+        raft_step(node->core, &saved, out);
+    if (node->untold_applied)
+        raft_step(node->core, &applied, out);
+    node->untold_saved = node->untold_applied = 0;
+}
+
+/* Returns whether the update held anything. */
+static bool step_and_collect(struct cluster *c, struct cluster_node *node, struct raft_event *ev)
+{
+    struct raft_update out = {0};
+    bool held;
+
+    REQUIRE(node->core, "replica %" PRIu64 " is down", node->id);
+    tell_untold(c, node, &out);
     ev->now = c->now;
     raft_step(node->core, ev, &out);
     raft_collect(node->core, &out);
+    held = out.save_id || out.apply_first || out.send.n || out.send_after_save.n || out.reads.n || out.dropped.n ||
+           out.fetches.n || out.transfers.n || out.removed || out.leader_changed;
     process(c, node, &out);
     raft_update_deinit(&out);
+    return held;
+}
+
+void cluster_step(struct cluster *c, uint64_t id, struct raft_event *ev)
+{
+    step_and_collect(c, &c->nodes[id], ev);
+}
+
+/* What only ends something that was begun, SAVED or APPLIED. If the core says that nothing waits for it, nothing comes of it. */
+static void step_end(struct cluster *c, struct cluster_node *node, struct raft_event *ev, bool (*awaits)(const struct raft *r))
+{
+    struct raft_event nothing = {.type = RAFT_EV_UNREACHABLE, .peer = NH_NO_REPLICA};
+
+    if (!awaits(node->core) && !c->lazy)
+        cluster_step(c, node->id, &nothing); /* what time has made due is not the event's */
+    if (awaits(node->core))
+        cluster_step(c, node->id, ev);
+    else if (!c->lazy)
+        REQUIRE(!step_and_collect(c, node, ev), "replica %" PRIu64 ": event %d was awaited after all", node->id, (int)ev->type);
+    else if (ev->type == RAFT_EV_SAVED)
+        node->untold_saved = ev->saved;
+    else
+        node->untold_applied = ev->applied;
 }
 
 /* ---- moving things ---- */
@@ -466,7 +506,7 @@ void cluster_save(struct cluster *c, uint64_t id)
             disk_append(node, s.runs.runs[i].block, at);
         }
     if (s.id)
-        cluster_step(c, id, &ev);
+        step_end(c, node, &ev, raft_awaits_saved);
     for (size_t i = 0; i < s.messages.n; i++)
         post(c, &s.messages.items[i]);
     free_save(&s);
@@ -520,7 +560,7 @@ void cluster_apply(struct cluster *c, uint64_t id)
             apply_entry(c, node, i);
     if (node->applied < range.last)
         node->applied = range.last;
-    cluster_step(c, id, &ev);
+    step_end(c, node, &ev, raft_awaits_applied);
 }
 
 void cluster_fetch(struct cluster *c, uint64_t id)

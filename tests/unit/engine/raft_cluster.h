@@ -52,6 +52,7 @@ struct cluster_node {
     bool removed;                           /* the core said so */
 
     bool hold_saves, hold_applies, hold_fetches, fail_fetches;
+    uint64_t untold_saved, untold_applied; /* of a lazy cluster: told before the next event; 0: none */
 
     /* What came out since the test looked last. */
     RAFT_VEC(struct raft_read) reads;
@@ -78,7 +79,9 @@ struct cluster {
     RAFT_VEC(struct nh_message) ghosts;
     bool cut[CLUSTER_MAX][CLUSTER_MAX]; /* from, to: lost, and reported unreachable if `report_lost` */
     bool report_lost;
-    bool ids_return;                                     /* a removed id may be added again, which a real shard refuses */
+    bool lazy;       /* SAVED and APPLIED come with the next event unless the core awaits them; else that is checked: they change
+                        nothing */
+    bool ids_return; /* a removed id may be added again, which a real shard refuses */
     bool (*lose)(const struct nh_message *m, void *ctx); /* NULL: nothing is lost */
     void *lose_ctx;
     struct cluster_history history;

@@ -63,6 +63,31 @@ Test(engine, a_read_sees_what_was_proposed_before)
     cr_assert_eq(sum, 55);
 }
 
+static uint64_t passes(void)
+{
+    struct engine_stats m;
+
+    engine_get_stats(host.engine, &m);
+    return m.passes;
+}
+
+/* An idle engine is not polled, so the passes that a proposal takes can be counted. */
+Test(engine, nobody_is_woken_for_what_nobody_waits_for)
+{
+    struct ended e = {0};
+    uint64_t before;
+
+    cr_assert_eq(host_start_replica(1, 1), 0);
+    host_await_leader(1);
+    host_run(1);
+    before = passes();
+    cr_assert_eq(host_propose(1, 5, 1000, &e), 0);
+    host_run(0);
+    cr_assert_eq(e.n, 1);
+    cr_assert_eq(passes() - before, 2, "the entry, and its save, which commits it here; not that it was applied");
+    cr_assert_eq(host_status(1).applied_index, host_status(1).commit_index);
+}
+
 Test(engine, without_a_leader_requests_are_dropped_at_their_deadline)
 {
     struct ended p = {0}, r = {0};

@@ -12,6 +12,7 @@ struct plan {
     uint32_t seeds, actions;
     uint32_t loss, doubling, crash; /* per mille */
     bool changes;                   /* members leave and return, leaders too */
+    bool lazy;                      /* as the engine does: news of saves and of the machine wait for the next event */
 };
 
 static uint64_t any_live(struct cluster *c)
@@ -199,6 +200,7 @@ static void run(const struct plan *p)
     for (uint32_t seed = 1; seed <= p->seeds; seed++) {
         cluster_init(&c, p->n, &p->options);
         c.ids_return = true;
+        c.lazy = p->lazy;
         c.random = seed * 0x9e3779b97f4a7c15u + p->n;
         c.report_lost = seed % 2;
         for (uint32_t i = 0; i < p->actions; i++) {
@@ -270,5 +272,37 @@ Test(raft_random, members_leave_and_return)
     struct plan p = {.n = 5, .options = cluster_options(), .seeds = 80, .actions = 5000, .loss = 40, .doubling = 40, .crash = 40};
 
     p.changes = true;
+    run(&p);
+}
+
+/* What the core may be told late, and what it may tell late. */
+Test(raft_random, lazy_replicas)
+{
+    struct plan p = {
+        .n = 3, .options = cluster_options(), .seeds = 150, .actions = 5000, .loss = 50, .doubling = 50, .crash = 40};
+
+    p.lazy = p.options.lazy_commit = p.options.lazy_heartbeat = true;
+    run(&p);
+}
+
+Test(raft_random, lazy_members_leave_and_return)
+{
+    struct plan p = {.n = 5, .options = cluster_options(), .seeds = 80, .actions = 5000, .loss = 40, .doubling = 40, .crash = 40};
+
+    p.changes = p.lazy = p.options.lazy_commit = p.options.lazy_heartbeat = true;
+    run(&p);
+}
+
+Test(raft_random, lazy_replicas_with_tiny_windows_and_quiesce)
+{
+    struct plan p = {
+        .n = 3, .options = cluster_options(), .seeds = 120, .actions = 5000, .loss = 80, .doubling = 80, .crash = 60};
+
+    p.options.max_inflight_messages = 2;
+    p.options.max_apply_bytes = 300;
+    p.options.max_cached_bytes = 1;
+    p.options.quiesce = true;
+    p.options.quiesce_ticks = 12;
+    p.lazy = p.options.lazy_commit = p.options.lazy_heartbeat = true;
     run(&p);
 }
