@@ -101,16 +101,28 @@ int snapshot_dir_name(struct snapshot_dir *d, struct files *files, const char *r
     return files_path(d->path, err, "%s/%020" PRIu64 "-%020" PRIu64, root, shard_id, replica_id);
 }
 
+static int sync_root(const struct snapshot_dir *d, struct nh_error *err)
+{
+    char root[FILES_PATH_BYTES];
+
+    memcpy(root, d->path, sizeof root);
+    *strrchr(root, '/') = '\0';
+    return d->files->ops->sync_dir(d->files, root, err);
+}
+
+int snapshot_dir_make(struct snapshot_dir *d, struct nh_error *err)
+{
+    int r = d->files->ops->make_dir(d->files, d->path, err);
+
+    return r < 0 ? r : sync_root(d, err); /* also if it was there: it may be from a life that ended before this */
+}
+
 int snapshot_dir_init(struct snapshot_dir *d, struct files *files, const char *root, uint64_t shard_id, uint64_t replica_id,
                       struct nh_error *err)
 {
     int r = snapshot_dir_name(d, files, root, shard_id, replica_id, err);
 
-    if (r == NH_OK)
-        r = files->ops->make_dir(files, d->path, err);
-    if (r == NH_OK) /* also if it was there: it may be from a life that ended before this */
-        r = files->ops->sync_dir(files, root, err);
-    return r;
+    return r < 0 ? r : snapshot_dir_make(d, err);
 }
 
 /* What is left if this fails half-way lacks a part and is never taken for an image. */
@@ -136,6 +148,8 @@ int snapshot_dir_clean(struct snapshot_dir *d, uint64_t recorded, uint32_t keep,
     uint32_t n_below = 0;
     int r = find_all(d, &all, err);
 
+    if (r == NH_ENOTFOUND)
+        return NH_OK; /* it never had an image */
     if (r < 0)
         return r;
     for (size_t i = 0; i < all.n && r == NH_OK; i++)
@@ -167,14 +181,9 @@ int snapshot_dir_prune(struct snapshot_dir *d, uint64_t recorded, uint32_t keep,
 
 int snapshot_dir_remove(struct snapshot_dir *d, struct nh_error *err)
 {
-    char root[FILES_PATH_BYTES];
     int r = d->files->ops->remove(d->files, d->path, err);
 
-    if (r < 0)
-        return r;
-    memcpy(root, d->path, sizeof root);
-    *strrchr(root, '/') = '\0';
-    return d->files->ops->sync_dir(d->files, root, err);
+    return r < 0 ? r : sync_root(d, err);
 }
 
 /* ---- the record file ---- */

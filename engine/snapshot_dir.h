@@ -48,10 +48,13 @@ struct snapshot_dir {
     char path[FILES_PATH_BYTES];
 };
 
-/* Names the replica's directory, which is there. Errors: EINVAL (too long). */
+/* Names the replica's directory, which need not be there: it has one from its first image on, as most of thousands have none yet
+ * when they start. Nothing needs to be released. Errors: EINVAL (too long). */
 int snapshot_dir_name(struct snapshot_dir *d, struct files *files, const char *root, uint64_t shard_id, uint64_t replica_id,
                       struct nh_error *err);
-/* Makes the replica's directory below `root`, which exists, if it is not there; durably. Nothing needs to be released. */
+/* Makes it below its root, which exists, if it is not there; durably. To be called before an image is begun. */
+int snapshot_dir_make(struct snapshot_dir *d, struct nh_error *err);
+/* Both. */
 int snapshot_dir_init(struct snapshot_dir *d, struct files *files, const char *root, uint64_t shard_id, uint64_t replica_id,
                       struct nh_error *err);
 /* At start, before anything runs: removes temporary directories, and images but the one whose index is `recorded` and the newest

@@ -97,8 +97,10 @@ static int make_image(struct snapshot_job *job, struct snapshot_dir *dir, struct
                       struct nh_error *err)
 {
     uint64_t size = 0;
-    int rc = check_space(job, dir, err);
+    int rc = job->is_export ? NH_OK : snapshot_dir_make(dir, err);
 
+    if (rc == NH_OK)
+        rc = check_space(job, dir, err);
     if (rc == NH_OK)
         rc = snapshot_temp_begin(temp, dir, job->moment.record.index, 0, err);
     if (rc == NH_OK)

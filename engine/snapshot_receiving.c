@@ -261,8 +261,10 @@ static int keep_image(struct snapshot_receiver *r, struct receiving *st)
 
 static int begin_writing(struct snapshot_receiver *r, struct receiving *st, uint64_t size_bytes, struct nh_error *err)
 {
-    int code = reserve(r, st, size_bytes ? size_bytes : STREAM_UNKNOWN_BYTES, err);
+    int code = snapshot_dir_make(&st->dir, err);
 
+    if (code == NH_OK)
+        code = reserve(r, st, size_bytes ? size_bytes : STREAM_UNKNOWN_BYTES, err);
     if (code == NH_OK) {
         code = snapshot_temp_begin(&st->temp, &st->dir, st->index, st->from, err);
         if (code < 0)

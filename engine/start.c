@@ -164,7 +164,7 @@ static int open_snapshot_dir(struct engine *e, const struct engine_replica_confi
 
     if (!e->config.files)
         return NH_OK;
-    r = snapshot_dir_init(ret, e->config.files, e->snapshot_root, c->shard_id, c->replica_id, err);
+    r = snapshot_dir_name(ret, e->config.files, e->snapshot_root, c->shard_id, c->replica_id, err);
     return r < 0 ? r : snapshot_dir_clean(ret, boot->snapshot.index, (uint32_t)or_default(c->snapshots_kept, 1), err);
 }
 

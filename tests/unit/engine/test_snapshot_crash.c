@@ -182,6 +182,18 @@ Test(snapshot_crash, a_full_disk_is_as_before_afterwards)
     check(1);
 }
 
+/* The first one of a replica brings its directory with it. */
+Test(snapshot_crash, a_directory_is_as_durable_as_its_first_image)
+{
+    for (uint64_t seed = 0; seed < SEEDS; seed++) {
+        begin(1);
+        OK(snapshot_dir_remove(&x.dir, &x.err));
+        OK(snapshot_dir_make(&x.dir, &x.err));
+        OK(snapshot_take(20, 0, 1));
+        come_back(seed, 1);
+    }
+}
+
 Test(snapshot_crash, a_removed_replica_stays_removed)
 {
     for (uint64_t seed = 0; seed < SEEDS; seed++) {

@@ -234,6 +234,18 @@ CONTRACT(a_replica_is_removed_alone)
     NAMES();
 }
 
+CONTRACT(a_replica_without_images_needs_no_directory)
+{
+    struct snapshot_dir d;
+
+    OK(snapshot_dir_name(&d, x.fs, x.root, SHARD, REPLICA + 1, &x.err));
+    OK(snapshot_dir_clean(&d, 0, 1, &x.err));
+    cr_assert_eq(snapshot_dir_open(&d, 20, &(struct file *){NULL}, NULL, &x.err), NH_ENOTFOUND);
+    OK(snapshot_dir_make(&d, &x.err));
+    OK(snapshot_dir_make(&d, &x.err));
+    OK(snapshot_dir_clean(&d, 0, 1, &x.err));
+}
+
 CONTRACT(a_root_that_is_missing_or_too_long_is_an_error)
 {
     static char root[FILES_PATH_BYTES];

@@ -68,6 +68,12 @@ static uint64_t sum(void)
     return e.last.value;
 }
 
+static int nothing(void *ctx, const char *name)
+{
+    (void)ctx, (void)name;
+    return NH_OK;
+}
+
 static struct ended snapshot(uint64_t overhead)
 {
     struct ended e = {0};
@@ -112,6 +118,19 @@ Test(snapshots, one_that_is_asked_for_shortens_log_and_restart)
     cr_assert_eq(host.n_snapshot_events[ENGINE_SNAPSHOT_RECOVERED], 1);
     cr_assert_eq(host.n_snapshot_events[ENGINE_LOG_COMPACTED], 1);
     cr_assert_eq(host.n_snapshot_events[ENGINE_LOGDB_COMPACTED], 1);
+    end();
+}
+
+/* A start of thousands of replicas is not to wait for as many directories. */
+Test(snapshots, without_one_there_is_no_directory)
+{
+    begin();
+    cr_assert_eq(host_files->ops->list(host_files, IMAGE_DIR, nothing, NULL, NULL), NH_ENOTFOUND);
+    restart(2);
+    host_await_leader(1);
+    cr_assert_eq(host_files->ops->list(host_files, IMAGE_DIR, nothing, NULL, NULL), NH_ENOTFOUND);
+    cr_assert_eq(snapshot(0).last.code, NH_REQUEST_COMPLETED);
+    cr_assert_eq(host_files->ops->list(host_files, IMAGE_DIR, nothing, NULL, NULL), NH_OK);
     end();
 }
 
