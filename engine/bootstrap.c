@@ -221,6 +221,20 @@ static int load_record(const struct engine_config *e, const struct engine_replic
 
 /* ---- the first entry ---- */
 
+/* The voters of a new shard agree without a word on who stands first: leaders are there soon, and spread evenly over the hosts.
+ */
+static bool stands_first(const struct nh_membership *m, const struct engine_replica_config *c)
+{
+    uint64_t n_voters = 0, place = 0;
+
+    for (uint32_t i = 0; i < m->n_members; i++)
+        n_voters += m->members[i].kind == NH_MEMBER_VOTER;
+    for (uint32_t i = 0; i < m->n_members; i++)
+        if (m->members[i].kind == NH_MEMBER_VOTER && place++ == c->shard_id % n_voters)
+            return m->members[i].replica_id == c->replica_id;
+    return false;
+}
+
 static void make_first_entry(struct bootstrap_result *b)
 {
     struct nh_config_change change = {.type = NH_CONFIG_INITIALIZE, .initial = b->members};
@@ -350,6 +364,7 @@ static int load_log(const struct engine_config *e, const struct engine_replica_c
         return nh_error_set(err, NH_ECORRUPT, "there is a snapshot at index %" PRIu64 ", but no log", b->snapshot.index);
     if (r == NH_ENOTFOUND) {
         b->boot.first_index = 1;
+        b->boot.stand_early = stands_first(&b->members, c);
         if (b->members.n_members > 0)
             make_first_entry(b);
         return NH_OK;

@@ -14,11 +14,13 @@ static uint64_t next_random(struct raft *r)
     return z ^ z >> 31;
 }
 
-/* A fresh timeout from [E, 2E). */
+/* A fresh timeout from [E, 2E), or early (raft_boot.stand_early). */
 void raft_reset_election_timer(struct raft *r)
 {
     uint64_t ticks = r->options.election_ticks;
 
+    if (r->stands_early)
+        ticks = (ticks + 3) / 4;
     r->election_since = r->now;
     r->election_timeout = ticks + next_random(r) % ticks;
 }
@@ -28,6 +30,7 @@ static void enter_term(struct raft *r, uint64_t term)
     assert(term > r->term && term <= RAFT_TERM_MAX);
     r->term = term;
     r->vote = NH_NO_REPLICA;
+    r->stands_early = false;
 }
 
 void raft_lead_free(struct raft_lead *lead)

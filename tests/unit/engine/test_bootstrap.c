@@ -82,6 +82,25 @@ Test(bootstrap, a_new_shard_begins_with_the_same_entry_everywhere)
     cr_assert_eq(memcmp(first, nh_run_data(&result.first.runs[0]), size), 0);
 }
 
+/* Shard 4 of three voters: the second. A witness is passed over. */
+Test(bootstrap, one_voter_of_a_new_shard_stands_first)
+{
+    cr_assert_eq(run(&initial, false), 0, "%s", err.text);
+    cr_assert(result.boot.stand_early);
+    members[0].kind = NH_MEMBER_WITNESS;
+    teardown();
+    setup();
+    cr_assert_eq(run(&initial, false), 0, "%s", err.text);
+    cr_assert(result.boot.stand_early, "4 modulo 2 is the first of the voters 2 and 3");
+    members[0].kind = NH_MEMBER_VOTER;
+    members[2].kind = NH_MEMBER_NON_VOTING;
+    teardown();
+    setup();
+    cr_assert_eq(run(&initial, false), 0, "%s", err.text);
+    cr_assert(result.boot.stand_early == false, "of 1 and 2 it is the other");
+    members[2].kind = NH_MEMBER_VOTER;
+}
+
 Test(bootstrap, a_restart_finds_its_log_and_the_terms_in_it)
 {
     cr_assert_eq(run(&initial, false), 0);

@@ -356,6 +356,66 @@ Test(raft_election, timeouts_are_spread_over_e_to_2e)
     cluster_deinit(&c);
 }
 
+/* Replica 1 of three, with E 40. */
+static struct raft *start_one(bool early, bool pre_vote, uint64_t seed)
+{
+    struct raft_options o = cluster_options();
+    struct nh_member members[] = {{.replica_id = 1}, {.replica_id = 2}, {.replica_id = 3}};
+    struct nh_membership three = {.n_members = 3, .members = members};
+    struct raft_boot boot = {.first_index = 1, .membership = &three, .stand_early = early, .now = 100};
+    struct raft *r;
+
+    o.shard_id = o.replica_id = 1;
+    o.election_ticks = 40;
+    o.pre_vote = pre_vote;
+    o.seed = seed;
+    cr_assert_eq(raft_new(&o, &boot, &r, NULL), NH_OK);
+    return r;
+}
+
+/* Who would disturb a leader by it does not. */
+Test(raft_election, one_may_be_told_to_stand_early)
+{
+    for (uint64_t seed = 0; seed < 100; seed++)
+        for (int kind = 0; kind < 4; kind++) {
+            bool early = kind & 1, pre_vote = kind & 2;
+            struct raft *r = start_one(early, pre_vote, seed);
+            uint64_t due = raft_next_deadline(r) - 100;
+
+            cr_assert_geq(due, early && pre_vote ? 10 : 40);
+            cr_assert_lt(due, early && pre_vote ? 20 : 80);
+            raft_free(r);
+        }
+}
+
+static uint64_t tick(struct raft *r, uint64_t now)
+{
+    struct raft_event ev = {.type = RAFT_EV_TICK, .now = now};
+    struct raft_update out = {0};
+
+    raft_step(r, &ev, &out);
+    raft_collect(r, &out);
+    raft_update_deinit(&out);
+    return raft_next_deadline(r) - now;
+}
+
+/* The others may start later: it tries again, until somebody has led or might. */
+Test(raft_election, it_stands_early_until_a_term_is_entered)
+{
+    struct nh_message m = {.type = NH_MSG_HEARTBEAT, .shard_id = 1, .to = 1, .from = 2, .term = 1};
+    struct raft_event ev = {.type = RAFT_EV_MESSAGE, .now = 1000, .message = &m};
+    struct raft *r = start_one(true, true, 7);
+    struct raft_update out = {0};
+
+    for (uint64_t i = 0; i < 10; i++)
+        cr_assert_lt(tick(r, 100 + 20 * (i + 1)), 20);
+    raft_step(r, &ev, &out);
+    raft_collect(r, &out);
+    raft_update_deinit(&out);
+    cr_assert_geq(raft_next_deadline(r) - 1000, 40);
+    raft_free(r);
+}
+
 Test(raft_election, a_joining_replica_waits_for_a_leader)
 {
     struct nh_message m;
