@@ -34,13 +34,25 @@ bool runtime_on_worker_thread(void)
     return is_worker_thread;
 }
 
-static uint64_t now_ns(struct runtime *rt)
+static uint64_t read_clock(clockid_t id)
 {
     struct timespec ts;
 
-    (void)rt;
-    clock_gettime(CLOCK_MONOTONIC, &ts);
+    clock_gettime(id, &ts);
     return (uint64_t)ts.tv_sec * 1000000000u + (uint64_t)ts.tv_nsec;
+}
+
+static uint64_t now_ns(struct runtime *rt)
+{
+    (void)rt;
+    return read_clock(CLOCK_MONOTONIC);
+}
+
+/* The time of the last tick. */
+static uint64_t coarse_ns(struct runtime *rt)
+{
+    (void)rt;
+    return read_clock(CLOCK_MONOTONIC_COARSE);
 }
 
 /* Waits until woken, stopped or `next`; false when stopped. */
@@ -139,6 +151,7 @@ static bool sleep_ns(struct runtime *rt, uint64_t ns)
 
 static const struct runtime_ops ops = {
     .now_ns = now_ns,
+    .coarse_ns = coarse_ns,
     .task_start = task_start,
     .task_wake = task_wake,
     .task_stop = task_stop,

@@ -11,7 +11,8 @@
  * a negative code means that nothing was accepted and the completion will not run. Each has a synchronous form that
  * waits; those answer NH_EDEADLOCK on the host's own threads (completions, listeners, machines).
  *
- * Timeouts are real time in milliseconds, 1 .. NH_TIMEOUT_MS_MAX; a timeout of a proposal means "outcome unknown".
+ * Timeouts are real time in milliseconds, 1 .. NH_TIMEOUT_MS_MAX, never shorter than asked for and some 20 ms longer; a timeout
+ * of a proposal means "outcome unknown".
  *
  * Threads: every function may be called from any thread, also concurrently, except where it says otherwise.
  */

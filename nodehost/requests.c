@@ -10,11 +10,12 @@
 /* Proposals that are handed to the engine in one piece without allocation. */
 #define BATCH_ON_STACK 64u
 
+/* Not before the timeout has passed. */
 int host_deadline(struct nh_host *host, uint32_t timeout_ms, uint64_t *ret_ns, struct nh_error *err)
 {
     if (timeout_ms == 0 || timeout_ms > NH_TIMEOUT_MS_MAX)
         return nh_error_set(err, NH_EINVAL, "a timeout of %" PRIu32 " ms, want 1 .. %u", timeout_ms, NH_TIMEOUT_MS_MAX);
-    *ret_ns = runtime_now_ns(host->runtime) + (uint64_t)timeout_ms * 1000000u;
+    *ret_ns = host->runtime->ops->coarse_ns(host->runtime) + RUNTIME_COARSE_NS + (uint64_t)timeout_ms * 1000000u;
     return NH_OK;
 }
 

@@ -50,6 +50,7 @@ struct load {
     uint32_t n_pending;
     uint32_t cursor; /* open loop: next shard */
     uint64_t started_ns, begin_ns, end_ns, grid, issued, random, read_limit;
+    struct burst_clock clock;
     struct load_result result;
 
     /* of both sides */
@@ -222,7 +223,7 @@ static int read_one(struct load *l, uint64_t shard, struct slot *s)
 
 static void submit_one(struct load *l, uint64_t shard, struct slot *s)
 {
-    uint64_t now_ns = clock_ns();
+    uint64_t now_ns = burst_clock_ns(&l->clock);
     int rc;
 
     begin(l, s, now_ns);

@@ -101,7 +101,7 @@ static bool sleep_ns(struct runtime *rt, uint64_t ns)
     return false; /* one thread */
 }
 
-static const struct runtime_ops ops = {now_ns, task_start, wake_task, task_stop, task_free, sleep_ns};
+static const struct runtime_ops ops = {now_ns, now_ns, task_start, wake_task, task_stop, task_free, sleep_ns};
 
 struct runtime *clock_new(uint32_t host)
 {
