@@ -2,6 +2,7 @@
 #include "engine/snapshots.h"
 
 #include <inttypes.h>
+#include <stdio.h>
 #include <stdlib.h>
 
 #include "engine/engine_private.h"
@@ -265,7 +266,8 @@ static int recover_image(struct snapshot_job *job, struct nh_error *err)
     struct replica *r = job->replica;
     struct open_image open = {.files = r->engine->config.files};
     struct snapshot_dir dir;
-    struct rsm_image image = {.rewind = rewind_image, .ctx = &open};
+    char scratch[FILES_PATH_BYTES + sizeof "/files"];
+    struct rsm_image image = {.rewind = rewind_image, .ctx = &open, .scratch_dir = scratch};
     uint64_t size = 0;
     int rc;
 
@@ -274,6 +276,7 @@ static int recover_image(struct snapshot_job *job, struct nh_error *err)
     if (!open.files)
         return nh_error_set(err, NH_EUNSUPPORTED, "this host has no place for snapshots");
     replica_snapshot_dir(r, &dir);
+    snprintf(scratch, sizeof scratch, "%s/files", dir.path);
     rc = snapshot_dir_open(&dir, job->record.index, &open.file, &size, err);
     if (rc == NH_OK)
         rc = rsm_recover(r->rsm, &job->record, &image, &r->snapshot_stop, err);

@@ -2,7 +2,6 @@
 #include "engine/engine.h"
 
 #include <inttypes.h>
-#include <stdio.h>
 #include <stdlib.h>
 
 #include "engine/bootstrap.h"
@@ -63,10 +62,8 @@ static uint64_t or_default(uint64_t value, uint64_t otherwise)
 static void set_snapshots(struct replica *r, const struct engine_replica_config *c, struct bootstrap_result *boot,
                           const struct snapshot_dir *dir)
 {
-    char scratch[FILES_PATH_BYTES + sizeof "/files"];
-    struct rsm_config rsm = {c->shard_id, c->replica_id, c->machine, c->machine_dir, boot->boot.last_index, dir->files, scratch};
+    struct rsm_config rsm = {c->shard_id, c->replica_id, c->machine, c->machine_dir, boot->boot.last_index, dir->files};
 
-    snprintf(scratch, sizeof scratch, "%s/files", dir->path);
     r->rsm = rsm_new(&rsm);
     r->has_place = dir->files != NULL;
     r->has_snapshots = r->has_place && rsm_can_snapshot(r->rsm, NULL) == NH_OK;

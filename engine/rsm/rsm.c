@@ -58,17 +58,23 @@ static void leave_machine(struct rsm *s)
 
 /* ---- life ---- */
 
+/* An older machine's table: a copy in which the members that it does not know are NULL. */
+static struct nh_machine_ops *padded(const struct nh_machine_ops *machine)
+{
+    struct nh_machine_ops *ops = xcalloc(1, sizeof *ops);
+
+    memcpy(ops, machine, machine->struct_size);
+    return ops;
+}
+
 struct rsm *rsm_new(const struct rsm_config *config)
 {
     struct rsm *s = xcalloc(1, sizeof *s);
 
     s->config = *config;
-    memcpy(&s->ops, config->machine, config->machine->struct_size < sizeof s->ops ? config->machine->struct_size : sizeof s->ops);
-    s->config.machine = &s->ops;
-    s->machine_dir = xstrdup(config->machine_dir);
-    s->scratch_dir = xstrdup(config->scratch_dir);
-    s->config.machine_dir = s->machine_dir;
-    s->config.scratch_dir = s->scratch_dir;
+    if (config->machine->struct_size < sizeof *s->padded_ops) /* else thousands of replicas share it */
+        s->config.machine = s->padded_ops = padded(config->machine);
+    s->config.machine_dir = s->machine_dir = xstrdup(config->machine_dir);
     s->sessions = sessions_new();
     pthread_rwlock_init(&s->lock, NULL);
     return s;
@@ -86,7 +92,7 @@ void rsm_free(struct rsm *s)
     free(s->series);
     sessions_free(s->sessions);
     free(s->machine_dir);
-    free(s->scratch_dir);
+    free(s->padded_ops);
     free(s);
 }
 

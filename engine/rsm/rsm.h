@@ -32,7 +32,6 @@ struct rsm_config {
     const char *machine_dir;              /* copied; may be NULL */
     uint64_t last_index;                  /* of the log at start: an on-disk machine that is ahead of it is refused */
     struct files *files;                  /* borrowed: for extra files of images; NULL: none */
-    const char *scratch_dir;              /* copied; where they are put for the machine; may be made and removed */
 };
 
 /* Most entries in one call of a machine's update. */
@@ -111,6 +110,7 @@ int rsm_save(struct rsm *s, const struct rsm_moment *m, uint32_t compression, co
 struct rsm_image {
     void (*rewind)(void *ctx, struct image_source *ret);
     void *ctx;
+    const char *scratch_dir; /* borrowed; where extra files are put for the machine; may be made and removed */
 };
 /* Takes over the state of an image whose record must be this one (index, term). An on-disk machine that is as new keeps its data,
  * and takes the sessions. image NULL: metadata only (a witness). Errors: ECORRUPT, EMISMATCH (an on-disk machine is behind an

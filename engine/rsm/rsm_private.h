@@ -21,8 +21,8 @@ struct rsm_series {
 
 struct rsm {
     struct rsm_config config;
-    struct nh_machine_ops ops; /* what config.machine points to: a copy in which later members than the machine knows are NULL */
-    char *machine_dir, *scratch_dir;
+    struct nh_machine_ops *padded_ops; /* what config.machine points to if the machine knows fewer members; NULL: the machine's */
+    char *machine_dir;
     pthread_rwlock_t lock;           /* regular: update exclusive, lookups shared; recover exclusive for all */
     enum rsm_state state;            /* guarded by lock */
     struct nh_machine *machine;      /* guarded by lock; NULL unless opened */

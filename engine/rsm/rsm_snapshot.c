@@ -221,6 +221,7 @@ int rsm_save(struct rsm *s, const struct rsm_moment *m, uint32_t compression, co
 
 struct recovering {
     struct rsm *rsm;
+    const char *scratch_dir;
     struct image_reader *reader;
     const volatile bool *stop;
     bool wants_data;
@@ -299,27 +300,27 @@ static int put_file(struct recovering *v, const char *path, struct nh_error *err
     return r == NH_OK ? closed : r;
 }
 
-static int make_scratch_dir(struct rsm *s, struct nh_error *err)
+static int make_scratch_dir(struct recovering *v, struct nh_error *err)
 {
-    int r = s->config.files->ops->remove(s->config.files, s->config.scratch_dir, err);
+    struct files *files = v->rsm->config.files;
+    int r = files->ops->remove(files, v->scratch_dir, err);
 
-    return r < 0 ? r : s->config.files->ops->make_dir(s->config.files, s->config.scratch_dir, err);
+    return r < 0 ? r : files->ops->make_dir(files, v->scratch_dir, err);
 }
 
 static int read_file(struct recovering *v, struct nh_error *err)
 {
-    struct rsm *s = v->rsm;
     struct image_file_info info;
     char path[FILES_PATH_BYTES];
     void *meta;
     int r = NH_OK;
 
-    if (!s->config.files || v->n_files >= NH_SNAPSHOT_FILES_MAX)
+    if (!v->rsm->config.files || v->n_files >= NH_SNAPSHOT_FILES_MAX)
         return nh_error_set(err, NH_EUNSUPPORTED, "the image has extra files that cannot be taken here");
     if (v->n_files == 0)
-        r = make_scratch_dir(s, err);
+        r = make_scratch_dir(v, err);
     if (r == NH_OK)
-        r = files_path(path, err, "%s/file-%zu", s->config.scratch_dir, v->n_files);
+        r = files_path(path, err, "%s/file-%zu", v->scratch_dir, v->n_files);
     if (r < 0)
         return r;
     image_reader_file(v->reader, &info);
@@ -343,14 +344,14 @@ static int recover_files(struct recovering *v, struct nh_error *err)
 
 static void drop_files(struct recovering *v)
 {
-    struct rsm *s = v->rsm;
+    struct files *files = v->rsm->config.files;
 
     for (size_t i = 0; i < v->n_files; i++) {
         free((void *)(size_t)v->files[i].path);
         free((void *)(size_t)v->files[i].meta);
     }
     if (v->n_files > 0)
-        s->config.files->ops->remove(s->config.files, s->config.scratch_dir, NULL);
+        files->ops->remove(files, v->scratch_dir, NULL);
 }
 
 /* ---- the whole of it ---- */
@@ -436,13 +437,15 @@ static int recover_image(struct rsm *s, const struct nh_snapshot *record, const 
 }
 
 /* Extra files lie behind the data, and the machine wants them before it: a pass of their own, only if it takes any. */
-static int recover_extra_files(struct rsm *s, const struct image_source *source, const volatile bool *stop, struct nh_error *err)
+static int recover_extra_files(struct rsm *s, const struct rsm_image *image, const volatile bool *stop, struct nh_error *err)
 {
-    struct recovering v = {.rsm = s, .stop = stop, .wants_data = true};
+    struct recovering v = {.rsm = s, .scratch_dir = image->scratch_dir, .stop = stop, .wants_data = true};
+    struct image_source source;
     struct image_head head = {0};
     int r;
 
-    r = image_reader_new(source, &head, &v.reader, err);
+    image->rewind(image->ctx, &source);
+    r = image_reader_new(&source, &head, &v.reader, err);
     if (r == NH_OK)
         r = read_sections(&v, true, err);
     if (r == NH_OK)
@@ -466,10 +469,8 @@ int rsm_recover(struct rsm *s, const struct nh_snapshot *record, const struct rs
 
     if (s->state != RSM_OPEN)
         return nh_error_set(err, NH_EQUARANTINED, "the machine is not open");
-    if (image && s->config.machine->recover_files) {
-        image->rewind(image->ctx, &source);
-        r = recover_extra_files(s, &source, stop, err);
-    }
+    if (image && s->config.machine->recover_files)
+        r = recover_extra_files(s, image, stop, err);
     if (image && r == NH_OK) {
         image->rewind(image->ctx, &source);
         r = recover_image(s, record, &source, stop, err);

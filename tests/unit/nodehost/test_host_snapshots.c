@@ -126,6 +126,61 @@ Test(host_snapshots, a_restart_begins_with_the_snapshot)
     cr_assert_str_eq(told, "SLOR");
 }
 
+static char extra_path[256]; /* of the machine's own file; then where it was put for the machine */
+static char extra_text[16];
+
+static int save_extra(struct nh_machine *m, void *ctx, struct nh_file_sink *files, struct nh_error *err)
+{
+    FILE *f;
+
+    (void)m;
+    (void)ctx;
+    (void)err;
+    snprintf(extra_path, sizeof extra_path, "%s/extra", one_dir);
+    f = fopen(extra_path, "w");
+    fputs("beside", f);
+    fclose(f);
+    return files->add(files->ctx, 7, extra_path, "meta", 4);
+}
+
+static int recover_extra(struct nh_machine *m, const struct nh_snapshot_file *files, size_t n, struct nh_error *err)
+{
+    FILE *f;
+
+    (void)m;
+    (void)err;
+    cr_assert_eq(n, 1);
+    cr_assert_eq(files[0].file_id, 7);
+    cr_assert(files[0].meta_bytes == 4 && memcmp(files[0].meta, "meta", 4) == 0);
+    snprintf(extra_path, sizeof extra_path, "%s", files[0].path);
+    f = fopen(extra_path, "r");
+    cr_assert_not_null(f);
+    cr_assert_not_null(fgets(extra_text, sizeof extra_text, f));
+    fclose(f);
+    return NH_OK;
+}
+
+Test(host_snapshots, extra_files_come_along)
+{
+    static struct nh_machine_ops machine; /* in use until the host is closed, after the test */
+    struct nh_replica_config c = one_replica_config(&machine);
+    struct stat st;
+
+    machine = sum_machine;
+    machine.save_files = save_extra;
+    machine.recover_files = recover_extra;
+    one_start(&c);
+    write_some(20);
+    request(1, NH_REQUEST_COMPLETED);
+    one_close();
+    open_listening();
+    one_start(&c);
+    cr_assert_eq(one_sum(), 20);
+    cr_assert_str_eq(extra_text, "beside");
+    cr_assert(strstr(extra_path, "/00000000000000000001-00000000000000000001/files/file-0"), "%s", extra_path);
+    cr_assert_neq(stat(extra_path, &st), 0, "the machine had its time to take it");
+}
+
 Test(host_snapshots, they_are_made_by_themselves_and_the_log_stays_short)
 {
     struct nh_replica_config c = one_replica_config(&sum_machine);
@@ -182,9 +237,10 @@ Test(host_snapshots, an_export_is_a_directory_of_its_own)
 
 Test(host_snapshots, a_machine_that_cannot_says_so)
 {
-    struct nh_machine_ops plain = sum_machine;
+    static struct nh_machine_ops plain; /* in use until the host is closed, after the test */
     struct nh_replica_config c = one_replica_config(&plain);
 
+    plain = sum_machine;
     plain.save_snapshot = NULL;
     one_start(&c);
     write_some(3);
