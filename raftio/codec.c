@@ -151,6 +151,27 @@ static int membership_from_pb(const Raftpb__Membership *pb, struct nh_membership
     return NH_OK;
 }
 
+size_t membership_encode(const struct nh_membership *m, uint8_t *out, size_t cap)
+{
+    struct membership_pb membership;
+
+    membership_to_pb(m, &membership);
+    return pack(&membership.pb.base, out, cap);
+}
+
+int membership_decode(const uint8_t *data, size_t size_bytes, struct nh_membership *ret, struct nh_error *err)
+{
+    const Raftpb__Membership *pb;
+    struct arena a;
+    int r;
+
+    arena_init(&a, size_bytes);
+    pb = arena_unpack(&a, &raftpb__membership__descriptor, data, size_bytes, err);
+    r = pb ? membership_from_pb(pb, ret, err) : NH_ECORRUPT;
+    arena_deinit(&a);
+    return r < 0 ? nh_error_wrap(err, r, "membership") : NH_OK;
+}
+
 /* ---- hard state ---- */
 
 size_t state_encode(const struct nh_state *s, uint8_t *out, size_t cap)

@@ -24,6 +24,8 @@ struct nh_hello {
 
 size_t state_encode(const struct nh_state *s, uint8_t *out, size_t cap);
 int state_decode(const uint8_t *data, size_t size_bytes, struct nh_state *ret, struct nh_error *err);
+size_t membership_encode(const struct nh_membership *m, uint8_t *out, size_t cap);
+int membership_decode(const uint8_t *data, size_t size_bytes, struct nh_membership *ret, struct nh_error *err);
 size_t bootstrap_encode(const struct nh_bootstrap *b, uint8_t *out, size_t cap);
 int bootstrap_decode(const uint8_t *data, size_t size_bytes, struct nh_bootstrap *ret, struct nh_error *err);
 size_t snapshot_encode(const struct nh_snapshot *s, uint8_t *out, size_t cap);

@@ -86,7 +86,7 @@ void rsm_free(struct rsm *s)
         return;
     rsm_close(s);
     pthread_rwlock_destroy(&s->lock);
-    nh_membership_deinit(&s->membership);
+    free(s->membership);
     free(s->entries);
     free(s->results);
     free(s->series);
@@ -155,6 +155,27 @@ uint64_t rsm_applied(const struct rsm *s)
 uint64_t rsm_machine_index(const struct rsm *s)
 {
     return s->machine_applied;
+}
+
+/* ---- membership ---- */
+
+void rsm_copy_membership(const struct rsm *s, struct nh_membership *ret)
+{
+    int r = membership_decode(s->membership, s->membership_bytes, ret, NULL);
+
+    assert(r == NH_OK); /* it is as rsm_set_membership encoded it */
+    (void)r;
+}
+
+void rsm_set_membership(struct rsm *s, const struct nh_membership *m, bool witness)
+{
+    const struct nh_member *self = nh_membership_find(m, s->config.replica_id);
+
+    free(s->membership);
+    s->membership_bytes = membership_encode(m, NULL, 0);
+    s->membership = s->membership_bytes > 0 ? xmalloc(s->membership_bytes) : NULL;
+    membership_encode(m, s->membership, s->membership_bytes);
+    s->is_witness = self ? nh_kind_is_witness(self->kind) : witness;
 }
 
 /* ---- applying ---- */
@@ -290,29 +311,25 @@ static int apply_session_entry(struct rsm *s, const struct nh_entry_view *e, con
     return nh_error_set(err, NH_ECORRUPT, "entry %" PRIu64 " of a session is being applied twice", e->index);
 }
 
-void rsm_note_witness(struct rsm *s, bool before)
-{
-    const struct nh_member *self = nh_membership_find(&s->membership, s->config.replica_id);
-
-    s->is_witness = self ? nh_kind_is_witness(self->kind) : before;
-}
-
 static int apply_config_change(struct rsm *s, const struct nh_entry_view *e, const struct rsm_sink *sink, struct nh_error *err)
 {
     struct rsm_result result = {.index = e->index, .key = e->key, .origin = e->origin};
     struct nh_config_change change = {0};
+    struct nh_membership membership;
     const char *reason = NULL;
     int r = config_change_decode(e->payload, e->payload_bytes, &change, err);
 
     if (r < 0)
         return nh_error_wrap(err, NH_ECORRUPT, "configuration change at index %" PRIu64, e->index);
+    rsm_copy_membership(s, &membership); /* only this thread changes it */
+    result.rejected = !membership_apply(&membership, &change, e->index, &reason);
     pthread_rwlock_wrlock(&s->lock);
-    result.rejected = !membership_apply(&s->membership, &change, e->index, &reason);
-    rsm_note_witness(s, s->is_witness);
+    rsm_set_membership(s, &membership, s->is_witness);
     rsm_set_applied(s, e->index, e->term);
     pthread_rwlock_unlock(&s->lock);
     nh_config_change_deinit(&change);
-    sink->on_membership(sink->ctx, e->index, result.rejected ? NULL : &s->membership);
+    sink->on_membership(sink->ctx, e->index, result.rejected ? NULL : &membership);
+    nh_membership_deinit(&membership);
     if (!result.key)
         return NH_OK;
     if (result.rejected) {
@@ -460,7 +477,7 @@ int rsm_get_membership(struct rsm *s, struct nh_membership *ret, struct nh_error
     if (r < 0)
         return r;
     pthread_rwlock_rdlock(&s->lock);
-    nh_membership_copy(ret, &s->membership);
+    rsm_copy_membership(s, ret);
     pthread_rwlock_unlock(&s->lock);
     return NH_OK;
 }

@@ -23,12 +23,13 @@ struct rsm {
     struct rsm_config config;
     struct nh_machine_ops *padded_ops; /* what config.machine points to if the machine knows fewer members; NULL: the machine's */
     char *machine_dir;
-    pthread_rwlock_t lock;           /* regular: update exclusive, lookups shared; recover exclusive for all */
-    enum rsm_state state;            /* guarded by lock */
-    struct nh_machine *machine;      /* guarded by lock; NULL unless opened */
-    struct nh_membership membership; /* guarded by lock */
-    bool is_witness;                 /* guarded by lock; by its membership, or while it is no member by what it was sent */
-    uint64_t applied;                /* atomic; written by the apply worker, or by a recovery */
+    pthread_rwlock_t lock;      /* regular: update exclusive, lookups shared; recover exclusive for all */
+    enum rsm_state state;       /* guarded by lock */
+    struct nh_machine *machine; /* guarded by lock; NULL unless opened */
+    uint8_t *membership;        /* guarded by lock; encoded: it is large, and seldom looked at. NULL: nobody, 0 bytes */
+    size_t membership_bytes;
+    bool is_witness;  /* guarded by lock; by its membership, or while it is no member by what it was sent */
+    uint64_t applied; /* atomic; written by the apply worker, or by a recovery */
 
     /* apply worker, or whom the machine is lent to */
     uint64_t applied_term;
@@ -55,7 +56,9 @@ void rsm_enter_machine(void);
 void rsm_leave_machine(void);
 void rsm_set_applied(struct rsm *s, uint64_t index, uint64_t term);
 void rsm_fail(struct rsm *s);
-/* After a change of the membership, with the lock held. `before`: whether it was a witness so far. */
-void rsm_note_witness(struct rsm *s, bool before);
+/* A copy. With the lock held, or by the one thread that may change it. */
+void rsm_copy_membership(const struct rsm *s, struct nh_membership *ret);
+/* With the lock held. `witness`: whether it is one if it is no member. */
+void rsm_set_membership(struct rsm *s, const struct nh_membership *m, bool witness);
 
 #endif

@@ -77,7 +77,7 @@ int rsm_capture(struct rsm *s, bool with_data, struct rsm_moment *ret, struct nh
     ret->record.term = s->applied_term;
     ret->record.dummy = !with_data || ret->record.witness;
     ret->record.on_disk_index = s->machine_applied; /* it never sees what else is in the log, and cannot tell its index */
-    nh_membership_copy(&ret->record.membership, &s->membership);
+    rsm_copy_membership(s, &ret->record.membership);
     ret->sessions = sessions_encode(s->sessions, &ret->sessions_bytes);
     return NH_OK;
 }
@@ -480,9 +480,7 @@ int rsm_recover(struct rsm *s, const struct nh_snapshot *record, const struct rs
         return r;
     }
     pthread_rwlock_wrlock(&s->lock);
-    nh_membership_deinit(&s->membership);
-    nh_membership_copy(&s->membership, &record->membership);
-    rsm_note_witness(s, record->witness);
+    rsm_set_membership(s, &record->membership, record->witness);
     rsm_set_applied(s, record->index, record->term);
     pthread_rwlock_unlock(&s->lock);
     return NH_OK;

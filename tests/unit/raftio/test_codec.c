@@ -97,6 +97,33 @@ Test(codec, garbage_names_what_it_should_have_been)
     cr_assert_eq(state_decode(buf, 20, &s, NULL), NH_ECORRUPT);
 }
 
+Test(codec, membership_round_trip)
+{
+    struct nh_membership m = sample_membership(5, 2), back = {0};
+    size_t n;
+
+    m.joint = m.auto_leave = m.members[1].outgoing = true;
+    m.members[4].kind = NH_MEMBER_LEAVING_WITNESS;
+    n = membership_encode(&m, NULL, 0);
+    cr_assert_eq(membership_encode(&m, buf, sizeof buf), n);
+    cr_assert_eq(membership_decode(buf, n, &back, &err), NH_OK);
+    cr_assert(nh_membership_equal(&m, &back));
+    nh_membership_deinit(&back);
+    cr_assert_eq(membership_decode(buf, n - 1, &back, &err), NH_ECORRUPT);
+    cr_assert(strstr(err.text, "membership: "), "%s", err.text);
+    TORTURE(membership_decode, struct nh_membership, nh_membership_deinit, n);
+    nh_membership_deinit(&m);
+}
+
+Test(codec, nobody_takes_no_bytes)
+{
+    struct nh_membership m = {0}, back;
+
+    cr_assert_eq(membership_encode(&m, buf, sizeof buf), 0);
+    cr_assert_eq(membership_decode(NULL, 0, &back, &err), NH_OK);
+    cr_assert(nh_membership_equal(&m, &back));
+}
+
 Test(codec, bootstrap_round_trip)
 {
     struct nh_bootstrap b = {.join = true,
