@@ -539,6 +539,18 @@ void drive(struct step_worker *w, struct replica *r)
 
 /* ---- start, stop, failure ---- */
 
+static void begin_first_save(struct step_worker *w, struct replica *r)
+{
+    struct first_save *first = r->first_save;
+    struct nh_update update = {
+        .shard_id = r->shard_id, .replica_id = r->replica_id, .has_state = true, .must_sync = true, .state = first->state};
+
+    save_batch_add(w->open, r, &update, 0, &first->runs);
+    r->n_saves++;
+    r->first_save = NULL;
+    first_save_free(first);
+}
+
 void drive_start(struct step_worker *w, struct replica *r)
 {
     struct apply_item *item;
@@ -547,13 +559,8 @@ void drive_start(struct step_worker *w, struct replica *r)
         drive_fence(w, r);
         return;
     }
-    if (r->boot_save) {
-        struct nh_update update = {
-            .shard_id = r->shard_id, .replica_id = r->replica_id, .has_state = true, .must_sync = true, .state = r->boot_state};
-
-        r->boot_save = false;
-        save_batch_add(w->open, r, &update, 0, &r->boot_runs);
-        r->n_saves++;
+    if (r->first_save) {
+        begin_first_save(w, r);
         return;
     }
     r->state = REPLICA_RUNNING;

@@ -44,6 +44,13 @@ static void free_notes(struct queue *notes)
         snapshot_note_free(container_of(node, struct snapshot_note, node));
 }
 
+void first_save_free(struct first_save *s)
+{
+    if (s)
+        run_list_deinit(&s->runs);
+    free(s);
+}
+
 void replica_unref(struct replica *r)
 {
     if (!r || __atomic_sub_fetch(&r->refs, 1, __ATOMIC_ACQ_REL) > 0)
@@ -53,10 +60,12 @@ void replica_unref(struct replica *r)
     raft_free(r->raft);
     block_builder_deinit(&r->proposals);
     request_ring_deinit(&r->ring);
-    run_list_deinit(&r->boot_runs);
+    first_save_free(r->first_save);
     free_changes(&r->changes);
     free_notes(&r->notes);
-    nh_snapshot_deinit(&r->boot_snapshot);
+    if (r->boot_snapshot)
+        nh_snapshot_deinit(r->boot_snapshot);
+    free(r->boot_snapshot);
     free(r->failure);
     free(r->unreachable);
     free(r->peers);

@@ -102,6 +102,12 @@ struct replica_peer {
     struct outbox_peer *peer;
 };
 
+/* What a new replica saves before anything else. */
+struct first_save {
+    struct nh_state state;
+    struct run_list runs; /* the first entry */
+};
+
 struct replica {
     struct engine *engine;
     struct step_worker *step;
@@ -115,10 +121,9 @@ struct replica {
     bool has_snapshots;                                             /* and the machine can make them */
     uint64_t snapshot_entries, snapshot_bytes, compaction_overhead; /* as configured, defaults filled in */
     uint32_t snapshots_kept, compression;
-    struct nh_snapshot boot_snapshot; /* to be recovered before anything is applied; index 0: none */
-    uint64_t installing;              /* atomic: a received snapshot up to here takes the place of the log, or has taken it */
-    volatile bool snapshot_stop;      /* what runs on the snapshot pool is to end early */
-    uint32_t refs;                    /* atomic */
+    uint64_t installing;         /* atomic: a received snapshot up to here takes the place of the log, or has taken it */
+    volatile bool snapshot_stop; /* what runs on the snapshot pool is to end early */
+    uint32_t refs;               /* atomic */
 
     /* ---- guarded by lock ---- */
     pthread_mutex_t lock;
@@ -143,12 +148,12 @@ struct replica {
     struct engine_replica_status status;
 
     /* ---- apply worker ---- */
+    struct nh_snapshot *boot_snapshot; /* to be recovered before anything is applied; NULL: none, or it is under way. Owned. */
     enum machine_lent lent;
     struct queue parked;        /* struct apply_item: wait for the machine */
     struct list reads_stranded; /* struct read_batch: wait for a recovery that is on its way */
     uint32_t n_streams;         /* images that are made on the fly for others */
     bool saving;                /* a save is under way, perhaps with the machine given back */
-    uint64_t snapshot_tried;    /* index of the last snapshot, or of the last attempt */
     uint64_t snapshot_due;      /* at this index by itself */
     uint64_t bytes_applied;     /* since the last snapshot */
 
@@ -177,22 +182,21 @@ struct replica {
     struct list reads_confirmed; /* have an index that is not handed out yet */
     uint64_t reads_earliest_ns;  /* no read of these lists expires before */
     uint64_t leader_id;
-    uint64_t next_scan_ns;     /* expired requests are looked for at most this often */
-    bool wake;                 /* leave quiesce: the leader's host is silent */
-    struct run_list boot_runs; /* STARTING: the first entry, to be saved */
-    bool boot_save;            /* STARTING: there is a first save */
-    struct nh_state boot_state;
-    struct queue controls;     /* struct control: taken, not yet given to the core */
-    struct queue transfers;    /* struct control: begun */
-    uint64_t next_transfer;    /* key of the last one */
-    uint64_t told_uncommitted; /* its part of the engine's uncommitted_bytes */
-    bool is_removed;           /* the core says so: to be stopped */
+    uint64_t next_scan_ns;         /* expired requests are looked for at most this often */
+    bool wake;                     /* leave quiesce: the leader's host is silent */
+    struct first_save *first_save; /* STARTING: to be begun; NULL: there is none, or it was. Owned. */
+    struct queue controls;         /* struct control: taken, not yet given to the core */
+    struct queue transfers;        /* struct control: begun */
+    uint64_t next_transfer;        /* key of the last one */
+    uint64_t told_uncommitted;     /* its part of the engine's uncommitted_bytes */
+    bool is_removed;               /* the core says so: to be stopped */
     bool told_overloaded;
     uint64_t next_snapshot_tick; /* a snapshot that a peer needs is asked for at most this often */
 };
 
 struct replica *replica_ref(struct replica *r);
-void replica_unref(struct replica *r); /* takes NULL */
+void replica_unref(struct replica *r);      /* takes NULL */
+void first_save_free(struct first_save *s); /* takes NULL */
 
 /* Asks for what a step worker touches to put something into its queues. */
 static inline void replica_prefetch_queue(const struct replica *r)

@@ -109,9 +109,8 @@ static int begin(struct replica *r, struct snapshot_job *job, struct nh_error *e
     if (rc < 0)
         return rc;
     r->saving = true;
-    r->snapshot_tried = job->moment.record.index;
     r->bytes_applied = 0;
-    r->snapshot_due = due_after(r, r->snapshot_tried);
+    r->snapshot_due = due_after(r, job->moment.record.index);
     lend(r, rsm_save_excludes_updates(r->rsm, with_data) ? LENT_READING : LENT_BESIDE, job);
     return NH_OK;
 }
@@ -146,11 +145,8 @@ static void begin_if_due(struct replica *r)
 void snapshots_applied(struct replica *r, size_t bytes)
 {
     r->bytes_applied += bytes;
-    if (!r->has_snapshots)
-        return;
-    if (r->snapshot_due == 0)
-        r->snapshot_due = due_after(r, r->boot_snapshot.index);
-    begin_if_due(r);
+    if (r->has_snapshots)
+        begin_if_due(r);
 }
 
 void snapshots_save(struct replica *r, struct apply_item *item)
@@ -192,7 +188,6 @@ void snapshots_returned(struct replica *r, struct apply_item *item)
     }
     if (!item->recovered)
         return;
-    r->snapshot_tried = rsm_applied(r->rsm);
     r->bytes_applied = 0;
     replica_post_applied(r, rsm_applied(r->rsm), &none, NULL);
     apply_worker_announce(r);
@@ -200,19 +195,26 @@ void snapshots_returned(struct replica *r, struct apply_item *item)
 
 /* ---- taking one over ---- */
 
-static void recover(struct replica *r, const struct nh_snapshot *record, bool received)
+/* Takes the record, not the struct. */
+static void recover(struct replica *r, struct nh_snapshot *record, bool received)
 {
     struct snapshot_job *job = job_new(r, POOL_RECOVER);
 
-    nh_snapshot_copy(&job->record, record);
+    job->record = *record;
+    *record = (struct nh_snapshot){0};
     job->received = received;
     lend(r, LENT_ALONE, job);
 }
 
 void snapshots_opened(struct replica *r)
 {
-    if (r->boot_snapshot.index > 0)
-        recover(r, &r->boot_snapshot, false);
+    struct nh_snapshot *boot = r->boot_snapshot;
+
+    r->boot_snapshot = NULL;
+    r->snapshot_due = due_after(r, boot ? boot->index : 0);
+    if (boot)
+        recover(r, boot, false);
+    free(boot);
 }
 
 void snapshots_recover(struct replica *r, struct apply_item *item)

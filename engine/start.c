@@ -72,9 +72,25 @@ static void set_snapshots(struct replica *r, const struct engine_replica_config 
     r->compaction_overhead = or_default(c->compaction_overhead, DEFAULT_COMPACTION_OVERHEAD);
     r->snapshots_kept = (uint32_t)or_default(c->snapshots_kept, 1);
     r->compression = c->compress_snapshots ? IMAGE_ZSTD : IMAGE_STORED;
-    nh_snapshot_copy(&r->boot_snapshot, &boot->snapshot);
+    if (boot->snapshot.index > 0) {
+        r->boot_snapshot = xcalloc(1, sizeof *r->boot_snapshot);
+        nh_snapshot_copy(r->boot_snapshot, &boot->snapshot);
+    }
     r->compacted = boot->boot.first_index - 1;
     r->handed = r->told_applied = r->applied = boot->snapshot.index;
+}
+
+/* NULL: it was saved in an earlier life, or others are to send it. */
+static struct first_save *take_first_save(struct bootstrap_result *boot)
+{
+    struct first_save *first;
+
+    if (!boot->save_first)
+        return NULL;
+    first = xcalloc(1, sizeof *first);
+    *first = (struct first_save){boot->boot.state, boot->first};
+    boot->first = (struct run_list){0};
+    return first;
 }
 
 static struct replica *replica_new(struct engine *e, const struct engine_replica_config *c, struct bootstrap_result *boot,
@@ -112,10 +128,7 @@ static struct replica *replica_new(struct engine *e, const struct engine_replica
     list_init(&r->reads_waiting);
     list_init(&r->reads_stranded);
     list_init(&r->reads_confirmed);
-    r->boot_runs = boot->first;
-    boot->first = (struct run_list){0};
-    r->boot_save = boot->save_first;
-    r->boot_state = boot->boot.state;
+    r->first_save = take_first_save(boot);
     return r;
 }
 
