@@ -21,7 +21,7 @@ static struct outbox_peer *add(struct step_worker *w, struct replica *r, uint64_
 
     if (!peer)
         return NULL;
-    array_reserve((void **)&r->peers, &r->cap_peers, r->n_peers + 1, sizeof *r->peers);
+    array_reserve_tight((void **)&r->peers, &r->cap_peers, r->n_peers + 1, sizeof *r->peers);
     r->peers[r->n_peers++] = (struct replica_peer){replica_id, peer};
     return peer;
 }

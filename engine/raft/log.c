@@ -37,7 +37,7 @@ void raft_log_init(struct raft_log *log, const struct raft_boot *boot)
     if (boot->snapshot && log->commit < boot->snapshot->index)
         log->commit = boot->snapshot->index;
     for (uint32_t i = 0; i < boot->n_spans; i++)
-        *RAFT_PUSH(&log->spans) = boot->spans[i];
+        *RAFT_PUSH_TIGHT(&log->spans) = boot->spans[i];
 }
 
 /* ---- the cache ---- */
@@ -277,7 +277,7 @@ void raft_log_append(struct raft_log *log, struct nh_block *block, uint32_t from
     assert(block->first_index + from == log->last + 1);
     assert(block->term >= raft_log_last_term(log));
     if (log->spans.n == 0 || block->term > log->spans.items[log->spans.n - 1].term)
-        *RAFT_PUSH(&log->spans) = (struct raft_term_span){log->last + 1, block->term};
+        *RAFT_PUSH_TIGHT(&log->spans) = (struct raft_term_span){log->last + 1, block->term};
     cache_append(&log->cache, block, from, to);
     log->last += to - from;
     note_config_changes(log, block, from, to);
@@ -419,7 +419,7 @@ void raft_log_take(struct raft_log *log, struct run_list *list)
 
 void raft_log_save_begun(struct raft_log *log, uint64_t id, uint64_t term, uint64_t vote, uint64_t commit)
 {
-    *RAFT_PUSH(&log->saves) =
+    *RAFT_PUSH_TIGHT(&log->saves) =
         (struct raft_save){.id = id, .last_index = log->taken, .term = term, .vote = vote, .commit = commit};
     if (log->unsaved_snapshot && !log->snapshot_taken) {
         log->saves.items[log->saves.n - 1].snapshot = log->unsaved_snapshot;

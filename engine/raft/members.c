@@ -48,6 +48,13 @@ struct raft_peer *raft_peer(const struct raft *r, uint64_t id)
     return NULL;
 }
 
+struct raft_peer *raft_alloc_peers(const struct raft *r)
+{
+    uint32_t n_self = raft_member(r, r->options.replica_id) != NULL; /* a leader that was removed is none */
+
+    return xmalloc((r->n_members - n_self) * sizeof(struct raft_peer));
+}
+
 bool raft_was_removed(const struct raft *r, uint64_t id)
 {
     for (uint32_t i = 0; i < r->n_removed; i++)
@@ -90,7 +97,7 @@ static void rebuild_peers(struct raft *r)
     struct raft_peer *old = lead->peers;
     uint32_t n_old = lead->n_peers, at = 0;
 
-    lead->peers = xmalloc(r->n_members * sizeof *lead->peers);
+    lead->peers = raft_alloc_peers(r);
     lead->n_peers = 0;
     for (uint32_t i = 0; i < r->n_members; i++) {
         const struct raft_member *m = &r->members[i];

@@ -37,9 +37,19 @@
 /* Appends an element to a RAFT_VEC and yields its address; the element is not initialised. */
 #define RAFT_PUSH(v) ((v)->items = raft_vec_grow((v)->items, &(v)->cap, (v)->n + 1, sizeof *(v)->items), &(v)->items[(v)->n++])
 
+/* The same with no room to spare: for a few elements that each of thousands of replicas keeps for long, or has at once when all
+ * of them elect their leaders. */
+#define RAFT_PUSH_TIGHT(v) \
+    ((v)->items = raft_vec_grow_tight((v)->items, &(v)->cap, (v)->n + 1, sizeof *(v)->items), &(v)->items[(v)->n++])
+
 static inline void *raft_vec_grow(void *items, size_t *cap, size_t n, size_t elem_bytes)
 {
     array_reserve(&items, cap, n, elem_bytes);
+    return items;
+}
+static inline void *raft_vec_grow_tight(void *items, size_t *cap, size_t n, size_t elem_bytes)
+{
+    array_reserve_tight(&items, cap, n, elem_bytes);
     return items;
 }
 
@@ -284,6 +294,7 @@ struct raft {
 struct raft_member *raft_member(const struct raft *r, uint64_t id); /* NULL: not a member */
 bool raft_is_voter(const struct raft *r, uint64_t id);              /* in either half; this replica: and may lead */
 struct raft_peer *raft_peer(const struct raft *r, uint64_t id);     /* NULL: none, or not the leader */
+struct raft_peer *raft_alloc_peers(const struct raft *r);           /* as many as a leader has; not initialised */
 void raft_set_members(struct raft *r, const struct nh_membership *m, uint64_t index); /* NULL: none */
 bool raft_was_removed(const struct raft *r, uint64_t id);
 void raft_on_membership(struct raft *r, uint64_t index, const struct nh_membership *m);

@@ -103,7 +103,7 @@ void raft_become_candidate(struct raft *r)
 
 static void init_peers(struct raft *r, struct raft_lead *lead)
 {
-    lead->peers = xmalloc(r->n_members * sizeof *lead->peers);
+    lead->peers = raft_alloc_peers(r);
     for (uint32_t i = 0; i < r->n_members; i++) {
         const struct raft_member *m = &r->members[i];
 

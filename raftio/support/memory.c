@@ -44,6 +44,13 @@ char *xstrdup(const char *s)
     return s ? xmemdup(s, strlen(s) + 1) : NULL;
 }
 
+static void resize(void **array, size_t *cap, size_t want, size_t elem_bytes)
+{
+    assert(want <= SIZE_MAX / 2 / elem_bytes);
+    *array = xrealloc(*array, want * elem_bytes);
+    *cap = want;
+}
+
 void array_reserve(void **array, size_t *cap, size_t n, size_t elem_bytes)
 {
     size_t want = *cap * 2;
@@ -52,9 +59,13 @@ void array_reserve(void **array, size_t *cap, size_t n, size_t elem_bytes)
         return;
     if (want < n)
         want = n;
-    if (want < 8)
-        want = 8;
-    assert(want <= SIZE_MAX / 2 / elem_bytes);
-    *array = xrealloc(*array, want * elem_bytes);
-    *cap = want;
+    resize(array, cap, want < 8 ? 8 : want, elem_bytes);
+}
+
+void array_reserve_tight(void **array, size_t *cap, size_t n, size_t elem_bytes)
+{
+    size_t want = *cap + *cap / 2;
+
+    if (n > *cap)
+        resize(array, cap, want < n ? n : want, elem_bytes);
 }

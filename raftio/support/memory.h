@@ -16,6 +16,8 @@ char *xstrdup(const char *s); /* NULL stays NULL */
 
 /* Grows `*array` of `elem_bytes` elements so that at least `n` fit (doubling, at least 8). */
 void array_reserve(void **array, size_t *cap, size_t n, size_t elem_bytes);
+/* The same for what each of thousands of replicas keeps a few of for long (by a half, no more than `n` at first). */
+void array_reserve_tight(void **array, size_t *cap, size_t n, size_t elem_bytes);
 
 /* Asks for these bytes to be brought into the processor's cache, for what is touched a few hundred nanoseconds from now. Any
  * address will do. */

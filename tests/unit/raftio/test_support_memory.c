@@ -45,6 +45,28 @@ Test(memory, an_array_starts_at_eight_and_doubles)
     free(array);
 }
 
+Test(memory, a_tight_array_starts_as_it_is_asked_for_and_grows_by_a_half)
+{
+    uint32_t *array = NULL;
+    size_t cap = 0;
+
+    array_reserve_tight((void **)&array, &cap, 0, sizeof *array);
+    cr_assert_null(array);
+    array_reserve_tight((void **)&array, &cap, 1, sizeof *array);
+    cr_assert_eq(cap, 1);
+    array[0] = 77;
+    array_reserve_tight((void **)&array, &cap, 2, sizeof *array);
+    cr_assert_eq(cap, 2);
+    array_reserve_tight((void **)&array, &cap, 8, sizeof *array);
+    cr_assert_eq(cap, 8);
+    array_reserve_tight((void **)&array, &cap, 8, sizeof *array);
+    cr_assert_eq(cap, 8);
+    array_reserve_tight((void **)&array, &cap, 9, sizeof *array);
+    cr_assert_eq(cap, 12);
+    cr_assert_eq(array[0], 77);
+    free(array);
+}
+
 Test(memory, an_array_beyond_the_address_space_ends_the_process, .signal = SIGABRT)
 {
     void *array = NULL;
