@@ -112,6 +112,7 @@ struct engine_replica_status {
     uint64_t shard_id, replica_id;
     uint64_t leader_id, term;
     enum raft_role role;
+    uint32_t pending_requests;
     uint64_t last_index, commit_index, applied_index;
     bool quiesced;
     bool ready; /* its log is replayed up to the commit index known at start */
@@ -122,7 +123,6 @@ struct engine_replica_status {
     bool overloaded;
     uint64_t transferee; /* a leader's: who is to lead next; 0: nobody */
     uint64_t uncommitted_bytes;
-    uint32_t pending_requests;
     uint64_t first_index;    /* of the log */
     uint64_t snapshot_index; /* newest durable snapshot; 0: none */
 };

@@ -116,9 +116,9 @@ struct replica {
     uint64_t shard_id, replica_id;
     uint32_t election_ticks;
     bool uses_leases;
-    uint64_t boot_commit;                                           /* ready once this is applied */
     bool has_place;                                                 /* the host has one for snapshots */
     bool has_snapshots;                                             /* and the machine can make them */
+    uint64_t boot_commit;                                           /* ready once this is applied */
     uint64_t snapshot_entries, snapshot_bytes, compaction_overhead; /* as configured, defaults filled in */
     uint32_t snapshots_kept, compression;
     uint64_t installing;         /* atomic: a received snapshot up to here takes the place of the log, or has taken it */
@@ -129,22 +129,22 @@ struct replica {
     pthread_mutex_t lock;
     struct step_item notify;
     bool notified;                  /* `notify` is in the step worker's mailbox */
-    int refusal;                    /* NH_OK, or the code that new requests get */
-    struct block_builder proposals; /* the newest keys of `ring`: not yet given to the core */
     bool has_expired;               /* some of `proposals` have ended */
     bool has_special;               /* some of `proposals` go to the core alone: configuration changes */
+    bool awaits_applied;            /* the core is to hear of `applied` at once; else with its next event */
+    int refusal;                    /* NH_OK, or the code that new requests get */
+    struct block_builder proposals; /* the newest keys of `ring`: not yet given to the core */
     struct request_ring ring;       /* pending proposals */
     struct read_batch *reads;       /* not yet taken by the step worker; NULL: none */
     uint64_t next_read;             /* context of the next batch of reads */
-    uint32_t n_reads;               /* pending, of all batches */
     uint64_t earliest_ns;           /* no pending proposal expires before */
     uint64_t applied;               /* as told by the apply worker */
-    bool awaits_applied;            /* the core is to hear of it at once; else with its next event */
     struct queue changes;           /* struct membership_change */
     struct queue notes;             /* struct snapshot_note */
     struct queue wishes;            /* struct control, not yet taken */
     uint32_t n_wishes;
-    char *failure; /* of the machine or of stored entries; NULL: none. Owned. */
+    uint32_t n_reads; /* pending, of all batches */
+    char *failure;    /* of the machine or of stored entries; NULL: none. Owned. */
     struct engine_replica_status status;
 
     /* ---- apply worker ---- */
@@ -163,6 +163,10 @@ struct replica {
 
     /* ---- step worker ---- */
     enum replica_state state;
+    bool awaits_saved; /* the core is to hear of `saved_id` at once; else with its next event */
+    bool wake;         /* leave quiesce: the leader's host is silent */
+    bool is_removed;   /* the core says so: to be stopped */
+    bool told_overloaded;
     struct raft *raft;
     struct list active; /* on the worker's list while it has something to do */
     struct timer timer;
@@ -175,7 +179,6 @@ struct replica {
     size_t last_save;              /* its place there */
     uint32_t n_saves;              /* in batches */
     uint64_t saved_id, told_saved_id;
-    bool awaits_saved; /* the core is to hear of it at once; else with its next event */
     uint64_t told_applied;
     uint64_t handed;             /* last index given to the apply worker */
     struct list reads_waiting;   /* struct read_batch: without an index yet */
@@ -183,15 +186,12 @@ struct replica {
     uint64_t reads_earliest_ns;  /* no read of these lists expires before */
     uint64_t leader_id;
     uint64_t next_scan_ns;         /* expired requests are looked for at most this often */
-    bool wake;                     /* leave quiesce: the leader's host is silent */
     struct first_save *first_save; /* STARTING: to be begun; NULL: there is none, or it was. Owned. */
     struct queue controls;         /* struct control: taken, not yet given to the core */
     struct queue transfers;        /* struct control: begun */
     uint64_t next_transfer;        /* key of the last one */
     uint64_t told_uncommitted;     /* its part of the engine's uncommitted_bytes */
-    bool is_removed;               /* the core says so: to be stopped */
-    bool told_overloaded;
-    uint64_t next_snapshot_tick; /* a snapshot that a peer needs is asked for at most this often */
+    uint64_t next_snapshot_tick;   /* a snapshot that a peer needs is asked for at most this often */
 };
 
 struct replica *replica_ref(struct replica *r);

@@ -250,7 +250,7 @@ struct raft {
     uint64_t saved_term, saved_vote;               /* durable */
     uint64_t save_id;                              /* of the newest save */
 
-    enum raft_role role;
+    enum raft_role role, told_role; /* told: in the last update */
     uint64_t leader_id;
     uint64_t heard_at, heard_from; /* when a leader was last heard from, and which one */
     uint64_t election_since, election_timeout;
@@ -261,24 +261,22 @@ struct raft {
     RAFT_VEC(struct raft_forward_mark) marks;
 
     bool quiesced;
+    bool overloaded;        /* the leader was asked to send no entries */
+    bool is_removed;        /* it is needed no more */
+    bool reported_removed;  /* in an update */
+    bool joint, auto_leave; /* of the members below */
     uint64_t quiet_since;
     uint64_t active_at; /* last event that keeps awake */
 
     uint64_t told_leader, told_term; /* in the last update */
-    enum raft_role told_role;
     uint64_t ignored_messages;
 
     struct raft_member *members; /* ascending */
-    uint32_t n_members;
-    bool joint, auto_leave;
-    uint64_t *removed; /* ids that were members once */
-    uint32_t n_removed;
+    uint64_t *removed;           /* ids that were members once */
+    uint32_t n_members, n_removed;
     uint64_t members_index; /* of the change that made this configuration */
-    bool is_removed;        /* it is needed no more */
-    bool reported_removed;  /* in an update */
 
     struct nh_snapshot *snapshot; /* newest that can be sent, or is to be saved; NULL: none */
-    bool overloaded;              /* the leader was asked to send no entries */
     struct {                      /* a transfer that was asked for here */
         uint64_t target, key;     /* key 0: none */
         uint64_t leader_id;       /* who was asked */

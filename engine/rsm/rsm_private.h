@@ -25,10 +25,10 @@ struct rsm {
     char *machine_dir;
     pthread_rwlock_t lock;      /* regular: update exclusive, lookups shared; recover exclusive for all */
     enum rsm_state state;       /* guarded by lock */
+    bool is_witness;            /* guarded by lock; by its membership, or while it is no member by what it was sent */
     struct nh_machine *machine; /* guarded by lock; NULL unless opened */
     uint8_t *membership;        /* guarded by lock; encoded: it is large, and seldom looked at. NULL: nobody, 0 bytes */
     size_t membership_bytes;
-    bool is_witness;  /* guarded by lock; by its membership, or while it is no member by what it was sent */
     uint64_t applied; /* atomic; written by the apply worker, or by a recovery */
 
     /* apply worker, or whom the machine is lent to */
