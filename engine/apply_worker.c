@@ -24,6 +24,7 @@ struct apply_worker *apply_worker_new(struct engine *e)
     w->engine = e;
     mailbox_init(&w->mailbox);
     pthread_mutex_init(&w->turn, NULL);
+    w->batch = rsm_batch_new();
     return w;
 }
 
@@ -35,6 +36,7 @@ void apply_worker_free(struct apply_worker *w)
     w->engine->config.runtime->ops->task_free(w->task);
     mailbox_deinit(&w->mailbox);
     pthread_mutex_destroy(&w->turn);
+    rsm_batch_free(w->batch);
     free(w);
 }
 
@@ -215,7 +217,7 @@ static void apply_entries(struct apply_worker *w, struct apply_item *item)
 {
     struct replica *r = item->replica;
     struct applying applying = {.replica = r};
-    struct rsm_sink sink = {.ctx = &applying, .on_results = on_results, .on_membership = on_membership};
+    struct rsm_sink sink = {&applying, w->batch, on_results, on_membership};
     uint64_t before = rsm_applied(r->rsm);
     struct nh_error err;
     int rc = apply_item(r, item, &sink, &err);

@@ -55,6 +55,7 @@ struct apply_worker {
     struct mailbox mailbox;
     pthread_mutex_t turn;                                  /* held while items are done; taken before all other locks */
     uint64_t no_help_until_ns;                             /* guarded by turn: a machine was slow */
+    struct rsm_batch *batch;                               /* guarded by turn */
     uint64_t entries_applied, apply_calls, reads_answered; /* atomic */
 };
 

@@ -58,6 +58,19 @@ static void leave_machine(struct rsm *s)
 
 /* ---- life ---- */
 
+struct rsm_batch *rsm_batch_new(void)
+{
+    struct rsm_batch *b = xmalloc(sizeof *b);
+
+    b->n = 0;
+    return b;
+}
+
+void rsm_batch_free(struct rsm_batch *b)
+{
+    free(b);
+}
+
 /* An older machine's table: a copy in which the members that it does not know are NULL. */
 static struct nh_machine_ops *padded(const struct nh_machine_ops *machine)
 {
@@ -87,9 +100,6 @@ void rsm_free(struct rsm *s)
     rsm_close(s);
     pthread_rwlock_destroy(&s->lock);
     free(s->membership);
-    free(s->entries);
-    free(s->results);
-    free(s->series);
     sessions_free(s->sessions);
     free(s->machine_dir);
     free(s->padded_ops);
@@ -196,59 +206,62 @@ void rsm_fail(struct rsm *s)
 /* What sessions are to remember of the batch. */
 static void keep_results(struct rsm *s, size_t n)
 {
+    const struct rsm_batch *b = s->batch;
+
     for (size_t i = 0; i < n; i++)
-        if (s->series[i].client_id)
-            sessions_keep(s->sessions, s->series[i].client_id, s->series[i].series_id, &s->entries[i].result);
+        if (b->series[i].client_id)
+            sessions_keep(s->sessions, b->series[i].client_id, b->series[i].series_id, &b->entries[i].result);
 }
 
-static void give_results(struct rsm *s, size_t n, const struct rsm_sink *sink)
+static void give_results(struct rsm_batch *b, size_t n, const struct rsm_sink *sink)
 {
     size_t n_results = 0;
 
     for (size_t i = 0; i < n; i++) {
-        s->results[i].value = s->entries[i].result;
-        if (s->results[i].key)
-            s->results[n_results++] = s->results[i];
+        b->results[i].value = b->entries[i].result;
+        if (b->results[i].key)
+            b->results[n_results++] = b->results[i];
     }
     if (n_results > 0)
-        sink->on_results(sink->ctx, s->results, n_results);
+        sink->on_results(sink->ctx, b->results, n_results);
 }
 
 /* Gives the batch to the machine and its results to the sink. */
 static int flush(struct rsm *s, const struct rsm_sink *sink, struct nh_error *err)
 {
-    size_t n = s->n_entries;
+    struct rsm_batch *b = s->batch;
+    size_t n = b->n;
     int r;
 
     if (n == 0)
         return NH_OK;
-    s->n_entries = 0;
+    b->n = 0;
     enter_update(s);
-    r = s->config.machine->update(s->machine, s->entries, n, err);
+    r = s->config.machine->update(s->machine, b->entries, n, err);
     if (r >= 0)
-        rsm_set_applied(s, s->entries[n - 1].index, s->batch_term);
+        rsm_set_applied(s, b->entries[n - 1].index, b->term);
     leave_machine(s);
     if (rsm_is_on_disk(s))
-        s->machine_applied = s->entries[n - 1].index;
+        s->machine_applied = b->entries[n - 1].index;
     if (r < 0) {
         rsm_fail(s);
-        return nh_error_wrap(err, r, "machine %s: update at index %" PRIu64, s->config.machine->name, s->entries[0].index);
+        return nh_error_wrap(err, r, "machine %s: update at index %" PRIu64, s->config.machine->name, b->entries[0].index);
     }
     keep_results(s, n);
-    give_results(s, n, sink);
+    give_results(b, n, sink);
     return NH_OK;
 }
 
-static void add_entry(struct rsm *s, const struct nh_entry_view *e)
+/* Full: given to the machine at once, so there is always room for one more. */
+static int add_entry(struct rsm *s, const struct nh_entry_view *e, const struct rsm_sink *sink, struct nh_error *err)
 {
-    array_reserve((void **)&s->entries, &s->cap_entries, s->n_entries + 1, sizeof *s->entries);
-    array_reserve((void **)&s->results, &s->cap_results, s->n_entries + 1, sizeof *s->results);
-    array_reserve((void **)&s->series, &s->cap_series, s->n_entries + 1, sizeof *s->series);
-    s->entries[s->n_entries] = (struct nh_entry){.index = e->index, .cmd = e->payload, .size_bytes = e->payload_bytes};
-    s->results[s->n_entries] = (struct rsm_result){.index = e->index, .key = e->key, .origin = e->origin};
-    s->series[s->n_entries] = (struct rsm_series){e->client_id, e->series_id};
-    s->batch_term = e->term;
-    s->n_entries++;
+    struct rsm_batch *b = s->batch;
+
+    b->entries[b->n] = (struct nh_entry){.index = e->index, .cmd = e->payload, .size_bytes = e->payload_bytes};
+    b->results[b->n] = (struct rsm_result){.index = e->index, .key = e->key, .origin = e->origin};
+    b->series[b->n] = (struct rsm_series){e->client_id, e->series_id};
+    b->term = e->term;
+    return ++b->n == RSM_UPDATE_ENTRIES_MAX ? flush(s, sink, err) : NH_OK;
 }
 
 /* ---- sessions ---- */
@@ -288,11 +301,9 @@ static int apply_session_entry(struct rsm *s, const struct nh_entry_view *e, con
     if (r < 0)
         return r;
     verdict = sessions_check(s->sessions, e, &value);
-    if (verdict == SESSION_APPLY && e->index > s->machine_applied) {
-        add_entry(s, e);
-        return s->n_entries >= RSM_UPDATE_ENTRIES_MAX ? flush(s, sink, err) : NH_OK;
-    }
-    if (s->n_entries > 0) { /* what came before comes first; what is kept then may be the answer */
+    if (verdict == SESSION_APPLY && e->index > s->machine_applied)
+        return add_entry(s, e, sink, err);
+    if (s->batch->n > 0) { /* what came before comes first; what is kept then may be the answer */
         r = flush(s, sink, err);
         if (r < 0)
             return r;
@@ -346,8 +357,7 @@ static int apply_application(struct rsm *s, const struct nh_entry_view *e, const
         rsm_set_applied(s, e->index, e->term);
         return NH_OK;
     }
-    add_entry(s, e);
-    return s->n_entries >= RSM_UPDATE_ENTRIES_MAX ? flush(s, sink, err) : NH_OK;
+    return add_entry(s, e, sink, err);
 }
 
 /* Only witnesses are given entries without what was in them: also before they are members, and when they are none any more. */
@@ -412,14 +422,15 @@ int rsm_apply(struct rsm *s, const struct nh_run *runs, uint32_t n_runs, const s
 
     if (s->state != RSM_OPEN) /* only this thread changes it */
         return nh_error_set(err, NH_EQUARANTINED, "the machine is not open");
+    s->batch = sink->batch;
     for (uint32_t i = 0; i < n_runs && r == NH_OK; i++)
         r = apply_run(s, &runs[i], &next, sink, err);
     if (r == NH_OK)
         r = flush(s, sink, err);
-    if (r < 0) {
-        s->n_entries = 0;
+    s->batch->n = 0;
+    s->batch = NULL;
+    if (r < 0)
         rsm_fail(s);
-    }
     return r;
 }
 

@@ -47,8 +47,14 @@ struct rsm_result {
     struct nh_result value;
 };
 
+/* Room for the entries of one update, for whoever applies: one for all the machines of an apply worker, empty between calls. */
+struct rsm_batch;
+struct rsm_batch *rsm_batch_new(void);
+void rsm_batch_free(struct rsm_batch *b); /* takes NULL */
+
 struct rsm_sink {
     void *ctx;
+    struct rsm_batch *batch; /* used while rsm_apply runs */
     /* Results of consecutive entries; the machine's bytes are valid for the call. Entries without key are left out. */
     void (*on_results)(void *ctx, const struct rsm_result *results, size_t n);
     /* The configuration change at `index` was applied (a membership, borrowed) or rejected (NULL). */

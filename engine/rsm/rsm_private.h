@@ -19,6 +19,14 @@ struct rsm_series {
     uint64_t client_id, series_id; /* 0: none */
 };
 
+struct rsm_batch {
+    size_t n;
+    uint64_t term; /* of the last entry */
+    struct nh_entry entries[RSM_UPDATE_ENTRIES_MAX];
+    struct rsm_result results[RSM_UPDATE_ENTRIES_MAX];
+    struct rsm_series series[RSM_UPDATE_ENTRIES_MAX];
+};
+
 struct rsm {
     struct rsm_config config;
     struct nh_machine_ops *padded_ops; /* what config.machine points to if the machine knows fewer members; NULL: the machine's */
@@ -35,11 +43,7 @@ struct rsm {
     uint64_t applied_term;
     uint64_t machine_applied; /* on-disk: the last entry that is in it */
     struct sessions *sessions;
-    struct nh_entry *entries; /* the batch under construction */
-    struct rsm_result *results;
-    struct rsm_series *series;
-    uint64_t batch_term; /* of its last entry */
-    size_t n_entries, cap_entries, cap_results, cap_series;
+    struct rsm_batch *batch; /* while rsm_apply runs */
 };
 
 static inline bool rsm_is_regular(const struct rsm *s)

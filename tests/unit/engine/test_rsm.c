@@ -96,7 +96,7 @@ static void on_membership(void *ctx, uint64_t index, const struct nh_membership 
     n_memberships += m != NULL;
 }
 
-static const struct rsm_sink sink = {NULL, on_results, on_membership};
+static struct rsm_sink sink = {NULL, NULL, on_results, on_membership};
 
 static void setup(void)
 {
@@ -107,11 +107,13 @@ static void setup(void)
     fail_at = 0;
     open_result = 0;
     s = rsm_new(&c);
+    sink.batch = rsm_batch_new();
 }
 
 static void teardown(void)
 {
     rsm_free(s);
+    rsm_batch_free(sink.batch);
 }
 
 TestSuite(rsm, .init = setup, .fini = teardown);
