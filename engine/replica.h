@@ -160,6 +160,7 @@ struct replica {
     /* ---- snapshot pool, one job at a time ---- */
     uint64_t image_bytes; /* of the newest image */
     uint64_t compacted;   /* the log is removed up to here */
+    bool has_dir;         /* its directory for images is there, durably */
 
     /* ---- step worker ---- */
     enum replica_state state;

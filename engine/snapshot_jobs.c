@@ -94,11 +94,23 @@ static int save_machine(struct snapshot_job *job, struct snapshot_temp *temp, ui
     return rc;
 }
 
+/* Once in each life is enough. An export's directory is its owner's to make. */
+static int make_dir(struct snapshot_job *job, struct snapshot_dir *dir, struct nh_error *err)
+{
+    int rc;
+
+    if (job->is_export || job->replica->has_dir)
+        return NH_OK;
+    rc = snapshot_dir_make(dir, err);
+    job->replica->has_dir = rc == NH_OK;
+    return rc;
+}
+
 static int make_image(struct snapshot_job *job, struct snapshot_dir *dir, struct snapshot_temp *temp, bool *ret_fatal,
                       struct nh_error *err)
 {
     uint64_t size = 0;
-    int rc = job->is_export ? NH_OK : snapshot_dir_make(dir, err);
+    int rc = make_dir(job, dir, err);
 
     if (rc == NH_OK)
         rc = check_space(job, dir, err);
@@ -208,6 +220,7 @@ static void give_up(struct snapshot_job *job, const struct nh_error *err)
 
     LOG_WARN("shard %" PRIu64 " replica %" PRIu64 ": the snapshot at index %" PRIu64 " was not made: %s", r->shard_id,
              r->replica_id, job->record.index, err->text);
+    r->has_dir = false; /* perhaps it is not any more */
     replica_post_note(r, &(struct snapshot_note){.type = NOTE_FAILED});
     post_save_ended(job, NH_REQUEST_REJECTED, err->text);
 }
