@@ -11,11 +11,6 @@
 
 /* Read from the log store at once when a log is replayed. */
 #define REPLAY_BYTES (4u << 20)
-/* What a step worker does at most in place of the apply worker: items, and their entries and reads. */
-#define HELP_ITEMS_MAX 16u
-#define HELP_WORK_MAX  128u
-/* If that took longer it does not do it again for a hundred times as long. */
-#define HELP_NS_MAX 500000u
 
 struct apply_worker *apply_worker_new(struct engine *e)
 {
@@ -23,7 +18,6 @@ struct apply_worker *apply_worker_new(struct engine *e)
 
     w->engine = e;
     mailbox_init(&w->mailbox);
-    pthread_mutex_init(&w->turn, NULL);
     w->batch = rsm_batch_new();
     return w;
 }
@@ -35,7 +29,6 @@ void apply_worker_free(struct apply_worker *w)
     assert(mailbox_empty(&w->mailbox));
     w->engine->config.runtime->ops->task_free(w->task);
     mailbox_deinit(&w->mailbox);
-    pthread_mutex_destroy(&w->turn);
     rsm_batch_free(w->batch);
     free(w);
 }
@@ -424,72 +417,16 @@ static void take(struct apply_worker *w, struct apply_item *item)
     replica_unref(r); /* the item's */
 }
 
-static void take_all(struct apply_worker *w, struct queue *items)
-{
-    struct queue_node *node;
-
-    while ((node = queue_pop(items)))
-        take(w, container_of(node, struct apply_item, node));
-}
-
 uint64_t apply_worker_poll(void *arg)
 {
     struct apply_worker *w = arg;
     struct queue items = {0};
+    struct queue_node *node;
 
-    pthread_mutex_lock(&w->turn);
     mailbox_take(&w->mailbox, &items);
-    take_all(w, &items);
-    pthread_mutex_unlock(&w->turn);
+    while ((node = queue_pop(&items)))
+        take(w, container_of(node, struct apply_item, node));
     return TASK_POLL_NEVER;
-}
-
-/* ---- in place of the apply worker ---- */
-
-/* What it costs, in entries and reads; more than HELP_WORK_MAX if nobody can tell. */
-static uint64_t work_of(const struct apply_item *item)
-{
-    if (rsm_is_of_kind(item->replica->rsm, NH_MACHINE_ON_DISK))
-        return HELP_WORK_MAX + 1;
-    if (item->type == APPLY_ENTRIES && item->runs.n > 0)
-        return item->last - item->first + 1;
-    return item->type == APPLY_READS ? item->reads->n : HELP_WORK_MAX + 1;
-}
-
-static bool is_little(const struct queue *items)
-{
-    uint64_t work = 0;
-    uint32_t n = 0;
-
-    for (const struct queue_node *node = items->first; node; node = node->next) {
-        work += work_of(container_of(node, struct apply_item, node));
-        if (++n > HELP_ITEMS_MAX || work > HELP_WORK_MAX)
-            return false;
-    }
-    return true;
-}
-
-/* With `turn` held. */
-static void help(struct apply_worker *w, struct queue *items)
-{
-    uint64_t begin_ns = engine_now_ns(w->engine), end_ns;
-
-    if (begin_ns < w->no_help_until_ns || !mailbox_empty(&w->mailbox))
-        return;
-    take_all(w, items);
-    end_ns = engine_now_ns(w->engine);
-    if (end_ns - begin_ns > HELP_NS_MAX)
-        w->no_help_until_ns = end_ns + 100 * (end_ns - begin_ns);
-}
-
-void apply_worker_do_all(struct apply_worker *w, struct queue *items)
-{
-    if (w->engine->config.inline_applies && is_little(items) && pthread_mutex_trylock(&w->turn) == 0) {
-        help(w, items);
-        pthread_mutex_unlock(&w->turn);
-    }
-    if (!queue_empty(items))
-        apply_worker_post_all(w, items);
 }
 
 void apply_worker_drain(struct apply_worker *w)

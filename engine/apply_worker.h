@@ -4,12 +4,8 @@
  * that is posted behind the entries up to its index finds them applied. While the machine is lent to the snapshot pool, what has
  * to wait for it is parked with its replica, and done in order when it is back (engine/snapshots.h).
  *
- * A step worker that has little to be applied does it itself if the apply worker has nothing to do (apply_worker_do_all): what a
- * client waits for is over before another thread would have woken up. Not on behalf of machines that take their time, as its
- * other shards wait meanwhile.
- *
- * Threads: apply_worker_do_all and apply_worker_post_all from step workers, apply_worker_post from any; the poll function by the
- * runtime. A replica belongs to one apply worker, which is whoever holds `turn`.
+ * Threads: apply_worker_post_all from step workers, apply_worker_post from any; the poll function by the runtime. A replica
+ * belongs to one apply worker.
  */
 #ifndef NH_ENGINE_APPLY_WORKER_H
 #define NH_ENGINE_APPLY_WORKER_H
@@ -53,9 +49,7 @@ struct apply_worker {
     struct engine *engine;
     struct task *task;
     struct mailbox mailbox;
-    pthread_mutex_t turn;                                  /* held while items are done; taken before all other locks */
-    uint64_t no_help_until_ns;                             /* guarded by turn: a machine was slow */
-    struct rsm_batch *batch;                               /* guarded by turn */
+    struct rsm_batch *batch;                               /* of its poll function */
     uint64_t entries_applied, apply_calls, reads_answered; /* atomic */
 };
 
@@ -69,9 +63,6 @@ uint64_t apply_worker_poll(void *arg);
 void apply_worker_drain(struct apply_worker *w);
 /* Posts items (struct apply_item, transferred) and wakes the worker. */
 void apply_worker_post_all(struct apply_worker *w, struct queue *items);
-/* The same, but does them here and now if they are few and nothing is before them. Only at the end of a step worker's pass, with
- * no lock held: completions run in here. */
-void apply_worker_do_all(struct apply_worker *w, struct queue *items);
 void apply_worker_post(struct apply_worker *w, struct apply_item *item);
 
 /* ---- for engine/snapshots.c ---- */

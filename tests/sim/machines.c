@@ -151,7 +151,6 @@ static void machine_close(struct nh_machine *m)
 static int machine_update(struct nh_machine *m, struct nh_entry *entries, size_t n, struct nh_error *err)
 {
     (void)err;
-    disks_before_update(m->host, m->shard);
     array_reserve((void **)&m->answers, &m->cap_answers, n, sizeof *m->answers);
     for (size_t i = 0; i < n; i++) {
         struct sim_command c =

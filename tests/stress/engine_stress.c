@@ -302,7 +302,6 @@ static void start_host(struct host *h, struct loopback_hub *hub, uint32_t id)
         .n_step_workers = 2,
         .n_apply_workers = 2,
         .inline_saves = id == 2,
-        .inline_applies = id != 3,
         .deployment_id = 1,
         .address = h->address,
         .incarnation = 1,

@@ -9,7 +9,6 @@
 
 struct fixture host;
 uint32_t host_max_pending;
-bool host_inline_applies;
 uint64_t host_max_inbox, host_max_uncommitted;
 
 /* ---- runtime ---- */
@@ -79,8 +78,7 @@ static struct runtime runtime = {&runtime_ops};
 
 static bool is_held(const struct task *t)
 {
-    return (host.hold_log && strcmp(t->name, "nh-log") == 0) || (host.hold_snapshots && strcmp(t->name, "nh-snapshot") == 0) ||
-           (host.hold_apply && strcmp(t->name, "nh-apply") == 0);
+    return (host.hold_log && strcmp(t->name, "nh-log") == 0) || (host.hold_snapshots && strcmp(t->name, "nh-snapshot") == 0);
 }
 
 static bool poll_all(void)
@@ -164,7 +162,6 @@ static int machine_open(const struct nh_machine_args *args, struct nh_machine **
 
 static int machine_update(struct nh_machine *m, struct nh_entry *entries, size_t n, struct nh_error *err)
 {
-    host.now_ns += host.update_ns;
     for (size_t i = 0; i < n; i++) {
         uint64_t v = 0;
 
@@ -354,7 +351,6 @@ void host_start(bool inline_saves, uint64_t incarnation)
         .n_step_workers = 1,
         .n_apply_workers = 1,
         .inline_saves = inline_saves,
-        .inline_applies = host_inline_applies,
         .deployment_id = 1,
         .address = HOST_ADDRESS,
         .incarnation = incarnation,

@@ -29,8 +29,6 @@ struct fixture {
     int send_result;     /* of send_batch */
     bool hold_log;       /* the log worker is not polled: saves stay in flight */
     bool hold_snapshots; /* the snapshot pool is not polled: what it was given waits */
-    bool hold_apply;     /* the apply worker is not polled */
-    uint64_t update_ns;  /* an update of the machine takes so long */
     uint64_t fail_value; /* the machine fails when it is told this */
     uint32_t n_ready, n_unloaded, n_quarantined, n_fenced;
     uint32_t n_snapshot_events[ENGINE_LOGDB_COMPACTED + 1];
@@ -48,7 +46,6 @@ extern struct files *host_files;
 extern struct engine_replica_config host_replica_config;
 /* Limits are set before the start; 0: defaults. */
 extern uint32_t host_max_pending;
-extern bool host_inline_applies; /* set before the start */
 extern uint64_t host_max_inbox, host_max_uncommitted;
 void host_stop(void);
 void host_forget_disk(void);
