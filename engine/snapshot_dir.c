@@ -76,13 +76,15 @@ static int by_index_newest_first(const void *a, const void *b)
     return x->index < y->index ? 1 : x->index > y->index ? -1 : strcmp(x->name, y->name);
 }
 
-/* What is ours in the directory, newest first. */
+/* What is ours in the directory, newest first. Nothing if it is not there: a replica without images has none. */
 static int find_all(struct snapshot_dir *d, struct findings *ret, struct nh_error *err)
 {
     int r;
 
     *ret = (struct findings){0};
     r = d->files->ops->list(d->files, d->path, add_found, ret, err);
+    if (r == NH_ENOTFOUND)
+        return NH_OK;
     if (r < 0)
         free(ret->items);
     else if (ret->n > 1)
@@ -148,8 +150,6 @@ int snapshot_dir_clean(struct snapshot_dir *d, uint64_t recorded, uint32_t keep,
     uint32_t n_below = 0;
     int r = find_all(d, &all, err);
 
-    if (r == NH_ENOTFOUND)
-        return NH_OK; /* it never had an image */
     if (r < 0)
         return r;
     for (size_t i = 0; i < all.n && r == NH_OK; i++)

@@ -80,6 +80,18 @@ static struct nh_machine_ops *padded(const struct nh_machine_ops *machine)
     return ops;
 }
 
+/* An update that waits for lookups goes before later ones: clients that keep asking would hold it up for ever. No thread takes
+ * the lock twice (check_outside). */
+static void init_lock(pthread_rwlock_t *lock)
+{
+    pthread_rwlockattr_t attr;
+
+    pthread_rwlockattr_init(&attr);
+    pthread_rwlockattr_setkind_np(&attr, PTHREAD_RWLOCK_PREFER_WRITER_NONRECURSIVE_NP);
+    pthread_rwlock_init(lock, &attr);
+    pthread_rwlockattr_destroy(&attr);
+}
+
 struct rsm *rsm_new(const struct rsm_config *config)
 {
     struct rsm *s = xcalloc(1, sizeof *s);
@@ -89,7 +101,7 @@ struct rsm *rsm_new(const struct rsm_config *config)
         s->config.machine = s->padded_ops = padded(config->machine);
     s->config.machine_dir = s->machine_dir = xstrdup(config->machine_dir);
     s->sessions = sessions_new();
-    pthread_rwlock_init(&s->lock, NULL);
+    init_lock(&s->lock);
     return s;
 }
 

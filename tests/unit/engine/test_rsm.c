@@ -2,9 +2,12 @@
 #include "engine/rsm/rsm.h"
 
 #include <criterion/criterion.h>
+#include <pthread.h>
+#include <stdatomic.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <unistd.h>
 
 #include "raftio/codec.h"
 #include "raftio/support/memory.h"
@@ -367,4 +370,41 @@ Test(rsm, a_machine_that_asks_its_host_is_refused, .timeout = 10)
     cr_assert_eq(ask(&n), 0);
     cr_assert_eq(n_refused, 2);
     cr_assert_eq(ask(&n), 0, "afterwards all is as before");
+}
+
+static atomic_bool asking;
+
+static void linger(void)
+{
+    usleep(1000);
+}
+
+static void *keep_asking(void *arg)
+{
+    uint64_t n;
+
+    (void)arg;
+    while (asking)
+        ask(&n);
+    return NULL;
+}
+
+/* There was always one of them inside: nothing was applied as long as they went on. */
+Test(rsm, clients_that_keep_asking_do_not_hold_up_updates, .timeout = 30)
+{
+    pthread_t threads[4];
+
+    cr_assert_eq(rsm_open(s, &err), 0);
+    inside = linger;
+    asking = true;
+    for (size_t i = 0; i < 4; i++)
+        cr_assert_eq(pthread_create(&threads[i], NULL, keep_asking, NULL), 0);
+    for (uint64_t i = 1; i <= 20; i++) {
+        add(i, "x");
+        cr_assert_eq(apply(i), 0);
+    }
+    asking = false;
+    for (size_t i = 0; i < 4; i++)
+        pthread_join(threads[i], NULL);
+    inside = NULL;
 }
