@@ -221,8 +221,7 @@ static int load_record(const struct engine_config *e, const struct engine_replic
 
 /* ---- the first entry ---- */
 
-/* The voters of a new shard agree without a word on who stands first: leaders are there soon, and spread evenly over the hosts.
- */
+/* The voters of a new shard agree without a word on who stands first: leaders are there soon, and evenly spread over hosts. */
 static bool stands_first(const struct nh_membership *m, const struct engine_replica_config *c)
 {
     uint64_t n_voters = 0, place = 0;
