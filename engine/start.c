@@ -147,7 +147,7 @@ static int make_raft(struct engine *e, const struct engine_replica_config *c, st
         .lease_drift_percent = c->lease_drift_percent,
         .priority = c->priority,
         .lazy_commit = true,
-        .lazy_heartbeat = c->election_rtt / 4 >= c->heartbeat_rtt,
+        .lazy_heartbeat = c->election_rtt >= 4 * (uint64_t)c->heartbeat_rtt + 2,
         .max_uncommitted_bytes = c->max_uncommitted_bytes,
         .max_unapplied_bytes = c->max_unapplied_bytes,
         .seed = hash_u64(e->config.seed ^ hash_u64(c->shard_id) ^ c->replica_id),

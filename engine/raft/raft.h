@@ -91,8 +91,8 @@ struct raft_options {
      * for it (stream.c). Else each commit costs a message per peer, and a pass of it. */
     bool lazy_commit;
     /* Entries for all peers stand for a heartbeat: they keep followers from standing, and their answers show a quorum. The next
-     * heartbeat comes 2 * heartbeat_ticks after them, so election_ticks should be at least twice that. Leases are counted from
-     * heartbeats alone: no effect with lease_reads. */
+     * heartbeat comes 2 * heartbeat_ticks + 1 after them, so election_ticks should be at least twice that. Leases are counted
+     * from heartbeats alone: no effect with lease_reads. */
     bool lazy_heartbeat;
     /* A leader that was taken out leads on, dropping all proposals, instead of stepping down. For tests of other cores' ways. */
     bool lead_when_removed;

@@ -66,7 +66,7 @@ Test(raft_lazy, or_with_the_next_heartbeat)
 {
     three();
     cluster_propose(&c, 1, 1, 10);
-    cluster_tick(&c, 2);
+    cluster_tick(&c, 3);
     cr_assert_eq(commit_of(2), commit_of(1));
     cr_assert_eq(commit_of(3), commit_of(1));
     cr_assert_eq(c.delivered[NH_MSG_REPLICATE], 2);
@@ -143,7 +143,9 @@ Test(raft_lazy, entries_for_all_stand_for_a_heartbeat)
     cr_assert_eq(cluster_leader(&c), 1);
     cr_assert_eq(cluster_status(&c, 1).term, cluster_status(&c, 3).term);
     cluster_tick(&c, 1);
-    cr_assert_eq(c.delivered[NH_MSG_HEARTBEAT], 2, "two ticks after the last entries");
+    cr_assert_eq(c.delivered[NH_MSG_HEARTBEAT], 0, "that may be little more than one interval");
+    cluster_tick(&c, 1);
+    cr_assert_eq(c.delivered[NH_MSG_HEARTBEAT], 2, "two intervals after the last entries");
     cluster_deinit(&c);
 }
 
@@ -210,7 +212,7 @@ Test(raft_lazy, a_follower_awaits_no_save_that_commits_nothing)
     cluster_settle(&c);
     cr_assert_gt(c.nodes[2].saves.n, 0);
     cr_assert(!awaits_saved(2));
-    cluster_tick(&c, 2); /* the others have committed it: it could be applied if it were saved */
+    cluster_tick(&c, 3); /* the others have committed it: it could be applied if it were saved */
     cr_assert(awaits_saved(2));
     cluster_deinit(&c);
 }
