@@ -12,6 +12,62 @@
 /* Read from the log store at once when a log is replayed. */
 #define REPLAY_BYTES (4u << 20)
 
+/* ---- items ---- */
+
+static bool is_about_snapshots(enum apply_item_type type)
+{
+    return type == APPLY_SAVE || type == APPLY_RECOVER || type == APPLY_STREAM || type == APPLY_RETURNED;
+}
+
+struct apply_item *apply_item_new(enum apply_item_type type, struct replica *r)
+{
+    struct apply_item *item = xcalloc(1, sizeof *item);
+
+    item->type = type;
+    item->replica = r;
+    if (is_about_snapshots(type))
+        item->snapshot = xcalloc(1, sizeof *item->snapshot);
+    return item;
+}
+
+struct apply_item *apply_entries_new(struct replica *r, uint64_t first, uint64_t last, struct run_list *runs)
+{
+    size_t bytes = runs->n * sizeof *runs->runs;
+    struct apply_item *item = xmalloc(sizeof *item + bytes);
+
+    *item = (struct apply_item){.type = APPLY_ENTRIES, .replica = r, .first = first, .last = last, .n_runs = runs->n};
+    if (bytes)
+        memcpy(item->runs, runs->runs, bytes);
+    runs->n = 0;
+    return item;
+}
+
+static void apply_snapshot_free(struct apply_snapshot *s)
+{
+    if (!s)
+        return;
+    if (s->record)
+        nh_snapshot_deinit(s->record);
+    free(s->record);
+    if (s->install)
+        nh_message_deinit(s->install);
+    free(s->install);
+    free(s->export_dir);
+    free(s->failure);
+    free(s->text);
+    free(s);
+}
+
+static void item_free(struct apply_item *item)
+{
+    for (uint32_t i = 0; i < item->n_runs; i++)
+        nh_block_unref(item->runs[i].block);
+    apply_snapshot_free(item->snapshot);
+    free(item);
+}
+
+/* ---- life ---- */
+
 struct apply_worker *apply_worker_new(struct engine *e)
 {
     struct apply_worker *w = xcalloc(1, sizeof *w);
@@ -203,7 +259,7 @@ static int apply_item(struct replica *r, const struct apply_item *item, const st
 {
     if (item->first > rsm_applied(r->rsm) + 1 && gave_way(r, item))
         return NH_ECOMPACTED; /* they are here, but what lies before them was to be read back and is gone */
-    return item->runs.n > 0 ? rsm_apply(r->rsm, item->runs.runs, item->runs.n, sink, err) : replay(r, item->last, sink, err);
+    return item->n_runs > 0 ? rsm_apply(r->rsm, item->runs, item->n_runs, sink, err) : replay(r, item->last, sink, err);
 }
 
 static void apply_entries(struct apply_worker *w, struct apply_item *item)
@@ -227,7 +283,7 @@ static void apply_entries(struct apply_worker *w, struct apply_item *item)
     }
     replica_post_applied(r, item->last, &applying.changes, NULL);
     apply_worker_announce(r);
-    snapshots_applied(r, run_list_bytes(&item->runs));
+    snapshots_applied(r, runs_bytes(item->runs, item->n_runs));
 }
 
 static void open_machine(struct replica *r)
@@ -340,21 +396,6 @@ static void end_stranded(struct replica *r)
 
 /* ---- the poll function ---- */
 
-static void item_free(struct apply_item *item)
-{
-    run_list_deinit(&item->runs);
-    if (item->record)
-        nh_snapshot_deinit(item->record);
-    free(item->record);
-    if (item->install)
-        nh_message_deinit(item->install);
-    free(item->install);
-    free(item->export_dir);
-    free(item->failure);
-    free(item->text);
-    free(item);
-}
-
 static void perform(struct apply_worker *w, struct apply_item *item)
 {
     struct replica *r = item->replica;
@@ -371,7 +412,7 @@ static void perform(struct apply_worker *w, struct apply_item *item)
     case APPLY_STREAM: snapshots_stream(r, item); break;
     case APPLY_RETURNED:
         snapshots_returned(r, item);
-        if (item->recovered || item->failure)
+        if (item->snapshot->recovered || item->snapshot->failure)
             answer_stranded(w, r);
         break;
     case APPLY_STREAM_ENDED: r->n_streams--; break;
@@ -417,6 +458,26 @@ static void take(struct apply_worker *w, struct apply_item *item)
     replica_unref(r); /* the item's */
 }
 
+/* As in a step worker's pass: with thousands of shards each item, its replica and what that points to have left the processor's
+ * cache, and are asked for while the items before it are done. */
+static void prefetch_next(const struct queue_node *next)
+{
+    const struct apply_item *item;
+
+    if (!next)
+        return;
+    item = container_of(next, struct apply_item, node);
+    rsm_prefetch(item->replica->rsm);
+    if (item->n_runs)
+        prefetch(item->runs[0].block, sizeof *item->runs[0].block);
+    if (!next->next)
+        return;
+    item = container_of(next->next, struct apply_item, node);
+    replica_prefetch_apply(item->replica);
+    if (next->next->next)
+        prefetch(container_of(next->next->next, struct apply_item, node), sizeof *item);
+}
+
 uint64_t apply_worker_poll(void *arg)
 {
     struct apply_worker *w = arg;
@@ -424,8 +485,10 @@ uint64_t apply_worker_poll(void *arg)
     struct queue_node *node;
 
     mailbox_take(&w->mailbox, &items);
-    while ((node = queue_pop(&items)))
+    while ((node = queue_pop(&items))) {
+        prefetch_next(items.first);
         take(w, container_of(node, struct apply_item, node));
+    }
     return TASK_POLL_NEVER;
 }
 

@@ -26,13 +26,8 @@ enum apply_item_type {
     APPLY_CLOSE,        /* close the machine, end what is pending, drop the worker's reference */
 };
 
-struct apply_item {
-    struct queue_node node;
-    enum apply_item_type type;
-    struct replica *replica;
-    uint64_t first, last;
-    struct run_list runs;
-    struct read_batch *reads;
+/* What is about snapshots has besides. */
+struct apply_snapshot {
     struct request request;                   /* SAVE; RETURNED: of the save that has ended; fn NULL: nobody waits */
     uint64_t overhead;                        /* SAVE */
     char *export_dir;                         /* SAVE; owned; NULL: none */
@@ -41,9 +36,26 @@ struct apply_item {
     char address[NH_ADDRESS_BYTES];           /* STREAM */
     bool machine_back, save_ended, recovered; /* RETURNED */
     char *failure;                            /* RETURNED: of the machine; owned; NULL: none */
-    int code;                                 /* RETURNED: how the request ends; its index is `last` */
+    int code;                                 /* RETURNED: how the request ends; its index is the item's `last` */
     char *text;                               /* and what it says; owned */
 };
+
+/* One per shard and pass, so it is small and one allocation. */
+struct apply_item {
+    struct queue_node node;
+    enum apply_item_type type;
+    uint32_t n_runs;
+    struct replica *replica;
+    uint64_t first, last;
+    struct read_batch *reads;
+    struct apply_snapshot *snapshot; /* of SAVE, RECOVER, STREAM, RETURNED; owned */
+    struct nh_run runs[];            /* owned references */
+};
+
+/* An item without runs, zeroed, with `snapshot` if it is of a type that has it. */
+struct apply_item *apply_item_new(enum apply_item_type type, struct replica *r);
+/* Entries [first, last]. Takes the runs out of the list, which keeps its array. */
+struct apply_item *apply_entries_new(struct replica *r, uint64_t first, uint64_t last, struct run_list *runs);
 
 struct apply_worker {
     struct engine *engine;

@@ -128,13 +128,11 @@ static void look_at_peers(struct replica *r, struct control *c)
 /* On to the apply worker, which ends it. */
 static void snapshot(struct step_worker *w, struct replica *r, struct control *c)
 {
-    struct apply_item *item = xcalloc(1, sizeof *item);
+    struct apply_item *item = apply_item_new(APPLY_SAVE, r);
 
-    item->type = APPLY_SAVE;
-    item->replica = r;
-    item->request = c->request;
-    item->export_dir = c->export_dir;
-    item->overhead = c->overhead;
+    item->snapshot->request = c->request;
+    item->snapshot->export_dir = c->export_dir;
+    item->snapshot->overhead = c->overhead;
     free(c);
     step_worker_apply(w, r, item);
 }

@@ -158,7 +158,7 @@ static void step_proposals(struct step_worker *w, struct replica *r, struct inbo
         for (; (range_end = replica_pending_range(r, &key, end)) != 0; key = range_end)
             propose_range(w, r, in, (uint32_t)(key - in->first_key), (uint32_t)(range_end - in->first_key));
     }
-    block_builder_deinit(&in->proposals);
+    replica_reuse_proposals(r, in);
 }
 
 static void step_all(struct step_worker *w, struct replica *r, struct inbox *in)
@@ -234,19 +234,11 @@ static void obey_send_after_save(struct step_worker *w, struct replica *r, struc
 
 static void obey_apply(struct step_worker *w, struct replica *r, struct raft_update *out)
 {
-    struct apply_item *item;
-
     if (out->apply_first == 0)
         return;
     assert(out->apply_first == r->handed + 1);
-    item = xcalloc(1, sizeof *item);
-    item->type = APPLY_ENTRIES;
-    item->replica = r;
-    item->first = out->apply_first;
-    item->last = r->handed = out->apply_last;
-    item->runs = out->apply_runs;
-    out->apply_runs = (struct run_list){0};
-    step_worker_apply(w, r, item);
+    r->handed = out->apply_last;
+    step_worker_apply(w, r, apply_entries_new(r, out->apply_first, out->apply_last, &out->apply_runs));
 }
 
 static void obey_leader(struct step_worker *w, struct replica *r, const struct raft_update *out)
@@ -553,8 +545,6 @@ static void begin_first_save(struct step_worker *w, struct replica *r)
 
 void drive_start(struct step_worker *w, struct replica *r)
 {
-    struct apply_item *item;
-
     if (w->fenced) {
         drive_fence(w, r);
         return;
@@ -564,10 +554,7 @@ void drive_start(struct step_worker *w, struct replica *r)
         return;
     }
     r->state = REPLICA_RUNNING;
-    item = xcalloc(1, sizeof *item);
-    item->type = APPLY_OPEN;
-    item->replica = r;
-    step_worker_apply(w, r, item);
+    step_worker_apply(w, r, apply_item_new(APPLY_OPEN, r));
     step_worker_activate(w, r);
 }
 
@@ -615,13 +602,8 @@ void drive_stop(struct step_worker *w, struct replica *r)
 
 void drive_finish_stop(struct step_worker *w, struct replica *r)
 {
-    struct apply_item *item;
-
     if (r->n_saves > 0)
         return;
-    item = xcalloc(1, sizeof *item);
-    item->type = APPLY_CLOSE;
-    item->replica = r;
-    step_worker_apply(w, r, item);
+    step_worker_apply(w, r, apply_item_new(APPLY_CLOSE, r));
     replica_unref(r); /* the apply worker has its own reference until the item is done */
 }

@@ -66,9 +66,7 @@ void reads_hand_over(struct step_worker *w, struct replica *r)
         if (b->index > r->handed)
             continue;
         list_remove(&b->link);
-        item = xcalloc(1, sizeof *item);
-        item->type = APPLY_READS;
-        item->replica = r;
+        item = apply_item_new(APPLY_READS, r);
         item->reads = b;
         step_worker_apply(w, r, item);
     }

@@ -59,6 +59,7 @@ void replica_unref(struct replica *r)
     rsm_free(r->rsm);
     raft_free(r->raft);
     block_builder_deinit(&r->proposals);
+    block_builder_deinit(&r->spare_proposals);
     request_ring_deinit(&r->ring);
     first_save_free(r->first_save);
     free_changes(&r->changes);
@@ -242,6 +243,43 @@ void replica_get_status(struct replica *r, struct engine_replica_status *ret)
 
 /* ---- requests out ---- */
 
+/* So many times without proposals, and the arrays for them are freed: an idle replica has none. */
+#define PASSES_WITHOUT_PROPOSALS 8u
+/* Larger ones are not kept for later. */
+#define SPARE_BYTES_MAX 8192u
+
+/* With r->lock held. */
+static void take_proposals(struct replica *r, struct inbox *ret)
+{
+    if (r->proposals.n == 0) {
+        if ((r->proposals.data || r->spare_proposals.data) && ++r->n_without_proposals == PASSES_WITHOUT_PROPOSALS) {
+            block_builder_deinit(&r->proposals);
+            block_builder_deinit(&r->spare_proposals);
+        }
+        return;
+    }
+    r->n_without_proposals = 0;
+    ret->proposals = r->proposals;
+    ret->proposals.is_reused = true;
+    ret->first_key = r->ring.next - r->proposals.n;
+    ret->has_expired = r->has_expired;
+    ret->has_special = r->has_special;
+    r->proposals = r->spare_proposals;
+    r->spare_proposals = (struct block_builder){0};
+    r->has_expired = r->has_special = false;
+}
+
+void replica_reuse_proposals(struct replica *r, struct inbox *in)
+{
+    assert(!r->spare_proposals.data); /* it took its place in the inbox */
+    in->proposals.n = 0;
+    in->proposals.size_bytes = 0;
+    if (in->proposals.cap_bytes > SPARE_BYTES_MAX)
+        block_builder_deinit(&in->proposals);
+    r->spare_proposals = in->proposals;
+    in->proposals = (struct block_builder){0};
+}
+
 void replica_take_inbox(struct replica *r, bool with_proposals, struct inbox *ret)
 {
     *ret = (struct inbox){0};
@@ -254,14 +292,8 @@ void replica_take_inbox(struct replica *r, bool with_proposals, struct inbox *re
     r->reads = NULL;
     queue_splice(&ret->wishes, &r->wishes);
     r->n_wishes = 0;
-    if (with_proposals) {
-        ret->proposals = r->proposals;
-        ret->first_key = r->ring.next - r->proposals.n;
-        ret->has_expired = r->has_expired;
-        ret->has_special = r->has_special;
-        r->proposals = (struct block_builder){0};
-        r->has_expired = r->has_special = false;
-    }
+    if (with_proposals)
+        take_proposals(r, ret);
     pthread_mutex_unlock(&r->lock);
 }
 

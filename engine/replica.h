@@ -168,10 +168,12 @@ struct replica {
     bool wake;         /* leave quiesce: the leader's host is silent */
     bool is_removed;   /* the core says so: to be stopped */
     bool told_overloaded;
+    uint8_t n_without_proposals; /* so many times the inbox had none */
     struct raft *raft;
     struct list active; /* on the worker's list while it has something to do */
     struct timer timer;
-    struct queue inbound; /* struct inbound_message */
+    struct queue inbound;                 /* struct inbound_message */
+    struct block_builder spare_proposals; /* empty: arrays for the inbox's next ones */
     uint64_t *unreachable;
     size_t n_unreachable, cap_unreachable;
     struct replica_peer *peers;
@@ -206,6 +208,12 @@ static inline void replica_prefetch_queue(const struct replica *r)
     prefetch(&r->state, offsetof(struct replica, reads_waiting) - offsetof(struct replica, state));
 }
 
+/* The same before an apply worker does something for it. */
+static inline void replica_prefetch_apply(const struct replica *r)
+{
+    prefetch(r, offsetof(struct replica, image_bytes));
+}
+
 /* Its notification was taken out of the mailbox; what comes from now on is notified again. Thread: step worker, before it takes
  * the inbox. */
 void replica_notification_taken(struct replica *r);
@@ -237,6 +245,8 @@ struct inbox {
 };
 /* Takes the inbox; proposals only on demand: without a leader they wait there. Thread: step worker. */
 void replica_take_inbox(struct replica *r, bool with_proposals, struct inbox *ret);
+/* Takes the arrays of its proposals, which are done with, for later ones. Thread: step worker. */
+void replica_reuse_proposals(struct replica *r, struct inbox *in);
 /* The first range of pending keys in [*key, end): sets *key and returns its end; 0 if there is none. */
 uint64_t replica_pending_range(struct replica *r, uint64_t *key, uint64_t end);
 /* Ends the pending proposals of [first_key, first_key + n). Thread: any worker. */

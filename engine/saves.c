@@ -1,6 +1,7 @@
 #include "engine/saves.h"
 
 #include <stdlib.h>
+#include <string.h>
 
 #include "raftio/support/memory.h"
 
@@ -11,8 +12,10 @@ struct save_batch *save_batch_new(void)
 
 void save_batch_clear(struct save_batch *b)
 {
+    for (size_t i = 0; i < b->n_runs; i++)
+        nh_block_unref(b->runs[i].block);
+    b->n_runs = 0;
     for (size_t i = 0; i < b->n; i++) {
-        run_list_deinit(&b->saves[i].runs);
         if (b->saves[i].snapshot)
             nh_snapshot_deinit(b->saves[i].snapshot);
         free(b->saves[i].snapshot);
@@ -30,6 +33,7 @@ void save_batch_free(struct save_batch *b)
     messages_deinit(&b->after);
     free(b->after_saves);
     free(b->saves);
+    free(b->runs);
     free(b->updates);
     free(b);
 }
@@ -42,16 +46,19 @@ size_t save_batch_add(struct save_batch *b, struct replica *r, const struct nh_u
     array_reserve((void **)&b->saves, &b->cap_saves, b->n + 1, sizeof *b->saves);
     array_reserve((void **)&b->updates, &b->cap_updates, b->n + 1, sizeof *b->updates);
     s = &b->saves[b->n];
-    *s = (struct save){.replica = r, .save_id = save_id, .runs = *runs};
-    *runs = (struct run_list){0};
+    *s = (struct save){.replica = r, .save_id = save_id, .first_run = b->n_runs};
+    array_reserve((void **)&b->runs, &b->cap_runs, b->n_runs + runs->n, sizeof *b->runs);
+    if (runs->n)
+        memcpy(b->runs + b->n_runs, runs->runs, runs->n * sizeof *b->runs);
+    b->n_runs += runs->n;
     if (update->snapshot) {
         s->snapshot = xcalloc(1, sizeof *s->snapshot);
         nh_snapshot_copy(s->snapshot, update->snapshot);
     }
     b->updates[b->n] = *update;
     b->updates[b->n].snapshot = s->snapshot;
-    b->updates[b->n].runs = s->runs.runs;
-    b->updates[b->n].n_runs = s->runs.n;
+    b->updates[b->n].n_runs = runs->n;
+    runs->n = 0;
     b->must_sync |= update->must_sync;
     return b->n++;
 }
@@ -63,7 +70,19 @@ void save_batch_add_after(struct save_batch *b, size_t at, struct nh_message *me
     messages_push(&b->after, message);
 }
 
+uint64_t save_batch_entries(const struct save_batch *b)
+{
+    uint64_t n = 0;
+
+    for (size_t i = 0; i < b->n_runs; i++)
+        n += nh_run_count(&b->runs[i]);
+    return n;
+}
+
 void save_batch_write(struct save_batch *b, const struct nh_logdb_ops *ops, struct nh_logdb *db, uint32_t worker_id)
 {
+    for (size_t i = 0; i < b->n; i++)
+        if (b->updates[i].n_runs)
+            b->updates[i].runs = &b->runs[b->saves[i].first_run];
     b->result = ops->save_raft_state(db, b->updates, b->n, worker_id, &b->err);
 }

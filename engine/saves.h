@@ -15,18 +15,21 @@
 struct replica;
 
 struct save {
-    struct replica *replica; /* borrowed: counted in replica->n_saves */
-    uint64_t save_id;        /* of the core; 0: the first save of a new replica */
-    struct run_list runs;
+    struct replica *replica;      /* borrowed: counted in replica->n_saves */
+    uint64_t save_id;             /* of the core; 0: the first save of a new replica */
+    size_t first_run;             /* in the batch's runs */
     struct nh_snapshot *snapshot; /* a received one, to be recovered when the save is durable; owned; NULL: none */
 };
 
 struct save_batch {
     struct queue_node node; /* in the log worker's mailbox, then in the step worker's list of done ones */
     struct save *saves;
-    struct nh_update *updates; /* parallel to saves; runs are borrowed from them */
+    struct nh_update *updates; /* parallel to saves; their runs are known when it is written */
     size_t n, cap_saves, cap_updates;
-    /* Leave when the save is durable: of all replicas, as an array for each of them would be allocated anew each time. */
+    /* Runs, and what leaves when the save is durable: of all replicas, as arrays for each of them would be allocated anew each
+     * time. */
+    struct nh_run *runs;
+    size_t n_runs, cap_runs;
     struct messages after;
     size_t *after_saves; /* parallel to them: of which save */
     size_t cap_after_saves;
@@ -39,11 +42,14 @@ struct save_batch *save_batch_new(void);
 void save_batch_free(struct save_batch *b); /* takes NULL */
 /* Empties it, keeps the arrays. */
 void save_batch_clear(struct save_batch *b);
-/* Adds one save; `runs` is moved, the update's snapshot is copied. Returns its place in b->saves. */
+/* Adds one save; takes the runs out of the list, which keeps its array, and copies the update's snapshot. Returns its place in
+ * b->saves. */
 size_t save_batch_add(struct save_batch *b, struct replica *r, const struct nh_update *update, uint64_t save_id,
                       struct run_list *runs);
 /* `message` (moved) is to leave when save `at` is durable. */
 void save_batch_add_after(struct save_batch *b, size_t at, struct nh_message *message);
+/* Entries in it. */
+uint64_t save_batch_entries(const struct save_batch *b);
 /* Writes it; sets result and err. */
 void save_batch_write(struct save_batch *b, const struct nh_logdb_ops *ops, struct nh_logdb *db, uint32_t worker_id);
 

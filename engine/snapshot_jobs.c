@@ -26,35 +26,26 @@ static void job_free(struct snapshot_job *job)
     free(job);
 }
 
-static struct apply_item *returned_new(struct replica *r)
-{
-    struct apply_item *item = xcalloc(1, sizeof *item);
-
-    item->type = APPLY_RETURNED;
-    item->replica = replica_ref(r);
-    return item;
-}
-
 static void post_machine(struct replica *r, bool recovered, const char *failure)
 {
-    struct apply_item *item = returned_new(r);
+    struct apply_item *item = apply_item_new(APPLY_RETURNED, replica_ref(r));
 
-    item->machine_back = true;
-    item->recovered = recovered;
-    item->failure = xstrdup(failure);
+    item->snapshot->machine_back = true;
+    item->snapshot->recovered = recovered;
+    item->snapshot->failure = xstrdup(failure);
     apply_worker_post(r->apply, item);
 }
 
 /* The request ends there, when the next one may begin. */
 static void post_save_ended(struct snapshot_job *job, int code, const char *text)
 {
-    struct apply_item *item = returned_new(job->replica);
+    struct apply_item *item = apply_item_new(APPLY_RETURNED, replica_ref(job->replica));
 
-    item->save_ended = true;
-    item->request = job->request;
-    item->code = code;
+    item->snapshot->save_ended = true;
+    item->snapshot->request = job->request;
+    item->snapshot->code = code;
     item->last = code == NH_REQUEST_COMPLETED ? job->record.index : 0;
-    item->text = xstrdup(text);
+    item->snapshot->text = xstrdup(text);
     apply_worker_post(job->replica->apply, item);
 }
 

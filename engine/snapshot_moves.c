@@ -233,14 +233,12 @@ void snapshots_stream_to(struct replica *r, const char *address, const struct nh
 
 static void post_stream(struct step_worker *w, struct replica *r, const struct nh_message *m, const char *address)
 {
-    struct apply_item *item = xcalloc(1, sizeof *item);
+    struct apply_item *item = apply_item_new(APPLY_STREAM, r);
 
-    item->type = APPLY_STREAM;
-    item->replica = r;
-    item->install = xmemdup(m, sizeof *m);
-    item->install->snapshot = xcalloc(1, sizeof *item->install->snapshot);
-    nh_snapshot_copy(item->install->snapshot, m->snapshot);
-    strcpy(item->address, address);
+    item->snapshot->install = xmemdup(m, sizeof *m);
+    item->snapshot->install->snapshot = xcalloc(1, sizeof *item->snapshot->install->snapshot);
+    nh_snapshot_copy(item->snapshot->install->snapshot, m->snapshot);
+    strcpy(item->snapshot->address, address);
     step_worker_apply(w, r, item);
 }
 
@@ -327,22 +325,18 @@ void snapshots_want(struct step_worker *w, struct replica *r)
     if (!r->has_snapshots || w->now_tick < r->next_snapshot_tick)
         return;
     r->next_snapshot_tick = w->now_tick + SNAPSHOT_WANTED_TICKS;
-    item = xcalloc(1, sizeof *item);
-    item->type = APPLY_SAVE;
-    item->replica = r;
-    item->overhead = ENGINE_NEVER;
+    item = apply_item_new(APPLY_SAVE, r);
+    item->snapshot->overhead = ENGINE_NEVER;
     step_worker_apply(w, r, item);
 }
 
 void snapshots_installed(struct step_worker *w, struct replica *r, const struct nh_snapshot *record)
 {
-    struct apply_item *item = xcalloc(1, sizeof *item);
+    struct apply_item *item = apply_item_new(APPLY_RECOVER, r);
 
     failpoint("snapshot_installed");
     r->handed = record->index; /* reads up to it, and what is applied next, come behind this item */
-    item->type = APPLY_RECOVER;
-    item->replica = r;
-    item->record = xcalloc(1, sizeof *item->record);
-    nh_snapshot_copy(item->record, record);
+    item->snapshot->record = xcalloc(1, sizeof *item->snapshot->record);
+    nh_snapshot_copy(item->snapshot->record, record);
     step_worker_apply(w, r, item);
 }

@@ -155,11 +155,11 @@ void snapshots_save(struct replica *r, struct apply_item *item)
     struct nh_error err;
 
     job->is_save = true;
-    job->is_export = item->export_dir != NULL;
-    job->export_dir = item->export_dir;
-    item->export_dir = NULL;
-    job->request = item->request;
-    job->overhead = item->overhead == ENGINE_NEVER ? r->compaction_overhead : item->overhead;
+    job->is_export = item->snapshot->export_dir != NULL;
+    job->export_dir = item->snapshot->export_dir;
+    item->snapshot->export_dir = NULL;
+    job->request = item->snapshot->request;
+    job->overhead = item->snapshot->overhead == ENGINE_NEVER ? r->compaction_overhead : item->snapshot->overhead;
     if (begin(r, job, &err) == NH_OK)
         return;
     snapshot_request_end(&job->request, NH_REQUEST_REJECTED, 0, err.text);
@@ -174,19 +174,19 @@ void snapshots_returned(struct replica *r, struct apply_item *item)
 {
     struct queue none = {0};
 
-    if (item->machine_back)
+    if (item->snapshot->machine_back)
         r->lent = LENT_NOT;
-    if (item->save_ended) {
+    if (item->snapshot->save_ended) {
         r->saving = false;
-        snapshot_request_end(&item->request, item->code, item->last, item->text);
+        snapshot_request_end(&item->snapshot->request, item->snapshot->code, item->last, item->snapshot->text);
         if (queue_empty(&r->parked) && engine_is_running(r->engine)) /* what waits still is a close or a recovery */
             begin_if_due(r);
     }
-    if (item->failure) {
-        apply_worker_fail(r, item->failure);
+    if (item->snapshot->failure) {
+        apply_worker_fail(r, item->snapshot->failure);
         return;
     }
-    if (!item->recovered)
+    if (!item->snapshot->recovered)
         return;
     r->bytes_applied = 0;
     replica_post_applied(r, rsm_applied(r->rsm), &none, NULL);
@@ -219,7 +219,7 @@ void snapshots_opened(struct replica *r)
 
 void snapshots_recover(struct replica *r, struct apply_item *item)
 {
-    recover(r, item->record, true);
+    recover(r, item->snapshot->record, true);
 }
 
 /* ---- images on the fly ---- */
@@ -242,12 +242,9 @@ static void release(void *arg)
 {
     struct stream_ctx *ctx = arg;
     struct replica *r = ctx->replica;
-    struct apply_item *item = xcalloc(1, sizeof *item);
 
     rsm_release(r->rsm, &ctx->moment);
-    item->type = APPLY_STREAM_ENDED;
-    item->replica = r; /* with our reference */
-    apply_worker_post(r->apply, item);
+    apply_worker_post(r->apply, apply_item_new(APPLY_STREAM_ENDED, r)); /* with our reference */
     free(ctx);
 }
 
@@ -265,13 +262,13 @@ void snapshots_stream(struct replica *r, struct apply_item *item)
     struct nh_error err;
 
     if (rsm_capture(r->rsm, true, &ctx->moment, &err) < 0) {
-        fail_stream(r, item->install->to, &err);
+        fail_stream(r, item->snapshot->install->to, &err);
         free(ctx);
         return;
     }
     ctx->replica = replica_ref(r);
     r->n_streams++;
-    nh_snapshot_deinit(item->install->snapshot);
-    nh_snapshot_copy(item->install->snapshot, &ctx->moment.record);
-    snapshots_stream_to(r, item->address, item->install, &producer);
+    nh_snapshot_deinit(item->snapshot->install->snapshot);
+    nh_snapshot_copy(item->snapshot->install->snapshot, &ctx->moment.record);
+    snapshots_stream_to(r, item->snapshot->address, item->snapshot->install, &producer);
 }

@@ -272,13 +272,8 @@ static void finish_save(struct step_worker *w, struct save_batch *b, size_t at)
 
 static void finish_batch(struct step_worker *w, struct save_batch *b)
 {
-    uint64_t entries = 0;
-
     assert(b == w->in_flight);
     w->in_flight = NULL;
-    for (size_t i = 0; i < b->n; i++)
-        for (uint32_t k = 0; k < b->saves[i].runs.n; k++)
-            entries += nh_run_count(&b->saves[i].runs.runs[k]);
     release_after(w, b);
     for (size_t i = 0; i < b->n; i++) {
         if (i + LOOK_AHEAD < b->n)
@@ -287,7 +282,7 @@ static void finish_batch(struct step_worker *w, struct save_batch *b)
     }
     step_count(&w->saves, 1);
     step_count(&w->saved_updates, b->n);
-    step_count(&w->saved_entries, entries);
+    step_count(&w->saved_entries, save_batch_entries(b));
     step_count(&w->synced_saves, b->must_sync);
     if (b->result < 0)
         engine_fence(w->engine, b->err.text);

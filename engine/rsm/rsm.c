@@ -427,6 +427,11 @@ static int apply_run(struct rsm *s, const struct nh_run *run, uint64_t *next, co
     return NH_OK;
 }
 
+void rsm_prefetch(const struct rsm *s)
+{
+    prefetch(s, sizeof *s);
+}
+
 int rsm_apply(struct rsm *s, const struct nh_run *runs, uint32_t n_runs, const struct rsm_sink *sink, struct nh_error *err)
 {
     uint64_t next = s->applied + 1;

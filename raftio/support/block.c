@@ -13,7 +13,9 @@ _Static_assert(sizeof(struct nh_block) % NH_RECORD_ALIGN == 0, "the data of a on
 /* Offsets are u32. */
 #define BLOCK_BYTES_MAX   ((size_t)UINT32_MAX / NH_RECORD_ALIGN * NH_RECORD_ALIGN)
 #define BUILDER_BYTES_MIN 512u
-#define CRC_OFFSET        4u
+/* A block that is not larger is copied if its builder is reused: cheaper than three allocations. */
+#define COPY_BYTES_MAX 4096u
+#define CRC_OFFSET     4u
 
 static void store_u32(uint8_t *p, uint32_t v)
 {
@@ -151,6 +153,16 @@ int block_builder_add(struct block_builder *b, const struct block_record *rec)
     return NH_OK;
 }
 
+/* Leaves the arrays to the builder. */
+static struct nh_block *copy(struct block_builder *b, uint64_t term, uint64_t first_index)
+{
+    struct nh_block *block = block_copy(b->data, b->size_bytes, b->n, term, first_index);
+
+    b->n = 0;
+    b->size_bytes = 0;
+    return block;
+}
+
 /* Adopts the builder's arrays; what doubling left over goes back to the allocator. */
 static struct nh_block *adopt(struct block_builder *b, uint64_t term, uint64_t first_index)
 {
@@ -178,7 +190,7 @@ struct nh_block *block_seal(struct block_builder *b, uint64_t term, uint64_t fir
         store_u64(p + 16, first_index + i);
         store_u32(p, record_crc(p));
     }
-    return adopt(b, term, first_index);
+    return b->is_reused && b->size_bytes <= COPY_BYTES_MAX ? copy(b, term, first_index) : adopt(b, term, first_index);
 }
 
 struct nh_block *block_unsealed(struct block_builder *b)
@@ -310,7 +322,7 @@ static void push(struct run_list *l, struct nh_run run)
     size_t cap = l->cap;
     void *runs = l->runs;
 
-    array_reserve(&runs, &cap, (size_t)l->n + 1, sizeof *l->runs);
+    array_reserve_tight(&runs, &cap, (size_t)l->n + 1, sizeof *l->runs); /* mostly it stays the only one */
     l->runs = runs;
     l->cap = (uint32_t)cap;
     l->runs[l->n++] = run;
@@ -332,13 +344,18 @@ void run_list_add(struct run_list *l, struct nh_block *block, uint32_t from, uin
     push(l, (struct nh_run){nh_block_ref(block), from, to});
 }
 
-size_t run_list_bytes(const struct run_list *l)
+size_t runs_bytes(const struct nh_run *runs, size_t n)
 {
     size_t bytes = 0;
 
-    for (uint32_t i = 0; i < l->n; i++)
-        bytes += nh_run_size(&l->runs[i]);
+    for (size_t i = 0; i < n; i++)
+        bytes += nh_run_size(&runs[i]);
     return bytes;
+}
+
+size_t run_list_bytes(const struct run_list *l)
+{
+    return runs_bytes(l->runs, l->n);
 }
 
 /* What the next record must look like. */

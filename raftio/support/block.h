@@ -19,6 +19,7 @@ struct block_builder {
     uint32_t *offsets; /* n + 1 used */
     uint32_t n;
     uint32_t cap_offsets;
+    bool is_reused; /* its owner wants the arrays back, and deinits it */
 };
 
 /* What a proposal brings. client_id 0: no session. */
@@ -38,7 +39,8 @@ int block_builder_add(struct block_builder *b, const struct block_record *rec);
  * Returns NH_ECORRUPT for a malformed sequence, NH_ETOOBIG past 4 GiB in all; the builder is then unchanged. */
 int block_builder_add_encoded(struct block_builder *b, const uint8_t *records, size_t size_bytes, struct nh_error *err);
 
-/* Makes a sealed block of all records (term, indexes first_index.., crc) and empties the builder. n must be > 0. */
+/* Makes a sealed block of all records (term, indexes first_index.., crc) and empties the builder. n must be > 0. The block adopts
+ * the builder's arrays; of a builder that is reused a small one is a copy. */
 struct nh_block *block_seal(struct block_builder *b, uint64_t term, uint64_t first_index);
 /* Makes an *unsealed* block (term 0, first_index 0, no crc): what a forwarded Propose message carries. Empties the builder. */
 struct nh_block *block_unsealed(struct block_builder *b);
@@ -60,6 +62,7 @@ void run_list_deinit(struct run_list *l);
 /* Appends a slice; takes a new reference. Merges with the last run when it continues it in the same block. */
 void run_list_add(struct run_list *l, struct nh_block *block, uint32_t from, uint32_t to);
 size_t run_list_bytes(const struct run_list *l);
+size_t runs_bytes(const struct nh_run *runs, size_t n);
 /* Verifies (lengths, crc, consecutive indexes, terms that do not fall) and copies records into blocks, appended to `l`.
  * What `l` already holds must be continued; else, with expect_first != 0, the first record must have that index.
  * Errors: ECORRUPT, with the index in the text; `l` is then as before. */

@@ -5,6 +5,9 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "engine/engine_private.h"
+#include "engine/replica.h"
+
 static void setup(void)
 {
     host_start(false, 1);
@@ -41,6 +44,26 @@ Test(engine, a_proposal_completes_with_the_machines_result)
     cr_assert_eq(e.last.value, 5);
     cr_assert_str_eq(e.text, "added");
     cr_assert_eq(host.n_ready, 1);
+}
+
+/* Of proposals, as long as they come again and again. */
+Test(engine, an_idle_replica_has_no_arrays_for_proposals)
+{
+    struct ended e = {0};
+    struct replica *r;
+
+    cr_assert_eq(host_start_replica(1, 1), NH_OK);
+    host_await_leader(1);
+    r = engine_find(host.engine, 1);
+    for (uint32_t i = 1; i <= 20; i++) {
+        cr_assert_eq(host_propose(1, 1, 1000, &e), NH_OK);
+        host_run(1);
+        cr_assert_eq(e.n, i);
+        cr_assert(r->spare_proposals.data, "to be used again");
+    }
+    host_run(5000);
+    cr_assert(!r->spare_proposals.data && !r->proposals.data);
+    replica_unref(r);
 }
 
 Test(engine, a_read_sees_what_was_proposed_before)

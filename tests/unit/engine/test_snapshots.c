@@ -282,20 +282,17 @@ Test(snapshots, every_file_operation_may_fail)
 /* An item for the apply worker: entries [first, first + 1], in memory. */
 static void post_entries(struct replica *r, uint64_t first)
 {
-    struct apply_item *item = xcalloc(1, sizeof *item);
     struct block_builder b = {0};
+    struct run_list runs = {0};
     struct nh_block *block;
 
     for (uint64_t one = 1; b.n < 2;)
         cr_assert_eq(block_builder_add(&b, &(struct block_record){.payload = &one, .payload_bytes = sizeof one}), 0);
     block = block_seal(&b, 1, first);
-    item->type = APPLY_ENTRIES;
-    item->replica = r;
-    item->first = first;
-    item->last = first + 1;
-    run_list_add(&item->runs, block, 0, 2);
+    run_list_add(&runs, block, 0, 2);
     nh_block_unref(block);
-    apply_worker_post(r->apply, item);
+    apply_worker_post(r->apply, apply_entries_new(r, first, first + 1, &runs));
+    run_list_deinit(&runs);
 }
 
 /* Simulator seed 9610: entries from memory stood behind others that were to be read back, when a received snapshot replaced the
@@ -331,10 +328,8 @@ static void on_read(void *ctx, const struct nh_outcome *outcome)
 
 static void post_read(struct replica *r, struct nh_outcome *ret)
 {
-    struct apply_item *item = xcalloc(1, sizeof *item);
+    struct apply_item *item = apply_item_new(APPLY_READS, r);
 
-    item->type = APPLY_READS;
-    item->replica = r;
     item->reads = read_batch_new(1);
     read_batch_add(item->reads, &(struct request){on_read, ret, REQUESTS_NO_DEADLINE}, "?", 1);
     r->n_reads++;
@@ -344,17 +339,17 @@ static void post_read(struct replica *r, struct nh_outcome *ret)
 /* The state before it is not an answer any more. */
 Test(snapshots, a_read_behind_a_recovery_that_fails_is_not_answered_from_before)
 {
-    struct apply_item *recover = xcalloc(1, sizeof *recover);
+    struct apply_item *recover;
     struct nh_outcome outcome = {0};
     struct replica *r;
 
     begin();
     add(3);
     r = engine_find(host.engine, 1);
-    recover->type = APPLY_RECOVER;
-    recover->replica = r;
-    recover->record = xcalloc(1, sizeof *recover->record);
-    *recover->record = (struct nh_snapshot){.shard_id = 1, .index = rsm_applied(r->rsm) + 5, .term = 1}; /* without an image */
+    recover = apply_item_new(APPLY_RECOVER, r);
+    recover->snapshot->record = xcalloc(1, sizeof(struct nh_snapshot));
+    *recover->snapshot->record =
+        (struct nh_snapshot){.shard_id = 1, .index = rsm_applied(r->rsm) + 5, .term = 1}; /* without an image */
     apply_worker_post(r->apply, recover);
     post_read(r, &outcome);
     host_run(5);

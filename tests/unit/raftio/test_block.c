@@ -109,6 +109,29 @@ Test(block, a_sealed_block_gives_back_what_was_added)
     nh_block_unref(b);
 }
 
+/* Small blocks are copies, large ones have the arrays themselves. */
+Test(block, a_builder_that_is_reused_keeps_its_arrays)
+{
+    const uint8_t *data;
+    struct nh_block *first, *second, *large;
+
+    builder.is_reused = true;
+    first = make_block(5, 3, 100);
+    data = builder.data;
+    cr_assert(builder.n == 0 && builder.size_bytes == 0 && data && builder.is_reused);
+    second = make_block(7, 4, 105);
+    cr_assert_eq(builder.data, data);
+    cr_assert_eq(run_list_decode(&list, first->data, size_of(first), 100, &err), NH_OK, "%s", err.text);
+    cr_assert_eq(run_list_decode(&list, second->data, size_of(second), 105, &err), NH_OK, "%s", err.text);
+    cr_assert(list.n == 2 && nh_run_last(&list.runs[0]) == 104 && nh_run_last(&list.runs[1]) == 111);
+    large = make_block(200, 4, 112);
+    cr_assert_null(builder.data);
+    cr_assert_eq(run_list_decode(&list, large->data, size_of(large), 112, &err), NH_OK, "%s", err.text);
+    nh_block_unref(first);
+    nh_block_unref(second);
+    nh_block_unref(large);
+}
+
 Test(block, an_unsealed_block_has_no_term_and_no_index)
 {
     struct nh_block *b;
