@@ -138,6 +138,7 @@ int journal_open(struct journal *j, const char *dir, bool direct, uint32_t n_wor
         pthread_mutex_init(&j->streams[i].borrowed, NULL);
     list_init(&j->views);
     pthread_mutex_init(&j->lock, NULL);
+    pthread_cond_init(&j->applied, NULL);
     return open_files(j, err);
 }
 
@@ -155,6 +156,7 @@ void journal_deinit(struct journal *j)
     free(j->segments);
     for (uint32_t i = 0; i < j->n_spares; i++)
         segment_free(j->spares[i]);
+    pthread_cond_destroy(&j->applied);
     pthread_mutex_destroy(&j->lock);
 }
 
@@ -254,19 +256,17 @@ struct layout_location journal_location(const struct journal_stream *s, size_t b
                                     .size_bytes = (uint32_t)bytes};
 }
 
-int journal_commit(struct journal *j, struct journal_stream *s, const void *batch, size_t batch_bytes, bool sync,
-                   struct nh_error *err)
+int journal_commit(struct journal *j, struct journal_stream *s, size_t batch_bytes, bool sync, struct nh_error *err)
 {
     struct segment_record r = {.kind = SEGMENT_CALL,
-                               .payload_bytes = s->record.size_bytes - SEGMENT_RECORD_BYTES,
+                               .payload_bytes = s->record.size_bytes - SEGMENT_RECORD_BYTES - batch_bytes,
                                .batch_bytes = batch_bytes};
     int status;
 
-    memcpy(journal_room(s, batch_bytes), batch, batch_bytes);
-    journal_take(s, batch_bytes);
     sync |= r.payload_bytes > 0; /* tables must not point to what a power cut can take */
     pthread_mutex_lock(&j->lock);
     r.lsn = s->pending = j->next_lsn++;
+    s->cut = j->cut;
     j->new_bytes += segment_record_pages(&r);
     pthread_mutex_unlock(&j->lock);
     status = segment_append(s->segment, &s->record, &r, sync, j->crc, err);
@@ -280,9 +280,19 @@ bool journal_applied(struct journal *j, struct journal_stream *s)
 
     pthread_mutex_lock(&j->lock);
     s->pending = 0;
+    if (j->n_waiting)
+        pthread_cond_broadcast(&j->applied);
     due = j->new_bytes >= SEGMENTS_PER_HORIZON * j->segment_bytes;
     pthread_mutex_unlock(&j->lock);
     return due;
+}
+
+void journal_stop(struct journal *j)
+{
+    pthread_mutex_lock(&j->lock);
+    j->stopped = true;
+    pthread_cond_broadcast(&j->applied);
+    pthread_mutex_unlock(&j->lock);
 }
 
 int journal_seal(struct journal *j, struct nh_error *err)
@@ -366,19 +376,29 @@ static uint64_t lowest_from(const struct journal *j, uint64_t horizon)
     return floor;
 }
 
-uint64_t journal_horizon(struct journal *j, uint64_t *ret_floor)
+/* With j->lock held. */
+static bool has_pending(const struct journal *j, uint64_t cut)
 {
-    uint64_t horizon;
+    for (uint32_t i = 0; i < j->n_streams; i++)
+        if (j->streams[i].pending && j->streams[i].pending < cut)
+            return true;
+    return false;
+}
+
+uint64_t journal_make_cut(struct journal *j, uint64_t *ret_floor)
+{
+    uint64_t cut;
 
     pthread_mutex_lock(&j->lock);
-    horizon = j->next_lsn;
-    for (uint32_t i = 0; i < j->n_streams; i++)
-        if (j->streams[i].pending && j->streams[i].pending < horizon)
-            horizon = j->streams[i].pending;
-    *ret_floor = lowest_from(j, horizon);
+    cut = j->cut = j->next_lsn;
+    *ret_floor = lowest_from(j, cut);
     j->new_bytes = 0;
+    j->n_waiting++;
+    while (has_pending(j, cut) && !j->stopped)
+        pthread_cond_wait(&j->applied, &j->lock);
+    j->n_waiting--;
     pthread_mutex_unlock(&j->lock);
-    return horizon;
+    return cut;
 }
 
 uint64_t journal_new_bytes(struct journal *j)

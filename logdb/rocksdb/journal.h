@@ -15,6 +15,8 @@
  *               of what was written to it, so with the record it has all that was written before. A recovery puts the calls
  *               from the horizon on into RocksDB again, in order; those that were there already come out the same.
  *
+ *     cut       A number that the horizon will be. Tails (tail.h) hold nothing from both sides of one.
+ *
  *     use       A replica has live blocks in a segment (a key per use, layout.h). A segment without users, all of it below
  *               the horizon, is used again for a new one, or removed.
  *
@@ -46,7 +48,8 @@
 struct journal_stream {
     struct segment *segment;      /* being written; NULL: none yet */
     struct segment_buffer record; /* being built */
-    uint64_t pending;             /* [lock] its call that is perhaps not in RocksDB yet; 0: none */
+    uint64_t pending;             /* [lock] its call that is perhaps not in RocksDB or a tail yet; 0: none */
+    uint64_t cut;                 /* the newest one when that call got its number */
     uint64_t making;              /* [lock] the segment that it is making; 0: none */
     bool unsynced;
     pthread_mutex_t borrowed; /* of a shared one */
@@ -74,6 +77,10 @@ struct journal {
     uint64_t n_drops;           /* [lock] */
     uint64_t next_id, next_lsn; /* [lock] */
     uint64_t horizon;           /* [lock] that tables hold; 0: none */
+    uint64_t cut;               /* [lock] */
+    pthread_cond_t applied;     /* with lock: a call is pending no more */
+    uint32_t n_waiting;         /* [lock] for that */
+    bool stopped;               /* [lock] pending calls stay so: the store is fenced */
     uint64_t new_bytes;         /* [lock] written since the horizon was moved */
 };
 
@@ -111,11 +118,13 @@ static inline void journal_give_back(struct journal_stream *s, size_t bytes)
 }
 /* Where the last `bytes` of the payload will lie. */
 struct layout_location journal_location(const struct journal_stream *s, size_t bytes);
-/* Writes the record; durable on return if `sync`. Errors: EIO. */
-int journal_commit(struct journal *j, struct journal_stream *s, const void *batch, size_t batch_bytes, bool sync,
-                   struct nh_error *err);
-/* Its batch is in RocksDB. Returns true if so much is new that the horizon should move. */
+/* Writes the record, whose last `batch_bytes` are no payload but the batch; durable on return if `sync`. Its number is in
+ * s->pending. Errors: EIO. */
+int journal_commit(struct journal *j, struct journal_stream *s, size_t batch_bytes, bool sync, struct nh_error *err);
+/* Its batch is in RocksDB, or waits in tails. Returns true if so much is new that the horizon should move. */
 bool journal_applied(struct journal *j, struct journal_stream *s);
+/* No further call will be applied. Thread: any. */
+void journal_stop(struct journal *j);
 
 /* ---- reading and uses; any thread ---- */
 
@@ -131,8 +140,9 @@ void journal_unuse(struct journal *j, uint64_t segment_id);
 
 /* ---- reclaiming; thread: one at a time ---- */
 
-/* What a horizon record may say now: *ret_floor is the lowest segment that has, or may get, calls from it on. */
-uint64_t journal_horizon(struct journal *j, uint64_t *ret_floor);
+/* Makes a cut, and waits until no call below it is pending, or the journal is stopped. *ret_floor is the lowest segment that has,
+ * or may get, calls from it on. */
+uint64_t journal_make_cut(struct journal *j, uint64_t *ret_floor);
 /* What was written since the horizon was moved. */
 uint64_t journal_new_bytes(struct journal *j);
 /* Tables hold all calls below `horizon`, and what was moved before. */

@@ -56,6 +56,16 @@ int store_check_fence(struct nh_logdb *db, struct nh_error *err)
 void store_fence(struct nh_logdb *db)
 {
     __atomic_store_n(&db->fenced, true, __ATOMIC_RELEASE);
+    journal_stop(&db->journal);
+}
+
+static int write_failed(struct nh_logdb *db, char *message, struct nh_error *err)
+{
+    int r;
+
+    store_fence(db);
+    r = store_error(message, "write", err);
+    return r == NH_ECORRUPT ? r : nh_error_wrap(err, NH_EIO, "log store");
 }
 
 int store_write_unlogged(struct nh_logdb *db, rocksdb_writebatch_t *batch, struct nh_error *err)
@@ -66,29 +76,51 @@ int store_write_unlogged(struct nh_logdb *db, rocksdb_writebatch_t *batch, struc
     if (r < 0)
         return r;
     rocksdb_write(db->db, db->write, batch, &message);
-    if (!message)
-        return NH_OK;
-    store_fence(db);
-    r = store_error(message, "write", err);
-    return r == NH_ECORRUPT ? r : nh_error_wrap(err, NH_EIO, "log store");
+    return message ? write_failed(db, message, err) : NH_OK;
 }
 
-int store_write(struct nh_logdb *db, struct journal_stream *s, rocksdb_writebatch_t *batch, bool sync, struct nh_error *err)
+int store_put(struct nh_logdb *db, const struct layout_key *key, const uint8_t *value, size_t size_bytes, struct nh_error *err)
 {
-    size_t size;
-    const char *bytes = rocksdb_writebatch_data(batch, &size);
+    char *message = NULL;
+
+    rocksdb_put(db->db, db->write, key->bytes, key->size_bytes, (const char *)value, size_bytes, &message);
+    return message ? write_failed(db, message, err) : NH_OK;
+}
+
+int store_commit(struct nh_logdb *db, struct journal_stream *s, size_t batch_bytes, bool sync, struct nh_error *err)
+{
     int r = store_check_fence(db, err);
 
     if (r < 0)
         return r;
-    r = journal_commit(&db->journal, s, bytes, size, sync, err);
+    r = journal_commit(&db->journal, s, batch_bytes, sync, err);
     if (r < 0) {
         store_fence(db);
         return nh_error_wrap(err, r, "log store");
     }
-    r = store_write_unlogged(db, batch, err);
-    if (r == NH_OK && journal_applied(&db->journal, s))
+    return NH_OK;
+}
+
+void store_applied(struct nh_logdb *db, struct journal_stream *s)
+{
+    if (journal_applied(&db->journal, s))
         reclaimer_wake(db);
+}
+
+static int write_batch(struct nh_logdb *db, struct journal_stream *s, rocksdb_writebatch_t *batch, bool sync,
+                       struct nh_error *err)
+{
+    size_t size;
+    const char *bytes = rocksdb_writebatch_data(batch, &size);
+    int r;
+
+    memcpy(journal_room(s, size), bytes, size);
+    journal_take(s, size);
+    r = store_commit(db, s, size, sync, err);
+    if (r == NH_OK)
+        r = store_write_unlogged(db, batch, err);
+    if (r == NH_OK)
+        store_applied(db, s);
     return r;
 }
 
@@ -103,7 +135,7 @@ int store_write_batch(struct nh_logdb *db, rocksdb_writebatch_t *batch, bool syn
             store_fence(db);
     }
     if (r == NH_OK)
-        r = store_write(db, s, batch, sync, err);
+        r = write_batch(db, s, batch, sync, err);
     journal_return(s);
     return r;
 }
@@ -238,6 +270,8 @@ static struct nh_logdb *store_new(const struct nh_logdb_config *config)
     db->n_workers = config->n_workers;
     db->workers = xcalloc(config->n_workers, sizeof *db->workers);
     pthread_mutex_init(&db->lock, NULL);
+    for (size_t i = 0; i < TAIL_LOCKS; i++)
+        pthread_mutex_init(&db->tail_locks[i], NULL);
     pthread_cond_init(&db->released, NULL);
     pthread_cond_init(&db->has_jobs, NULL);
     pthread_condattr_init(&monotonic);
@@ -249,8 +283,7 @@ static struct nh_logdb *store_new(const struct nh_logdb_config *config)
 
 static void free_replica(struct replica_node *n)
 {
-    free(replica_of(n)->uses);
-    free(replica_of(n));
+    replica_free(replica_of(n));
 }
 
 /* Takes a half-opened store. */
@@ -272,6 +305,8 @@ static void store_free(struct nh_logdb *db)
     pthread_cond_destroy(&db->horizon_is_due);
     pthread_cond_destroy(&db->has_jobs);
     pthread_cond_destroy(&db->released);
+    for (size_t i = 0; i < TAIL_LOCKS; i++)
+        pthread_mutex_destroy(&db->tail_locks[i]);
     pthread_mutex_destroy(&db->lock);
     free(db);
 }

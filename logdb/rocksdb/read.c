@@ -271,6 +271,9 @@ int store_iterate_entries(struct nh_logdb *db, uint64_t shard_id, uint64_t repli
 
     if (low >= high)
         return NH_OK;
+    r = tail_write_of(db, shard_id, replica_id, err);
+    if (r < 0)
+        return r;
     journal_view_begin(&db->journal, &view);
     it = rocksdb_create_iterator(db->db, db->read);
     r = iterate(db, it, &v, &w, err);
@@ -283,11 +286,15 @@ int store_iterate_entries(struct nh_logdb *db, uint64_t shard_id, uint64_t repli
 int store_read_raft_state(struct nh_logdb *db, uint64_t shard_id, uint64_t replica_id, struct nh_raft_state *ret,
                           struct nh_error *err)
 {
-    rocksdb_iterator_t *it = rocksdb_create_iterator(db->db, db->read);
-    struct stored s;
-    int r = stored_read(db, it, shard_id, replica_id, &s, err);
+    struct stored s = {0};
+    int r = tail_write_of(db, shard_id, replica_id, err);
 
-    rocksdb_iter_destroy(it);
+    if (r == NH_OK) {
+        rocksdb_iterator_t *it = rocksdb_create_iterator(db->db, db->read);
+
+        r = stored_read(db, it, shard_id, replica_id, &s, err);
+        rocksdb_iter_destroy(it);
+    }
     if (r == NH_OK && !s.exists)
         r = nh_error_set(err, NH_ENOTFOUND, "nothing is saved");
     if (r < 0)

@@ -1,7 +1,7 @@
 /* The thread that keeps the journal short.
  *
- * Moving the horizon. After some hundred megabytes of journal RocksDB makes tables of what it has in memory; then the journal up
- * to there is not needed for recovery, only for the blocks that lie in it.
+ * Moving the horizon. After some hundred megabytes of journal RocksDB gets what still waits for it (tail.h), and makes tables of
+ * what it has in memory; then the journal up to there is not needed for recovery, only for the blocks that lie in it.
  *
  * Dropping. A segment below the horizon that no replica uses any more is used again. That is how entries usually go: their shard
  * is snapshotted and its log removed before anybody would have to write them a second time.
@@ -56,11 +56,12 @@ static int flush(struct nh_logdb *db, struct nh_error *err)
 int store_move_horizon(struct nh_logdb *db, struct nh_error *err)
 {
     rocksdb_writebatch_t *batch = rocksdb_writebatch_create();
-    uint64_t floor, horizon = journal_horizon(&db->journal, &floor);
-    int r;
+    uint64_t floor, horizon = journal_make_cut(&db->journal, &floor);
+    int r = tail_write_all(db, horizon, err);
 
     record_put_horizon(db, batch, horizon, floor);
-    r = store_write_unlogged(db, batch, err);
+    if (r == NH_OK)
+        r = store_write_unlogged(db, batch, err); /* not if the store is fenced: a call may be pending */
     rocksdb_writebatch_destroy(batch);
     if (r == NH_OK)
         r = flush(db, err);

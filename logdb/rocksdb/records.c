@@ -234,6 +234,7 @@ static int replace_all(struct nh_logdb *db, rocksdb_writebatch_t *batch, uint64_
         db->services->log(NH_LOG_WARN, "logdb",
                           "shard %" PRIu64 " replica %" PRIu64 ": its place in the journal stays until the next start: %s",
                           shard_id, replica_id, uses.text);
+    tail_drop(db, replica);
     r = store_write_batch(db, batch, true, err);
     if (r == NH_OK) {
         replica_forget_uses(db, replica, replica->n_uses);

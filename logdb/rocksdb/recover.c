@@ -2,7 +2,7 @@
  *
  *     1  look for the calls from the horizon on, in the segments from the floor on
  *     2  sync these segments
- *     3  put the calls into RocksDB, in the order of their LSNs
+ *     3  put the calls into RocksDB, in the order of their LSNs; if some of them are lost, take blocks apart before
  *     4  move the horizon behind them
  *     5  count who uses which segment
  *
@@ -96,6 +96,73 @@ static int scan(struct recovery *rec, struct segment *s, struct nh_error *err)
     return r < 0 ? r : check_end(rec, s, err);
 }
 
+/* ---- taking blocks apart ---- */
+
+static void put_alone(struct nh_logdb *db, rocksdb_writebatch_t *batch, struct nh_replica_info of, uint64_t index,
+                      struct layout_header *h, const uint8_t *record)
+{
+    uint8_t header[LAYOUT_HEADER_BYTES];
+    struct layout_key key;
+    const char *keys[1] = {key.bytes}, *parts[2] = {(const char *)header, (const char *)record};
+    const size_t sizes[2] = {sizeof header, nh_record_bytes(record)};
+
+    layout_header_encode(h, db->services->crc32c, header);
+    layout_block_key(&key, of.shard_id, of.replica_id, index);
+    rocksdb_writebatch_putv(batch, 1, keys, &key.size_bytes, 2, parts, sizes);
+}
+
+/* The packed block at `it`: a block for each entry, all with its hard state. One that cannot be read stays, for its readers to
+ * complain. */
+static int take_apart(struct nh_logdb *db, rocksdb_iterator_t *it, struct nh_replica_info of, uint64_t first,
+                      struct layout_header *h, struct nh_error *err)
+{
+    rocksdb_writebatch_t *batch = rocksdb_writebatch_create();
+    struct block_value v = {0};
+    size_t begin = 0, end = 0;
+    uint32_t n = h->n;
+    int r = block_open(db, it, first, h, &v, err);
+
+    if (r == NH_OK)
+        r = layout_block_slice(v.value, v.size_bytes, first, h, 0, n, SIZE_MAX, &begin, &end, &n, err);
+    if (r == NH_OK) {
+        const uint8_t *at = (const uint8_t *)v.value + begin;
+
+        h->n = 1;
+        h->packed = false;
+        for (uint32_t i = 0; i < n; i++, at += nh_record_bytes(at))
+            put_alone(db, batch, of, first + i, h, at);
+        r = store_write_unlogged(db, batch, err);
+    }
+    block_value_deinit(&v);
+    rocksdb_writebatch_destroy(batch);
+    return r == NH_ECORRUPT ? NH_OK : r;
+}
+
+/* Calls that are repeated take the place of blocks that were put together from them and from others, which are lost: what tables
+ * have of those must not go with the block (tail.h). */
+static int take_all_apart(struct nh_logdb *db, struct nh_error *err)
+{
+    rocksdb_iterator_t *it = rocksdb_create_iterator(db->db, db->read);
+    int r = NH_OK;
+
+    for (rocksdb_iter_seek_to_first(it); rocksdb_iter_valid(it) && r == NH_OK; rocksdb_iter_next(it)) {
+        struct nh_error unread;
+        struct nh_replica_info info;
+        struct layout_header h;
+        enum layout_kind kind;
+        uint64_t first;
+        size_t size;
+        const char *key = rocksdb_iter_key(it, &size);
+
+        if (!layout_key_parse(key, size, &info, &kind, &first) || kind != LAYOUT_BLOCK)
+            continue;
+        if (block_at(db, it, info.shard_id, info.replica_id, &first, &h, &unread) == 1 && h.packed && !h.located && h.n > 1)
+            r = take_apart(db, it, info, first, &h, err);
+    }
+    rocksdb_iter_destroy(it);
+    return r;
+}
+
 /* ---- putting them into RocksDB ---- */
 
 static int by_lsn(const void *a, const void *b)
@@ -170,6 +237,8 @@ static int recover(struct recovery *rec, struct nh_error *err)
     for (size_t i = 0; i < j->n_segments && r == NH_OK; i++)
         if (j->segments[i]->id >= rec->floor)
             r = scan(rec, j->segments[i], err);
+    if (r == NH_OK && rec->lsn_max != UINT64_MAX)
+        r = take_all_apart(db, err);
     if (r == NH_OK)
         r = replay_all(rec, err);
     if (r == NH_OK && (rec->n_calls > 0 || rec->lsn_max != UINT64_MAX)) /* a loss is accepted once */

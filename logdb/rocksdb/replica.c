@@ -125,6 +125,7 @@ int replica_load(struct nh_logdb *db, struct replica *r, struct nh_error *err)
     r->next = r->now;
     r->cut = UINT64_MAX;
     r->clip = UINT64_MAX;
+    r->n_updates = 0;
     r->snapshot_index = 0;
     r->drops_uses = false;
     r->new_use = (struct use){0};
@@ -140,15 +141,25 @@ void replica_release(struct nh_logdb *db, struct replica *r)
     pthread_mutex_unlock(&db->lock);
 }
 
+void replica_free(struct replica *r)
+{
+    free(r->uses);
+    free(r->tail.data);
+    free(r);
+}
+
 void replica_forget(struct nh_logdb *db, struct replica *r)
 {
+    pthread_mutex_t *tail_lock = tail_lock_of(db, r->node.shard_id);
+
+    pthread_mutex_lock(tail_lock);
     pthread_mutex_lock(&db->lock);
     assert(r->held);
     replica_map_remove(&db->replicas, &r->node);
     wake_locked(db);
     pthread_mutex_unlock(&db->lock);
-    free(r->uses);
-    free(r);
+    pthread_mutex_unlock(tail_lock);
+    replica_free(r);
 }
 
 int replica_hold_all(struct nh_logdb *db, const struct nh_update *updates, size_t n, struct replica **ret, struct nh_error *err)

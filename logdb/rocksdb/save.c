@@ -3,6 +3,8 @@
  *     hold all replicas -> begin a record of the journal -> find what later updates of the call replace -> stage snapshots,
  *     truncations, blocks, states -> write (synced if any update asks for it) -> what is staged becomes `now` -> release
  *
+ * The journal has all of the batch, but RocksDB gets small blocks at its end only when they are some more (tail.h).
+ *
  * A failed write fences the store, so `now` needs no repair: nothing is written any more, and readers use the database.
  */
 #include "logdb/rocksdb/store.h"
@@ -11,12 +13,18 @@
 #include <inttypes.h>
 #include <stdlib.h>
 
+#include "raftio/support/block.h"
 #include "raftio/support/memory.h"
 
 /* A block is read from its beginning, so blocks are kept small; one record may be larger. */
 #define BLOCK_BYTES_MAX ((size_t)256 * 1024)
 /* Smaller ones cost more as a place and a read than as bytes that RocksDB writes again. */
 #define LOCATED_BYTES_MIN ((size_t)512)
+/* A write batch in RocksDB's form: a head with the number of operations, then these. One that puts is this byte, and key and
+ * value with their sizes as varints before them. */
+#define BATCH_COUNT_AT  8u
+#define BATCH_PUT       1u
+#define BATCH_PUT_BYTES 12u /* more than what is around key and value */
 /* A batch that grew beyond this gives its memory back. */
 #define BATCH_BYTES_KEPT ((size_t)8 * 1024 * 1024)
 
@@ -30,6 +38,7 @@ struct block_stage {
     size_t size_bytes;   /* of its records */
     size_t stored_bytes; /* as they lie there */
     bool packed;         /* small records: worth packing */
+    bool waits;          /* is one small block, which may wait in the tail */
 };
 
 /* A replica's first block in a segment tells that it uses it. */
@@ -44,13 +53,53 @@ static void stage_use(struct block_stage *s)
     record_put_use(s->db, s->buf->batch, r->node.shard_id, r->node.replica_id, use);
 }
 
+static uint8_t *put_bytes(uint8_t *out, const void *bytes, size_t size)
+{
+    memcpy(out, bytes, size);
+    return out + size;
+}
+
+static uint8_t *put_varint(uint8_t *out, size_t value)
+{
+    for (; value >= 0x80; value >>= 7)
+        *out++ = (uint8_t)(value | 0x80);
+    *out++ = (uint8_t)value;
+    return out;
+}
+
+/* The same operation as rocksdb_writebatch_putv would add, which allocates twice for it. */
+static void put_waiting(struct block_stage *s, const struct layout_header *h, const struct layout_key *key, const uint8_t *head,
+                        const uint8_t *packed)
+{
+    struct save_buffers *buf = s->buf;
+    size_t value_bytes = LAYOUT_HEADER_BYTES + s->stored_bytes;
+    uint8_t *out;
+
+    array_reserve((void **)&buf->waiting, &buf->cap_waiting, buf->waiting_bytes + BATCH_PUT_BYTES + key->size_bytes + value_bytes,
+                  1);
+    array_reserve((void **)&buf->parts, &buf->cap_parts, buf->n_parts + 1, sizeof *buf->parts);
+    out = buf->waiting + buf->waiting_bytes;
+    *out++ = BATCH_PUT;
+    out = put_varint(out, key->size_bytes);
+    out = put_bytes(out, key->bytes, key->size_bytes);
+    out = put_varint(out, value_bytes);
+    out = put_bytes(out, head, LAYOUT_HEADER_BYTES);
+    buf->parts[buf->n_parts++] = (struct tail_part){.replica = s->replica,
+                                                    .header = *h,
+                                                    .first = s->first,
+                                                    .at = (size_t)(out - buf->waiting),
+                                                    .size_bytes = s->stored_bytes};
+    out = put_bytes(out, packed, s->stored_bytes);
+    buf->waiting_bytes = (size_t)(out - buf->waiting);
+}
+
 /* A large block stays in the journal, and the table gets its place; a small one goes into the table. */
 static void put_block(struct block_stage *s)
 {
     struct journal_stream *stream = s->buf->stream;
     struct layout_header h = {.n = s->n,
                               .packed = s->packed,
-                              .located = s->stored_bytes >= LOCATED_BYTES_MIN,
+                              .located = !s->waits && s->stored_bytes >= LOCATED_BYTES_MIN,
                               .number = s->replica->next.state_number,
                               .state = s->replica->next.state};
     uint8_t head[LAYOUT_HEADER_BYTES + LAYOUT_LOCATION_BYTES];
@@ -74,7 +123,10 @@ static void put_block(struct block_stage *s)
         journal_give_back(stream, s->stored_bytes);
         parts[1] = (const char *)journal_room(stream, s->stored_bytes);
     }
-    rocksdb_writebatch_putv(s->buf->batch, 1, keys, &key.size_bytes, h.located ? 1 : 2, parts, sizes);
+    if (s->waits)
+        put_waiting(s, &h, &key, head, (const uint8_t *)parts[1]);
+    else
+        rocksdb_writebatch_putv(s->buf->batch, 1, keys, &key.size_bytes, h.located ? 1 : 2, parts, sizes);
     s->first += s->n;
     s->n = 0;
     s->size_bytes = s->stored_bytes = 0;
@@ -131,12 +183,33 @@ static void add_records(struct block_stage *s, const struct nh_block *b, uint32_
         if (until == from)
             until = from + 1; /* larger than a block may be: a block of its own */
         if (s->n == 0)
-            s->packed = is_worth_packing(b, from, until);
+            s->packed = s->waits || is_worth_packing(b, from, until);
         add_part(s, b, from, until);
         s->n += until - from;
         from = until;
         if (s->size_bytes >= BLOCK_BYTES_MAX)
             put_block(s);
+    }
+}
+
+/* A few small entries behind all others, and nothing else is saved of the replica in this call. */
+static bool may_wait(const struct replica *r, const struct nh_update *u, uint64_t old_last)
+{
+    return r->n_updates == 1 && !u->snapshot && update_first(u) == old_last + 1 &&
+           runs_bytes(u->runs, u->n_runs) <= TAIL_RECORDS_MAX;
+}
+
+/* The keys that entries behind the first of a block would have if it was put together of several, and so is packed: a recovery
+ * may put them there (tail.h). */
+static void delete_inner(rocksdb_writebatch_t *batch, const struct replica *r, uint64_t first, const struct layout_header *h)
+{
+    struct layout_key key;
+
+    if (h->located || !h->packed)
+        return;
+    for (uint32_t i = 1; i < h->n; i++) {
+        layout_block_key(&key, r->node.shard_id, r->node.replica_id, first + i);
+        rocksdb_writebatch_delete(batch, key.bytes, key.size_bytes);
     }
 }
 
@@ -173,6 +246,7 @@ static int clip_block(struct nh_logdb *db, rocksdb_iterator_t *it, rocksdb_write
         status =
             layout_block_slice(v.value, v.size_bytes, first, &h, 0, (uint32_t)(from - first), SIZE_MAX, &begin, &end, &upto, err);
     if (status == NH_OK) {
+        delete_inner(batch, r, first, &h);
         h.n = upto;
         h.packed = h.located = false;
         put_clipped(db, batch, r, first, &h, v.value, end);
@@ -193,21 +267,21 @@ static int truncate_from(struct nh_logdb *db, rocksdb_writebatch_t *batch, struc
         return NH_OK; /* deleted by an earlier update of this call, or not in the database at all */
     it = rocksdb_create_iterator(db->db, db->read);
     status = clip_block(db, it, batch, r, from, err);
-    while (status == NH_OK && rocksdb_iter_valid(it)) {
+    while (status == NH_OK) {
+        struct layout_header h;
+        uint64_t first;
+        const char *key;
         size_t size;
-        const char *key = rocksdb_iter_key(it, &size);
+        int found = block_at(db, it, r->node.shard_id, r->node.replica_id, &first, &h, err);
 
-        if (!layout_key_is(key, size, r->node.shard_id, r->node.replica_id, LAYOUT_BLOCK))
+        if (found <= 0) {
+            status = found;
             break;
+        }
+        key = rocksdb_iter_key(it, &size);
         rocksdb_writebatch_delete(batch, key, size);
+        delete_inner(batch, r, first, &h);
         rocksdb_iter_next(it);
-    }
-    if (status == NH_OK) {
-        char *message = NULL;
-
-        rocksdb_iter_get_error(it, &message);
-        if (message)
-            status = store_error(message, "read", err);
     }
     rocksdb_iter_destroy(it);
     r->cut = from;
@@ -221,6 +295,11 @@ static int stage_entries(struct nh_logdb *db, struct save_buffers *buf, struct r
     uint64_t old_last = r->next.bounds.last;
     int status = bounds_save(&r->next.bounds, u, err);
 
+    if (status < 0)
+        return status;
+    s.waits = may_wait(r, u, old_last);
+    if (!s.waits)
+        status = tail_write(db, r, err);
     if (status < 0)
         return status;
     if (s.first <= old_last && s.first < clip) {
@@ -303,8 +382,10 @@ int stage_snapshot(struct nh_logdb *db, rocksdb_writebatch_t *batch, struct repl
     const struct nh_snapshot *given = updates[i].snapshot;
     struct nh_snapshot stored;
     uint64_t term;
-    int status = store_get_snapshot(db, r->node.shard_id, r->node.replica_id, &stored, err);
+    int status = tail_write(db, r, err);
 
+    if (status == NH_OK)
+        status = store_get_snapshot(db, r->node.shard_id, r->node.replica_id, &stored, err);
     if (status < 0)
         return status;
     if (stored.index > r->snapshot_index)
@@ -349,6 +430,7 @@ static void find_clips(struct save_buffers *buf, const struct nh_update *updates
     while (n-- > 0) {
         struct replica *r = buf->replicas[n];
 
+        r->n_updates++;
         buf->clips[n] = r->clip;
         if (update_has_entries(&updates[n]) && update_first(&updates[n]) < r->clip)
             r->clip = update_first(&updates[n]);
@@ -369,6 +451,12 @@ static void clear_batch(struct save_buffers *b)
 {
     size_t size;
 
+    b->n_parts = b->waiting_bytes = 0;
+    if (b->cap_waiting > BATCH_BYTES_KEPT) {
+        free(b->waiting);
+        b->waiting = NULL;
+        b->cap_waiting = 0;
+    }
     rocksdb_writebatch_data(b->batch, &size);
     if (size <= BATCH_BYTES_KEPT) {
         rocksdb_writebatch_clear(b->batch);
@@ -376,6 +464,37 @@ static void clear_batch(struct save_buffers *b)
     }
     rocksdb_writebatch_destroy(b->batch);
     b->batch = NULL;
+}
+
+/* The batch with what waits, at the end of the journal's record. Returns its size. */
+static size_t put_batch(struct save_buffers *buf)
+{
+    size_t size;
+    const char *batch = rocksdb_writebatch_data(buf->batch, &size);
+    uint32_t count = (uint32_t)(rocksdb_writebatch_count(buf->batch) + (int)buf->n_parts);
+    uint8_t *out = journal_room(buf->stream, size + buf->waiting_bytes);
+
+    memcpy(out, batch, size);
+    memcpy(out + BATCH_COUNT_AT, &count, sizeof count);
+    if (buf->waiting_bytes)
+        memcpy(out + size, buf->waiting, buf->waiting_bytes);
+    journal_take(buf->stream, size + buf->waiting_bytes);
+    return size + buf->waiting_bytes;
+}
+
+/* Into the journal, then RocksDB and the tails: no reader sees what the journal has not. */
+static int write_staged(struct nh_logdb *db, struct save_buffers *buf, bool sync, struct nh_error *err)
+{
+    struct journal_stream *s = buf->stream;
+    int status = store_commit(db, s, put_batch(buf), sync, err);
+
+    if (status == NH_OK && rocksdb_writebatch_count(buf->batch) > 0)
+        status = store_write_unlogged(db, buf->batch, err);
+    for (size_t i = 0; i < buf->n_parts && status == NH_OK; i++)
+        status = tail_add(db, &buf->parts[i], buf->waiting + buf->parts[i].at, s->pending, s->cut, err);
+    if (status == NH_OK)
+        store_applied(db, s);
+    return status;
 }
 
 /* A record for all of them, in a segment that none of them has left behind. */
@@ -388,8 +507,7 @@ static int begin_record(struct nh_logdb *db, struct save_buffers *buf, const str
     for (size_t i = 0; i < n; i++) {
         const struct replica *r = buf->replicas[i];
 
-        for (uint32_t k = 0; k < updates[i].n_runs; k++)
-            bytes += nh_run_size(&updates[i].runs[k]);
+        bytes += runs_bytes(updates[i].runs, updates[i].n_runs);
         if (r->n_uses > 0 && r->uses[r->n_uses - 1].segment_id > id_min)
             id_min = r->uses[r->n_uses - 1].segment_id;
     }
@@ -414,7 +532,7 @@ static int save_held(struct nh_logdb *db, struct save_buffers *buf, const struct
         sync |= updates[i].must_sync || update_has_entries(&updates[i]) || updates[i].snapshot;
     }
     if (status == NH_OK)
-        status = store_write(db, buf->stream, buf->batch, sync, err);
+        status = write_staged(db, buf, sync, err);
     for (size_t i = 0; i < n && status == NH_OK; i++) {
         replica_apply_uses(db, buf->replicas[i]);
         buf->replicas[i]->now = buf->replicas[i]->next;
@@ -452,6 +570,8 @@ void save_buffers_deinit(struct save_buffers *b)
 {
     if (b->batch)
         rocksdb_writebatch_destroy(b->batch);
+    free(b->waiting);
+    free(b->parts);
     free(b->replicas);
     free(b->clips);
 }

@@ -3,12 +3,14 @@
  * A write is a RocksDB write batch. It goes to the journal first, as one record with the large blocks that it points to, and then
  * into RocksDB (journal.h, store_write).
  *
- * Readers use a RocksDB iterator, that is one consistent view, and no memory of ours. Writers of one replica exclude each
- * other: a writer *holds* the replica (replica_hold) while it works on it, so different replicas never wait for each
- * other and no mutex is held across I/O. A save holds all its replicas at once; every other writer holds one at a time,
- * so there is no circular wait.
+ * Readers use a RocksDB iterator, that is one consistent view, and no memory of ours; what waits in memory for RocksDB is written
+ * out before (tail.h). Writers of one replica exclude each other: a writer *holds* the replica (replica_hold) while it works on
+ * it, so different replicas never wait for each other and no mutex is held across I/O, but for that
+ * of a tail while RocksDB takes it. A save holds all its replicas at once;
+ * every other writer holds one at a time, so there is no circular wait.
  *
- * Field guards: [lock] = store->lock, [held] = whoever holds the replica, [worker] = the caller with that worker_id.
+ * Field guards: [lock] = store->lock, [held] = whoever holds the replica, [worker] = the caller with that worker_id, [tail] =
+ * tail.h.
  */
 #ifndef NH_LOGDB_ROCKSDB_STORE_H
 #define NH_LOGDB_ROCKSDB_STORE_H
@@ -20,6 +22,7 @@
 #include "logdb/rocksdb/journal.h"
 #include "logdb/rocksdb/layout.h"
 #include "logdb/rocksdb/pack.h"
+#include "logdb/rocksdb/tail.h"
 #include "logdb/update.h"
 #include "raftio/logdb.h"
 #include "raftio/support/list.h"
@@ -38,7 +41,7 @@ struct use {
     uint64_t from;
 };
 
-/* The write side's memory of a replica, so that a save reads nothing. About 250 bytes; freed when its data is removed. */
+/* The write side's memory of a replica, so that a save reads nothing. About 350 bytes; freed when its data is removed. */
 struct replica {
     struct replica_node node;
     bool held;               /* [lock] */
@@ -48,17 +51,23 @@ struct replica {
     struct stored next;      /* [held] after the batch being built */
     uint64_t cut;            /* [held] blocks of the database from this index on are dead after the batch; UINT64_MAX: none */
     uint64_t clip;           /* [held] first index of the entries of a later update of the same call */
+    uint32_t n_updates;      /* [held] of the call */
     uint64_t snapshot_index; /* [held] newest snapshot that the batch holds; 0: none */
     struct use *uses;        /* [held] by segment id */
     size_t n_uses, cap_uses;
     uint64_t located_last; /* [held] no block in the journal has a later entry */
     bool drops_uses;       /* [held] the batch deletes all of them */
     struct use new_use;    /* [held] that the batch adds */
+    struct tail tail;      /* [tail] */
 };
 
 /* Per worker_id, reused by each save. */
 struct save_buffers {
     rocksdb_writebatch_t *batch;
+    uint8_t *waiting; /* further operations of the batch, for the journal alone: RocksDB gets them, as `parts`, later */
+    size_t waiting_bytes, cap_waiting;
+    struct tail_part *parts; /* one for each */
+    size_t n_parts, cap_parts;
     struct journal_stream *stream;
     struct replica **replicas; /* of update i */
     uint64_t *clips;           /* of update i: its entries from here on are replaced by a later update */
@@ -86,9 +95,11 @@ struct nh_logdb {
 
     pthread_mutex_t lock;
     pthread_cond_t released;     /* with lock: some replica is no longer held */
-    struct replica_map replicas; /* [lock] */
+    struct replica_map replicas; /* [lock]; who removes one has the lock of its tail as well */
     uint64_t n_calls;            /* [lock] */
     uint32_t n_waiting;          /* [lock] writers that wait for a held replica */
+
+    pthread_mutex_t tail_locks[TAIL_LOCKS]; /* each for the tails of some shards; before `lock` */
 
     uint32_t n_workers;
     struct save_buffers *workers; /* [worker] number worker_id - 1 */
@@ -111,12 +122,16 @@ struct nh_logdb {
 /* open.c */
 int store_open(const struct nh_logdb_config *config, struct nh_logdb **ret, struct nh_error *err);
 void store_close(struct nh_logdb *db);
-/* Writes the record that was begun on the stream and its batch; fences the store on failure. Errors: EFENCED, EIO, ECORRUPT. */
-int store_write(struct nh_logdb *db, struct journal_stream *s, rocksdb_writebatch_t *batch, bool sync, struct nh_error *err);
+/* Writes the record that was begun on the stream, whose last bytes are the batch; fences the store on failure. store_applied
+ * follows when RocksDB, or a tail, has it too. Errors: EFENCED, EIO. */
+int store_commit(struct nh_logdb *db, struct journal_stream *s, size_t batch_bytes, bool sync, struct nh_error *err);
+void store_applied(struct nh_logdb *db, struct journal_stream *s);
 /* A record without payload, from any thread. */
 int store_write_batch(struct nh_logdb *db, rocksdb_writebatch_t *batch, bool sync, struct nh_error *err);
 /* Only into RocksDB: for what a recovery need not repeat. Fences as well. */
 int store_write_unlogged(struct nh_logdb *db, rocksdb_writebatch_t *batch, struct nh_error *err);
+/* The same for one key, and of a fenced store too. */
+int store_put(struct nh_logdb *db, const struct layout_key *key, const uint8_t *value, size_t size_bytes, struct nh_error *err);
 int store_check_fence(struct nh_logdb *db, struct nh_error *err);
 void store_fence(struct nh_logdb *db);
 /* Turns RocksDB's message into an error and frees it. */
@@ -130,6 +145,7 @@ int replica_load(struct nh_logdb *db, struct replica *r, struct nh_error *err);
 void replica_release(struct nh_logdb *db, struct replica *r);
 /* Instead of release: forgets the replica, after its data is gone. */
 void replica_forget(struct nh_logdb *db, struct replica *r);
+void replica_free(struct replica *r);
 /* Reads its uses alone. Errors: EIO, ECORRUPT. */
 int replica_load_uses(struct nh_logdb *db, struct replica *r, struct nh_error *err);
 /* What the batch did to the uses has been written. */

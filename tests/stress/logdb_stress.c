@@ -41,10 +41,14 @@ static void save(uint64_t shard_id, uint64_t first, uint32_t worker_id)
     struct nh_run run = {.to = N_ENTRIES};
     struct nh_update u = {.shard_id = shard_id, .replica_id = REPLICA, .must_sync = true, .runs = &run, .n_runs = 1};
     uint8_t payload[PAYLOAD];
+    uint32_t payload_bytes = first / N_ENTRIES % 8 < 5 ? 16 : PAYLOAD; /* some wait for RocksDB, some lie in the journal */
 
     memset(payload, (int)first, sizeof payload);
     for (uint32_t i = 0; i < N_ENTRIES; i++) {
-        struct block_record r = {.type = NH_ENTRY_APPLICATION, .key = first + i, .payload = payload, .payload_bytes = PAYLOAD};
+        struct block_record r = {.type = NH_ENTRY_APPLICATION,
+                                 .key = first + i,
+                                 .payload = payload,
+                                 .payload_bytes = payload_bytes};
 
         MUST(block_builder_add(&b, &r) == NH_OK);
     }
