@@ -149,13 +149,30 @@ static void info_clients(const struct server *s, struct buffer *b)
                   s->config->redis.max_clients);
 }
 
+/* jemalloc's, if it is in this process, linked or preloaded. */
+extern int mallctl(const char *name, void *old, size_t *old_size, void *new, size_t new_size) __attribute__((weak));
+
+/* As Redis writes it: name-version. */
+static void write_allocator(struct buffer *b)
+{
+    const char *version = NULL;
+    size_t size = sizeof version;
+
+    if (mallctl && mallctl("version", &version, &size, NULL, 0) == 0)
+        buffer_printf(b, "mem_allocator:jemalloc-%.*s\r\n", (int)strcspn(version, "-"), version);
+    else
+        buffer_printf(b, "mem_allocator:libc\r\n");
+}
+
 static void info_memory(struct buffer *b)
 {
     struct rusage usage = {0};
 
     getrusage(RUSAGE_SELF, &usage);
-    buffer_printf(b, "# Memory\r\nused_memory:%ld\r\nused_memory_rss:%ld\r\nmaxmemory:0\r\n\r\n", usage.ru_maxrss * 1024,
+    buffer_printf(b, "# Memory\r\nused_memory:%ld\r\nused_memory_rss:%ld\r\nmaxmemory:0\r\n", usage.ru_maxrss * 1024,
                   usage.ru_maxrss * 1024);
+    write_allocator(b);
+    buffer_printf(b, "\r\n");
 }
 
 static void info_persistence(const struct server *s, struct buffer *b)

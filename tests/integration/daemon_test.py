@@ -73,6 +73,13 @@ def test_clients_are_limited(c):
     check(c.client(3).ping(), "there is room again")
 
 
+def test_info_names_the_allocator(c):
+    with open(f"/proc/{c.processes[1].pid}/maps") as f:
+        in_process = "libjemalloc" in f.read()
+    name = c.client(1).info("memory")["mem_allocator"]
+    check(name.startswith("jemalloc-5.") if in_process else name == "libc", name)
+
+
 def test_missing_machine_is_refused(c):
     r = run("--config", c.config(1), "--plugin-dir", c.dir)
     check(r.returncode == 1 and "kv.so" in r.stderr, str(r))
@@ -160,8 +167,8 @@ def main():
         for h in HOSTS:
             cluster.start(h)
         cluster.await_leaders(30)
-        for f in (test_options, test_check_config, test_second_process_is_refused, test_clients_are_limited, test_missing_machine_is_refused, test_without_quorum,
-                  test_other_members_are_refused, test_demo):
+        for f in (test_options, test_check_config, test_second_process_is_refused, test_clients_are_limited, test_info_names_the_allocator,
+                  test_missing_machine_is_refused, test_without_quorum, test_other_members_are_refused, test_demo):
             f(cluster)
             cluster.check_alive()
             print(f"{f.__name__}: ok", flush=True)
