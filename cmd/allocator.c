@@ -5,9 +5,9 @@
  * and machines from shared objects come along.
  *
  * jemalloc reads this text at start; whoever runs the program adds to it by MALLOC_CONF in the environment.
- *   background_thread, dirty_decay_ms, muzzy_decay_ms
+ *   background_thread, muzzy_decay_ms
  *                      what start and load have freed goes back to the system within seconds, also from threads that fell silent
  *   lg_tcache_max      blocks of entries, up to 64 KiB, pass between threads without the arenas' locks
  */
 extern __attribute__((visibility("default"))) const char *malloc_conf;
-const char *malloc_conf = "background_thread:true,dirty_decay_ms:2000,muzzy_decay_ms:0,lg_tcache_max:16";
+const char *malloc_conf = "background_thread:true,muzzy_decay_ms:0,lg_tcache_max:16";
