@@ -160,6 +160,7 @@ static const struct nh_machine_ops ops = {
     .name = "kv",
     .version = "1",
     .kind = NH_MACHINE_REGULAR,
+    .flags = NH_MACHINE_QUICK, /* an entry's work grows with its bytes, and with the value that APPEND copies */
     .open = machine_open,
     .update = update,
     .lookup = lookup,

@@ -1,7 +1,8 @@
 /* cmd/machines/kv_table.h - a hash table from strings to strings: the state of kv, and what a batch of kv-disk changes.
  *
- * Chains, doubled when full. Where an item lies depends on a seed of this table, drawn at random so that nobody can choose keys
- * that collide; nothing that leaves a machine may depend on it.
+ * Chains, and linear hashing: a table grows by one slot at a time, so no put takes long however large it is. Where an item lies
+ * depends on a seed of this table, drawn at random so that nobody can choose keys that collide; nothing that leaves a machine may
+ * depend on it.
  *
  * An item whose value is the answer to an entry must outlive its place in the table until the answers are forgotten: `answered`
  * and `dropped` are for that (kv_ops.h). Without memory the process ends: a machine that cannot allocate cannot go on alike with
@@ -30,9 +31,12 @@ struct kv_item {
 };
 _Static_assert(KV_VALUE_BYTES_MAX < 1u << 26, "value_size holds it");
 
+#define KV_SEGMENT_SLOTS 4096u
+
 struct kv_table {
-    struct kv_item **slots;
-    size_t cap, n; /* cap is a power of two */
+    struct kv_item ***segments; /* the slots, KV_SEGMENT_SLOTS in each; of a small table the first is smaller */
+    size_t n_slots, n;
+    size_t mask; /* 2^k - 1 >= n_slots - 1 >= 2^(k-1): slots that are not there yet are part of those 2^(k-1) below */
     uint64_t seed;
 };
 
