@@ -5,12 +5,15 @@
 #include <stdio.h>
 #include <stdlib.h>
 
+#include "engine/apply_inline.h"
 #include "engine/engine_private.h"
 #include "engine/snapshots.h"
 #include "raftio/support/memory.h"
 
 /* Read from the log store at once when a log is replayed. */
 #define REPLAY_BYTES (4u << 20)
+/* If a step worker took longer than this to do its part, it does not for a hundred times as long. */
+#define HELP_NS_MAX 500000u
 
 /* ---- items ---- */
 
@@ -478,18 +481,70 @@ static void prefetch_next(const struct queue_node *next)
         prefetch(container_of(next->next->next, struct apply_item, node), sizeof *item);
 }
 
+static bool take_place(struct apply_worker *w)
+{
+    return !__atomic_exchange_n(&w->taken, true, __ATOMIC_ACQUIRE);
+}
+
+static void leave_place(struct apply_worker *w)
+{
+    __atomic_store_n(&w->taken, false, __ATOMIC_RELEASE);
+}
+
 uint64_t apply_worker_poll(void *arg)
 {
     struct apply_worker *w = arg;
     struct queue items = {0};
     struct queue_node *node;
 
+    if (!take_place(w))
+        return TASK_POLL_NEVER; /* it is woken again */
     mailbox_take(&w->mailbox, &items);
     while ((node = queue_pop(&items))) {
         prefetch_next(items.first);
         take(w, container_of(node, struct apply_item, node));
     }
+    leave_place(w);
     return TASK_POLL_NEVER;
+}
+
+/* ---- in its place ---- */
+
+static bool is_short(const struct queue *items)
+{
+    uint32_t n = 0;
+
+    for (const struct queue_node *node = items->first; node; node = node->next)
+        if (++n > APPLY_INLINE_MAX)
+            return false;
+    return true;
+}
+
+/* From the first on, as far as it is allowed. */
+static void help(struct apply_worker *w, struct queue *items)
+{
+    uint64_t begin_ns = engine_now_ns(w->engine), end_ns;
+    struct apply_inline all = {0};
+
+    if (begin_ns < w->no_help_until_ns || !mailbox_empty(&w->mailbox))
+        return;
+    while (items->first && apply_inline_begin(&all, container_of(items->first, struct apply_item, node)))
+        perform(w, container_of(queue_pop(items), struct apply_item, node));
+    end_ns = engine_now_ns(w->engine);
+    if (end_ns - begin_ns > HELP_NS_MAX)
+        w->no_help_until_ns = end_ns + 100 * (end_ns - begin_ns);
+}
+
+void apply_worker_do_all(struct apply_worker *w, struct queue *items)
+{
+    if (w->engine->config.inline_applies && is_short(items) && take_place(w)) {
+        help(w, items);
+        leave_place(w);
+        if (!mailbox_empty(&w->mailbox)) /* its poll may have found the place taken */
+            w->engine->config.runtime->ops->task_wake(w->task);
+    }
+    if (!queue_empty(items))
+        apply_worker_post_all(w, items);
 }
 
 void apply_worker_drain(struct apply_worker *w)

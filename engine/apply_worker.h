@@ -4,8 +4,12 @@
  * that is posted behind the entries up to its index finds them applied. While the machine is lent to the snapshot pool, what has
  * to wait for it is parked with its replica, and done in order when it is back (engine/snapshots.h).
  *
- * Threads: apply_worker_post_all from step workers, apply_worker_post from any; the poll function by the runtime. A replica
- * belongs to one apply worker.
+ * A step worker with little to be applied does it itself if nothing is before it (engine/apply_inline.h): what a client waits for
+ * is over before another thread would have woken up.
+ *
+ * Threads: apply_worker_do_all and apply_worker_post_all from step workers, apply_worker_post from any; the poll function by the
+ * runtime. A replica belongs to one apply worker, and that is the thread which has taken its place (`taken`); nobody waits for
+ * it, who finds it taken leaves what is to be done in the mailbox.
  */
 #ifndef NH_ENGINE_APPLY_WORKER_H
 #define NH_ENGINE_APPLY_WORKER_H
@@ -61,7 +65,9 @@ struct apply_worker {
     struct engine *engine;
     struct task *task;
     struct mailbox mailbox;
-    struct rsm_batch *batch;                               /* of its poll function */
+    bool taken;                /* atomic: a thread is in its place, and owns what follows */
+    uint64_t no_help_until_ns; /* a machine or a completion was slow */
+    struct rsm_batch *batch;
     uint64_t entries_applied, apply_calls, reads_answered; /* atomic */
 };
 
@@ -75,6 +81,9 @@ uint64_t apply_worker_poll(void *arg);
 void apply_worker_drain(struct apply_worker *w);
 /* Posts items (struct apply_item, transferred) and wakes the worker. */
 void apply_worker_post_all(struct apply_worker *w, struct queue *items);
+/* The same, but does what apply_inline.h allows here and now. At the end of a step worker's pass, with no lock held: machines and
+ * completions are called. */
+void apply_worker_do_all(struct apply_worker *w, struct queue *items);
 void apply_worker_post(struct apply_worker *w, struct apply_item *item);
 
 /* ---- for engine/snapshots.c ---- */

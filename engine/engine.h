@@ -65,6 +65,7 @@ struct engine_config {
     uint32_t n_step_workers;  /* 1 .. ENGINE_WORKERS_MAX */
     uint32_t n_apply_workers; /* 1 .. ENGINE_WORKERS_MAX */
     bool inline_saves;        /* step workers save themselves; no log workers */
+    bool inline_applies;      /* step workers apply themselves what is little (engine/apply_inline.h) */
     uint64_t deployment_id;
     const char *address;  /* of this host, as members name it; copied */
     uint64_t incarnation; /* grows with every start of this host (raftio/entry.h), < 2^24 */

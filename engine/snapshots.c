@@ -122,13 +122,18 @@ static void job_discard(struct snapshot_job *job)
     free(job);
 }
 
+bool snapshots_fall_due(const struct replica *r, uint64_t index, size_t bytes)
+{
+    return r->has_snapshots && (index >= r->snapshot_due || r->bytes_applied + bytes >= r->snapshot_bytes);
+}
+
 static void begin_if_due(struct replica *r)
 {
     uint64_t applied = rsm_applied(r->rsm);
     struct snapshot_job *job;
     struct nh_error err;
 
-    if (r->saving || r->lent != LENT_NOT || (applied < r->snapshot_due && r->bytes_applied < r->snapshot_bytes))
+    if (r->saving || r->lent != LENT_NOT || !snapshots_fall_due(r, applied, 0))
         return;
     job = job_new(r, POOL_SAVE);
     job->is_save = true;
@@ -145,8 +150,7 @@ static void begin_if_due(struct replica *r)
 void snapshots_applied(struct replica *r, size_t bytes)
 {
     r->bytes_applied += bytes;
-    if (r->has_snapshots)
-        begin_if_due(r);
+    begin_if_due(r);
 }
 
 void snapshots_save(struct replica *r, struct apply_item *item)

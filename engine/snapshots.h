@@ -58,6 +58,8 @@ bool snapshots_chunk(struct engine *e, const struct nh_chunk *chunk);
 void snapshots_opened(struct replica *r);
 /* Must this item wait for the machine? */
 bool snapshots_hold(struct replica *r, const struct apply_item *item);
+/* Would one be due, with `bytes` more up to `index`? */
+bool snapshots_fall_due(const struct replica *r, uint64_t index, size_t bytes);
 /* Entries were applied: is a snapshot due? */
 void snapshots_applied(struct replica *r, size_t bytes);
 void snapshots_save(struct replica *r, struct apply_item *item);

@@ -436,7 +436,7 @@ static void post_to_apply(struct step_worker *w)
 {
     for (uint32_t i = 0; i < w->engine->config.n_apply_workers; i++)
         if (!queue_empty(&w->to_apply[i]))
-            apply_worker_post_all(w->engine->apply_workers[i], &w->to_apply[i]);
+            apply_worker_do_all(w->engine->apply_workers[i], &w->to_apply[i]);
 }
 
 static uint64_t next_poll(struct step_worker *w)

@@ -122,6 +122,9 @@ int loader_check_machine(const struct nh_machine_ops *m, struct nh_error *err)
 
     if (m->kind > NH_MACHINE_ON_DISK)
         return nh_error_set(err, NH_EABI, "machine \"%s\" is of the unknown kind %" PRIu32, m->name, m->kind);
+    if (m->kind == NH_MACHINE_ON_DISK && (m->flags & NH_MACHINE_QUICK))
+        return nh_error_set(err, NH_EABI, "the on-disk machine \"%s\" promises quick updates, but its files may make it wait",
+                            m->name);
     for (size_t i = 0; i < sizeof members / sizeof *members; i++)
         if (members[i].required && !members[i].there)
             return nh_error_set(err, NH_EABI, "the %s machine \"%s\" lacks %s, which is required", kinds[m->kind], m->name,

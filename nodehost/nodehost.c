@@ -238,6 +238,7 @@ static int make_engine(struct nh_host *host, const struct nh_host_config *c, str
         .n_step_workers = c->step_workers,
         .n_apply_workers = c->apply_workers,
         .inline_saves = !c->log_workers,
+        .inline_applies = true,
         .deployment_id = c->deployment_id,
         .address = host->address,
         .incarnation = host->data_dir.incarnation,

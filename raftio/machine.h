@@ -57,6 +57,15 @@ enum nh_machine_kind {
     NH_MACHINE_ON_DISK = 2,
 };
 
+/* What an author promises besides; a bit that this version does not know is ignored. */
+enum nh_machine_flag {
+    /* update waits for nothing, no file and no other thread, and takes microseconds per entry whatever the state. The host may
+     * then call it on a thread that drives the consensus of many shards, for a few small entries: their clients are answered one
+     * hand-over of threads sooner. A machine that breaks the promise holds those shards up; their leaders may be lost. Regular
+     * and concurrent machines. */
+    NH_MACHINE_QUICK = 1,
+};
+
 /* The answer to one entry: a number and bytes. `data` belongs to the machine and stays valid until its next update or
  * close; the host copies what it needs before that. */
 struct nh_result {
@@ -117,7 +126,7 @@ struct nh_machine_ops {
     const char *version; /* of the semantics of its entries: written there too. Change it when equal entries would no longer give
                             an equal state. */
     uint32_t kind;       /* enum nh_machine_kind */
-    uint32_t reserved;   /* 0 */
+    uint32_t flags;      /* enum nh_machine_flag, or-ed; or 0 */
 
     /* First call. *ret_applied (on-disk only): last applied index, else 0. Required. */
     int (*open)(const struct nh_machine_args *args, struct nh_machine **ret, uint64_t *ret_applied, struct nh_error *err);

@@ -71,6 +71,7 @@ const struct nh_machine_ops *noop_machine(void)
         .name = "noop",
         .version = "1",
         .kind = NH_MACHINE_REGULAR,
+        .flags = NH_MACHINE_QUICK,
         .open = noop_open,
         .update = noop_update,
         .lookup = noop_lookup,

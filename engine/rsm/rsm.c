@@ -31,11 +31,33 @@ static int check_outside(struct nh_error *err)
 /* Only a regular machine wants no lookups beside its updates. */
 static void enter_update(struct rsm *s)
 {
-    if (rsm_is_regular(s))
+    if (s->entered)
+        s->entered = false;
+    else if (rsm_is_regular(s))
         pthread_rwlock_wrlock(&s->lock);
     else
         pthread_rwlock_rdlock(&s->lock);
     rsm_enter_machine();
+}
+
+bool rsm_try_enter(struct rsm *s)
+{
+    assert(!s->entered);
+    s->entered = (rsm_is_regular(s) ? pthread_rwlock_trywrlock(&s->lock) : pthread_rwlock_tryrdlock(&s->lock)) == 0;
+    return s->entered;
+}
+
+bool rsm_is_quick(const struct rsm *s)
+{
+    return (s->config.machine->flags & NH_MACHINE_QUICK) && !rsm_is_on_disk(s);
+}
+
+/* There was nothing to update. */
+static void leave_unused(struct rsm *s)
+{
+    if (s->entered)
+        pthread_rwlock_unlock(&s->lock);
+    s->entered = false;
 }
 
 static void enter_lookup(struct rsm *s)
@@ -344,6 +366,7 @@ static int apply_config_change(struct rsm *s, const struct nh_entry_view *e, con
 
     if (r < 0)
         return nh_error_wrap(err, NH_ECORRUPT, "configuration change at index %" PRIu64, e->index);
+    assert(!s->entered);
     rsm_copy_membership(s, &membership); /* only this thread changes it */
     result.rejected = !membership_apply(&membership, &change, e->index, &reason);
     pthread_rwlock_wrlock(&s->lock);
@@ -437,8 +460,10 @@ int rsm_apply(struct rsm *s, const struct nh_run *runs, uint32_t n_runs, const s
     uint64_t next = s->applied + 1;
     int r = NH_OK;
 
-    if (s->state != RSM_OPEN) /* only this thread changes it */
+    if (s->state != RSM_OPEN) { /* only this thread changes it */
+        leave_unused(s);
         return nh_error_set(err, NH_EQUARANTINED, "the machine is not open");
+    }
     s->batch = sink->batch;
     for (uint32_t i = 0; i < n_runs && r == NH_OK; i++)
         r = apply_run(s, &runs[i], &next, sink, err);
@@ -446,6 +471,7 @@ int rsm_apply(struct rsm *s, const struct nh_run *runs, uint32_t n_runs, const s
         r = flush(s, sink, err);
     s->batch->n = 0;
     s->batch = NULL;
+    leave_unused(s);
     if (r < 0)
         rsm_fail(s);
     return r;

@@ -4,10 +4,10 @@
  * before, decides configuration changes, skips the no-ops of new leaders, and gives every result to a sink. It does not know who
  * waits for a result. It captures a moment of all of this for a snapshot, writes it as an image, and takes it over from one.
  *
- * Threads. rsm_open, rsm_apply, rsm_capture and rsm_close belong to the replica's apply worker. rsm_save, rsm_sync and
- * rsm_recover run on a snapshot worker to which the apply worker has lent the machine: it keeps the order that raftio/machine.h
- * promises (what may run beside what) by not calling rsm_apply (where that is needed), rsm_recover and rsm_close meanwhile.
- * rsm_lookup, rsm_get_hash and rsm_get_membership may be called from any thread, until rsm_free.
+ * Threads. rsm_open, rsm_try_enter, rsm_apply, rsm_capture and rsm_close belong to the replica's apply worker. rsm_save, rsm_sync
+ * and rsm_recover run on a snapshot worker to which the apply worker has lent the machine: it keeps the order that
+ * raftio/machine.h promises (what may run beside what) by not calling rsm_apply (where that is needed), rsm_recover and rsm_close
+ * meanwhile. rsm_lookup, rsm_get_hash and rsm_get_membership may be called from any thread, until rsm_free.
  *
  * A read-write lock keeps lookups and updates of a regular machine apart, and lookups and recover of any: it is the one lock of
  * the engine that is held across a call of a plugin, because that is the promise to a machine. What would take it again from
@@ -72,6 +72,10 @@ int rsm_open(struct rsm *s, struct nh_error *err);
  * is not given to it again. Errors: ECORRUPT (an entry that cannot be understood, or a hole), the machine's. What was applied
  * before the error stays applied. */
 int rsm_apply(struct rsm *s, const struct nh_run *runs, uint32_t n_runs, const struct rsm_sink *sink, struct nh_error *err);
+/* For a caller that must not wait: takes the machine's lock for the first update of the next rsm_apply, which follows. What that
+ * is given must be plain entries of an application, at most RSM_UPDATE_ENTRIES_MAX, so that there is no second one. False: the
+ * machine is being asked something just now. */
+bool rsm_try_enter(struct rsm *s);
 /* What the machine was to take over could not be read: from now on it answers nothing. Thread: as rsm_recover. */
 void rsm_give_up(struct rsm *s);
 /* Waits for running lookups, closes the machine; later lookups are refused with NH_ECLOSED. */
@@ -90,6 +94,8 @@ int rsm_get_membership(struct rsm *s, struct nh_membership *ret, struct nh_error
 
 /* ---- snapshots (rsm_snapshot.c) ---- */
 
+/* Whether its author promises quick updates. Thread: any. */
+bool rsm_is_quick(const struct rsm *s);
 bool rsm_is_of_kind(const struct rsm *s, enum nh_machine_kind kind); /* thread: any */
 /* May this machine have snapshots? Errors: EUNSUPPORTED, with the function that it lacks. */
 int rsm_can_snapshot(const struct rsm *s, struct nh_error *err);

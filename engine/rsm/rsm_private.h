@@ -44,6 +44,7 @@ struct rsm {
     uint64_t machine_applied; /* on-disk: the last entry that is in it */
     struct sessions *sessions;
     struct rsm_batch *batch; /* while rsm_apply runs */
+    bool entered;            /* the lock is held for the next update */
 };
 
 static inline bool rsm_is_regular(const struct rsm *s)

@@ -320,6 +320,15 @@ void disks_after_poll(const struct sim_host *h)
     }
 }
 
+/* A step worker that applies itself does so before its poll is over. */
+void disks_before_update(const struct sim_host *h, uint64_t shard)
+{
+    const struct raft *core = host_core(h, shard);
+
+    if (core && core->log.commit > shards[shard].committed)
+        check_core(h, shard, core);
+}
+
 /* ---- whole logs ---- */
 
 static int copy_records(void *ctx, const uint8_t *records, size_t size_bytes, struct nh_error *err)

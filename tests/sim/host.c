@@ -153,6 +153,7 @@ static void make_engine(struct sim_host *h)
         .n_step_workers = sim.options.step_workers,
         .n_apply_workers = sim.options.apply_workers,
         .inline_saves = sim.options.inline_saves,
+        .inline_applies = sim.options.inline_applies,
         .deployment_id = 1,
         .address = h->address,
         .incarnation = ++h->incarnation,

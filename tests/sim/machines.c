@@ -151,6 +151,7 @@ static void machine_close(struct nh_machine *m)
 static int machine_update(struct nh_machine *m, struct nh_entry *entries, size_t n, struct nh_error *err)
 {
     (void)err;
+    disks_before_update(m->host, m->shard);
     array_reserve((void **)&m->answers, &m->cap_answers, n, sizeof *m->answers);
     for (size_t i = 0; i < n; i++) {
         struct sim_command c =
@@ -338,6 +339,7 @@ const struct nh_machine_ops *machines_ops(void)
         .name = "registers",
         .version = "1",
         .kind = sim.options.kind,
+        .flags = sim.options.kind == NH_MACHINE_ON_DISK ? 0 : NH_MACHINE_QUICK,
         .open = machine_open,
         .update = machine_update,
         .lookup = machine_lookup,

@@ -49,7 +49,7 @@
 struct sim_options {
     uint32_t n_hosts, n_shards;
     uint32_t step_workers, apply_workers;
-    bool inline_saves, pre_vote, check_quorum, quiesce;
+    bool inline_saves, inline_applies, pre_vote, check_quorum, quiesce;
     bool share_blocks;  /* the network hands blocks over instead of encoding */
     bool fail_disks;    /* writes fail now and then */
     bool small_limits;  /* few pending requests, short send queues */
@@ -79,6 +79,7 @@ struct sim_options {
     X(events)             \
     X(single_hosts)       \
     X(inline_saves)       \
+    X(inline_applies)     \
     X(starts)             \
     X(crashes)            \
     X(blackouts)          \
@@ -450,6 +451,8 @@ uint32_t disks_count(uint64_t shard, uint64_t index, bool (*test)(const uint8_t 
 void disks_check_message(const struct sim_host *h, const struct nh_message *m);
 /* After a poll of one of its tasks: what can be seen cheaply. */
 void disks_after_poll(const struct sim_host *h);
+/* Before a machine is given entries: what its core has committed is seen. */
+void disks_before_update(const struct sim_host *h, uint64_t shard);
 void disks_check_all(void);
 /* The highest index that was seen to be committed. */
 uint64_t disks_committed(uint64_t shard);

@@ -186,6 +186,7 @@ static void make_machines(void)
     for (uint32_t kind = 0; kind < 3; kind++) {
         machines[kind] = counter;
         machines[kind].kind = kind;
+        machines[kind].flags = kind == NH_MACHINE_ON_DISK ? 0 : NH_MACHINE_QUICK;
         if (kind == NH_MACHINE_REGULAR)
             continue;
         machines[kind].prepare_snapshot = counter_prepare;
@@ -302,6 +303,7 @@ static void start_host(struct host *h, struct loopback_hub *hub, uint32_t id)
         .n_step_workers = 2,
         .n_apply_workers = 2,
         .inline_saves = id == 2,
+        .inline_applies = id != 3,
         .deployment_id = 1,
         .address = h->address,
         .incarnation = 1,

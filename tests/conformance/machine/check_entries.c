@@ -42,9 +42,11 @@ void check_acceptance(void)
 {
     const struct nh_machine_ops *o = kit.ops;
 
-    if (o->kind > NH_MACHINE_ON_DISK || o->reserved != 0)
-        kit_fail("kind is one of enum nh_machine_kind, reserved is 0", "kind %" PRIu32 ", reserved %" PRIu32, o->kind,
-                 o->reserved);
+    if (o->kind > NH_MACHINE_ON_DISK || (o->flags & ~(uint32_t)NH_MACHINE_QUICK))
+        kit_fail("kind is one of enum nh_machine_kind, flags are of enum nh_machine_flag", "kind %" PRIu32 ", flags %" PRIu32,
+                 o->kind, o->flags);
+    if (o->kind == NH_MACHINE_ON_DISK && (o->flags & NH_MACHINE_QUICK))
+        kit_fail("an on-disk machine does not promise quick updates", "its files may make it wait");
     if (!o->version || !o->version[0] || strlen(o->version) > 63 || strlen(o->name) > 63)
         kit_fail("name and version are written to the bootstrap record and compared with those of other replicas",
                  "name and version must have 1 to 63 characters");

@@ -9,6 +9,7 @@
 
 struct fixture host;
 uint32_t host_max_pending;
+bool host_inline_applies;
 uint64_t host_max_inbox, host_max_uncommitted;
 
 /* ---- runtime ---- */
@@ -78,7 +79,8 @@ static struct runtime runtime = {&runtime_ops};
 
 static bool is_held(const struct task *t)
 {
-    return (host.hold_log && strcmp(t->name, "nh-log") == 0) || (host.hold_snapshots && strcmp(t->name, "nh-snapshot") == 0);
+    return (host.hold_log && strcmp(t->name, "nh-log") == 0) || (host.hold_snapshots && strcmp(t->name, "nh-snapshot") == 0) ||
+           (host.hold_apply && strcmp(t->name, "nh-apply") == 0);
 }
 
 static bool poll_all(void)
@@ -162,6 +164,7 @@ static int machine_open(const struct nh_machine_args *args, struct nh_machine **
 
 static int machine_update(struct nh_machine *m, struct nh_entry *entries, size_t n, struct nh_error *err)
 {
+    host.now_ns += host.update_ns;
     for (size_t i = 0; i < n; i++) {
         uint64_t v = 0;
 
@@ -180,6 +183,8 @@ static int machine_lookup(struct nh_machine *m, const void *query, size_t size_b
 {
     if (size_bytes > 0 && *(const char *)query == '!')
         return nh_error_set(err, NH_EMACHINE, "what?");
+    if (host.on_lookup)
+        host.on_lookup();
     *ret_value = m->sum;
     return out->write(out->ctx, &m->sum, sizeof m->sum);
 }
@@ -265,18 +270,13 @@ const struct nh_machine_ops host_disk_machine = {
     .release_snapshot = machine_release,
 };
 
-const struct nh_machine_ops host_machine = {
-    .abi_version = NH_MACHINE_ABI,
-    .struct_size = sizeof(struct nh_machine_ops),
-    .name = "adder",
-    .open = machine_open,
-    .update = machine_update,
-    .lookup = machine_lookup,
-    .close = machine_close,
-    .hash = machine_hash,
-    .save_snapshot = machine_save,
-    .recover = machine_recover,
-};
+#define IN_MEMORY                                                                                                                \
+    .abi_version = NH_MACHINE_ABI, .struct_size = sizeof(struct nh_machine_ops), .open = machine_open, .update = machine_update, \
+    .lookup = machine_lookup, .close = machine_close, .hash = machine_hash, .save_snapshot = machine_save,                       \
+    .recover = machine_recover
+
+const struct nh_machine_ops host_machine = {IN_MEMORY, .name = "adder"};
+const struct nh_machine_ops host_quick_machine = {IN_MEMORY, .name = "adder-quick", .flags = NH_MACHINE_QUICK};
 
 /* ---- events ---- */
 
@@ -351,6 +351,7 @@ void host_start(bool inline_saves, uint64_t incarnation)
         .n_step_workers = 1,
         .n_apply_workers = 1,
         .inline_saves = inline_saves,
+        .inline_applies = host_inline_applies,
         .deployment_id = 1,
         .address = HOST_ADDRESS,
         .incarnation = incarnation,
@@ -461,6 +462,11 @@ int host_propose(uint64_t shard_id, uint64_t value, uint32_t timeout_ms, struct 
 int host_read(uint64_t shard_id, uint32_t timeout_ms, struct ended *e)
 {
     return engine_read(host.engine, shard_id, "?", 1, host.now_ns + timeout_ms * 1000000ull, on_end, e, &host.err);
+}
+
+int host_read_index(uint64_t shard_id, uint32_t timeout_ms, struct ended *e)
+{
+    return engine_read(host.engine, shard_id, NULL, 0, host.now_ns + timeout_ms * 1000000ull, on_end, e, &host.err);
 }
 
 static int write_nothing(void *ctx, const void *data, size_t size_bytes)

@@ -24,12 +24,15 @@ struct fixture {
     struct nh_registry *registry;
     uint64_t now_ns;
     struct nh_transport_handlers handlers;
-    uint32_t n_sent;     /* messages */
-    uint32_t n_pings;    /* empty batches */
-    int send_result;     /* of send_batch */
-    bool hold_log;       /* the log worker is not polled: saves stay in flight */
-    bool hold_snapshots; /* the snapshot pool is not polled: what it was given waits */
-    uint64_t fail_value; /* the machine fails when it is told this */
+    uint32_t n_sent;         /* messages */
+    uint32_t n_pings;        /* empty batches */
+    int send_result;         /* of send_batch */
+    bool hold_log;           /* the log worker is not polled: saves stay in flight */
+    bool hold_snapshots;     /* the snapshot pool is not polled: what it was given waits */
+    bool hold_apply;         /* the apply worker is not polled */
+    uint64_t update_ns;      /* an update of the machine takes so long */
+    uint64_t fail_value;     /* the machine fails when it is told this */
+    void (*on_lookup)(void); /* called while the machine is being asked */
     uint32_t n_ready, n_unloaded, n_quarantined, n_fenced;
     uint32_t n_snapshot_events[ENGINE_LOGDB_COMPACTED + 1];
     char reason[NH_ERROR_TEXT_BYTES];
@@ -46,6 +49,7 @@ extern struct files *host_files;
 extern struct engine_replica_config host_replica_config;
 /* Limits are set before the start; 0: defaults. */
 extern uint32_t host_max_pending;
+extern bool host_inline_applies; /* set before the start */
 extern uint64_t host_max_inbox, host_max_uncommitted;
 void host_stop(void);
 void host_forget_disk(void);
@@ -62,6 +66,7 @@ int host_propose_in_session(uint64_t shard_id, struct engine_session session, co
 int host_snapshot(uint64_t shard_id, const char *export_dir, uint64_t overhead, struct ended *e);
 int host_propose_bytes(uint64_t shard_id, const void *cmd, size_t size_bytes, uint32_t timeout_ms, struct ended *e);
 int host_read(uint64_t shard_id, uint32_t timeout_ms, struct ended *e);
+int host_read_index(uint64_t shard_id, uint32_t timeout_ms, struct ended *e);
 int host_lookup(uint64_t shard_id, uint64_t *ret);
 struct engine_replica_status host_status(uint64_t shard_id);
 /* Replica 1 leads by itself: it is the only member. */
@@ -70,8 +75,8 @@ void host_await_leader(uint64_t shard_id);
 void host_win_election(void);
 void host_receive(const struct nh_message *messages, uint32_t n, const char *source);
 
-/* Adds numbers, in memory; and one that keeps the sum on a "disk", up to the last sync. */
-extern const struct nh_machine_ops host_machine, host_disk_machine;
+/* Adds numbers, in memory; one that promises to be quick; and one that keeps the sum on a "disk", up to the last sync. */
+extern const struct nh_machine_ops host_machine, host_quick_machine, host_disk_machine;
 struct host_disk_state {
     uint64_t sum, applied;
 };

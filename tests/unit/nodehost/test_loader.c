@@ -167,6 +167,19 @@ Test(loader, a_machine_must_have_what_its_kind_requires)
     expect_required(NH_MACHINE_ON_DISK, "on-disk", false, "+++++++++-");
 }
 
+Test(loader, an_on_disk_machine_cannot_promise_to_be_quick)
+{
+    struct nh_machine_ops ops = {.abi_version = NH_MACHINE_ABI, .struct_size = sizeof ops, .name = "m", .version = "1"};
+
+    for (size_t i = 0; i < MEMBERS; i++)
+        set_member(&ops, i, true);
+    ops.flags = NH_MACHINE_QUICK | 1u << 31; /* what it does not know it ignores */
+    for (ops.kind = NH_MACHINE_REGULAR; ops.kind < NH_MACHINE_ON_DISK; ops.kind++)
+        cr_assert_eq(loader_check_machine(&ops, &err), 0, "%s", err.text);
+    cr_assert_eq(loader_check_machine(&ops, &err), NH_EABI);
+    cr_assert(strstr(err.text, "promises quick updates"), "%s", err.text);
+}
+
 Test(loader, a_regular_machine_may_do_without_snapshots)
 {
     struct nh_machine_ops ops = {.abi_version = NH_MACHINE_ABI, .struct_size = sizeof ops, .name = "m", .version = "1"};
