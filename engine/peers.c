@@ -107,6 +107,17 @@ void peers_silent(struct step_worker *w, struct replica *r, const struct outbox_
     step_worker_activate(w, r);
 }
 
+void peers_register(struct step_worker *w, struct replica *r, const struct nh_membership *m)
+{
+    const struct engine_config *c = &w->engine->config;
+
+    for (uint32_t i = 0; i < m->n_members; i++)
+        c->registry_ops->add(c->registry, r->shard_id, m->members[i].replica_id, m->members[i].address, NULL);
+    for (uint32_t i = 0; i < m->n_removed; i++)
+        c->registry_ops->remove(c->registry, r->shard_id, m->removed[i]);
+    r->n_peers = 0; /* resolved again when needed */
+}
+
 const char *peers_address(struct step_worker *w, struct replica *r, uint64_t replica_id)
 {
     struct outbox_peer *peer = resolve(w, r, replica_id);

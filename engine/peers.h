@@ -26,6 +26,8 @@ void peers_back(struct step_worker *w, struct replica *r, const struct outbox_pe
 /* The leader's host is silent: wakes the replica if it is quiet and its leader lives at `peer`. */
 void peers_silent(struct step_worker *w, struct replica *r, const struct outbox_peer *peer);
 
+/* Tells the registry who the members are from now on, and where. */
+void peers_register(struct step_worker *w, struct replica *r, const struct nh_membership *m);
 /* Where a member lives; NULL: nobody knows. Valid while the worker runs. */
 const char *peers_address(struct step_worker *w, struct replica *r, uint64_t replica_id);
 

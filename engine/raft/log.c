@@ -50,11 +50,14 @@ static void cache_clear(struct raft_cache *c)
     c->bytes = 0;
 }
 
-/* The run that holds `index`, which must be in memory. */
+/* The run that holds `index`, which must be in memory. Mostly that is the last one: the blocks of the others are not touched
+ * then. */
 static size_t cache_find(const struct raft_cache *c, uint64_t index)
 {
     size_t low = c->head, high = c->n;
 
+    if (low < high && nh_run_first(&c->runs[high - 1]) <= index)
+        low = high - 1;
     while (high - low > 1) {
         size_t mid = low + (high - low) / 2;
 
