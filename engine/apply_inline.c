@@ -2,6 +2,8 @@
 
 #include "engine/snapshots.h"
 
+/* What rsm_apply gathers into one update, for which the lock is held: it ends what it has gathered at all others, also at a
+ * leader's no-op. */
 static bool is_plain(const struct nh_run *run)
 {
     const uint8_t *p = nh_run_data(run), *end = p + nh_run_size(run);
@@ -9,7 +11,7 @@ static bool is_plain(const struct nh_run *run)
 
     for (; p < end; p += nh_record_bytes(p)) {
         nh_record_view(p, &e);
-        if (e.type != NH_ENTRY_APPLICATION || (e.flags & NH_RECORD_SESSION))
+        if (e.type != NH_ENTRY_APPLICATION || (e.flags & NH_RECORD_SESSION) || (e.payload_bytes == 0 && e.key == 0))
             return false;
     }
     return true;
@@ -31,13 +33,14 @@ static bool is_next(const struct replica *r, const struct apply_item *item)
     return queue_empty(&r->parked) && r->lent == LENT_NOT && applied >= r->boot_commit && item->first <= applied + 1;
 }
 
-static bool begin_entries(struct apply_inline *all, const struct apply_item *item)
+bool apply_inline_begin(struct apply_inline *all, const struct apply_item *item)
 {
     struct replica *r = item->replica;
     uint64_t n = item->last - item->first + 1;
     size_t bytes;
 
-    if (item->n_runs == 0 || n > APPLY_INLINE_MAX - all->n || !rsm_is_quick(r->rsm) || !is_next(r, item))
+    if (item->type != APPLY_ENTRIES || item->n_runs == 0 || n > APPLY_INLINE_MAX - all->n || !rsm_is_quick(r->rsm) ||
+        !is_next(r, item))
         return false;
     bytes = runs_bytes(item->runs, item->n_runs);
     if (bytes > APPLY_INLINE_BYTES_MAX - all->bytes || snapshots_fall_due(r, item->last, bytes) || !are_plain(item) ||
@@ -46,30 +49,4 @@ static bool begin_entries(struct apply_inline *all, const struct apply_item *ite
     all->n += n;
     all->bytes += bytes;
     return true;
-}
-
-static bool ask_nothing(const struct read_batch *b)
-{
-    for (size_t i = 0; i < b->n; i++)
-        if (b->items[i].has_query)
-            return false;
-    return true;
-}
-
-static bool begin_reads(struct apply_inline *all, const struct apply_item *item)
-{
-    const struct replica *r = item->replica;
-
-    if (item->reads->n > APPLY_INLINE_MAX - all->n || !queue_empty(&r->parked) || r->lent == LENT_ALONE ||
-        !ask_nothing(item->reads))
-        return false;
-    all->n += item->reads->n;
-    return true;
-}
-
-bool apply_inline_begin(struct apply_inline *all, const struct apply_item *item)
-{
-    if (item->type == APPLY_ENTRIES)
-        return begin_entries(all, item);
-    return item->type == APPLY_READS && begin_reads(all, item);
 }

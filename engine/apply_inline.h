@@ -5,10 +5,10 @@
  * wait meanwhile, and lose their leaders if that takes long. So it never waits, for a lock, a file or somebody else, and does
  * nothing of which only somebody else knows how long it takes:
  *
- *   entries   of a machine whose author promises that updates are quick (NH_MACHINE_QUICK); in memory, few and small; of the
- *             application and without a session; the machine is not lent, nobody asks it anything just now, no snapshot falls due
- *             and the replica was announced as ready before. What is left of foreign code then is the update and the completions.
- *   reads     that ask the machine nothing: only their completions are called
+ * Entries of a regular machine whose author promises that updates are quick (NH_MACHINE_QUICK): in memory, few and small, of the
+ * application and without a session; the machine is not lent, nobody asks it anything just now, no snapshot falls due and the
+ * replica was announced as ready before. What is left of foreign code then is one update and the completions. Reads are left: who
+ * waited for one may ask the machine in its completion.
  *
  * If a promise was broken nevertheless, the apply worker has everything to itself for a while (HELP_NS_MAX in apply_worker.c).
  */
@@ -17,7 +17,7 @@
 
 #include "engine/apply_worker.h"
 
-/* In one pass of a step worker, for one apply worker: entries and reads, and the bytes of the entries' records. */
+/* In one pass of a step worker, for one apply worker: entries, and the bytes of their records. */
 #define APPLY_INLINE_MAX       16u
 #define APPLY_INLINE_BYTES_MAX (16u * 1024u)
 

@@ -12,8 +12,9 @@
 
 /* Read from the log store at once when a log is replayed. */
 #define REPLAY_BYTES (4u << 20)
-/* If a step worker took longer than this to do its part, it does not for a hundred times as long. */
-#define HELP_NS_MAX 500000u
+/* If a step worker took longer than this to do its part, it does not for a hundred times as long, at most this long. */
+#define HELP_NS_MAX    500000u
+#define HELP_NS_PAUSED 10000000000u
 
 /* ---- items ---- */
 
@@ -523,16 +524,16 @@ static bool is_short(const struct queue *items)
 /* From the first on, as far as it is allowed. */
 static void help(struct apply_worker *w, struct queue *items)
 {
-    uint64_t begin_ns = engine_now_ns(w->engine), end_ns;
+    uint64_t begin_ns = engine_now_ns(w->engine), took_ns;
     struct apply_inline all = {0};
 
     if (begin_ns < w->no_help_until_ns || !mailbox_empty(&w->mailbox))
         return;
     while (items->first && apply_inline_begin(&all, container_of(items->first, struct apply_item, node)))
         perform(w, container_of(queue_pop(items), struct apply_item, node));
-    end_ns = engine_now_ns(w->engine);
-    if (end_ns - begin_ns > HELP_NS_MAX)
-        w->no_help_until_ns = end_ns + 100 * (end_ns - begin_ns);
+    took_ns = engine_now_ns(w->engine) - begin_ns;
+    if (took_ns > HELP_NS_MAX)
+        w->no_help_until_ns = begin_ns + took_ns + (took_ns < HELP_NS_PAUSED / 100 ? 100 * took_ns : HELP_NS_PAUSED);
 }
 
 void apply_worker_do_all(struct apply_worker *w, struct queue *items)

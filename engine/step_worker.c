@@ -473,7 +473,7 @@ uint64_t step_worker_poll(void *arg)
     free_inbounds(w);
     tick_hosts(w);
     outbox_flush(&w->outbox, on_send_failed, w);
-    post_to_apply(w); /* before a save of its own: machines apply while the disk writes */
+    post_to_apply(w); /* before a save of its own: machines apply while the disk writes, or here if it is little */
     submit_saves(w);
     e->config.logdb_ops->get_metrics(e->config.logdb, &metrics);
     __atomic_store_n(&e->logdb_busy, metrics.busy, __ATOMIC_RELAXED);

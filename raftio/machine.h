@@ -59,10 +59,10 @@ enum nh_machine_kind {
 
 /* What an author promises besides; a bit that this version does not know is ignored. */
 enum nh_machine_flag {
-    /* update waits for nothing, no file and no other thread, and takes microseconds per entry whatever the state. The host may
-     * then call it on a thread that drives the consensus of many shards, for a few small entries: their clients are answered one
-     * hand-over of threads sooner. A machine that breaks the promise holds those shards up; their leaders may be lost. Regular
-     * and concurrent machines. */
+    /* update waits for nothing, no file and no other thread, and takes microseconds per entry, milliseconds at worst. The host
+     * may then call it on a thread that drives the consensus of many shards, for a few small entries: their clients are answered
+     * one hand-over of threads sooner. A machine that breaks the promise holds those shards up; their leaders may be lost. For
+     * regular machines; of no effect for concurrent ones. */
     NH_MACHINE_QUICK = 1,
 };
 

@@ -90,7 +90,7 @@ const struct nh_machine_ops *nh_machine_plugin(void)
 {
     /* clang-format off */
     static const struct nh_machine_ops ops = {
-        .abi_version = NH_MACHINE_ABI, .struct_size = sizeof ops, .name = "counter", .version = "1", .kind = NH_MACHINE_CONCURRENT, .flags = NH_MACHINE_QUICK,
+        .abi_version = NH_MACHINE_ABI, .struct_size = sizeof ops, .name = "counter", .version = "1", .kind = NH_MACHINE_CONCURRENT,
         .open = machine_open, .update = update, .lookup = lookup, .close = machine_close, .hash = hash,
         .prepare_snapshot = prepare, .save_snapshot = save, .recover = recover, .release_snapshot = release};
     /* clang-format on */

@@ -42,14 +42,14 @@ static void enter_update(struct rsm *s)
 
 bool rsm_try_enter(struct rsm *s)
 {
-    assert(!s->entered);
-    s->entered = (rsm_is_regular(s) ? pthread_rwlock_trywrlock(&s->lock) : pthread_rwlock_tryrdlock(&s->lock)) == 0;
+    assert(!s->entered && rsm_is_regular(s));
+    s->entered = pthread_rwlock_trywrlock(&s->lock) == 0;
     return s->entered;
 }
 
 bool rsm_is_quick(const struct rsm *s)
 {
-    return (s->config.machine->flags & NH_MACHINE_QUICK) && !rsm_is_on_disk(s);
+    return (s->config.machine->flags & NH_MACHINE_QUICK) && rsm_is_regular(s);
 }
 
 /* There was nothing to update. */
@@ -274,11 +274,14 @@ static int flush(struct rsm *s, const struct rsm_sink *sink, struct nh_error *er
     r = s->config.machine->update(s->machine, b->entries, n, err);
     if (r >= 0)
         rsm_set_applied(s, b->entries[n - 1].index, b->term);
+    else if (rsm_is_regular(s))
+        s->state = RSM_FAILED; /* the lock is ours: nobody has to be waited for */
     leave_machine(s);
     if (rsm_is_on_disk(s))
         s->machine_applied = b->entries[n - 1].index;
     if (r < 0) {
-        rsm_fail(s);
+        if (s->state != RSM_FAILED)
+            rsm_fail(s);
         return nh_error_wrap(err, r, "machine %s: update at index %" PRIu64, s->config.machine->name, b->entries[0].index);
     }
     keep_results(s, n);
@@ -472,7 +475,7 @@ int rsm_apply(struct rsm *s, const struct nh_run *runs, uint32_t n_runs, const s
     s->batch->n = 0;
     s->batch = NULL;
     leave_unused(s);
-    if (r < 0)
+    if (r < 0 && s->state != RSM_FAILED) /* only this thread changes it */
         rsm_fail(s);
     return r;
 }

@@ -73,8 +73,8 @@ int rsm_open(struct rsm *s, struct nh_error *err);
  * before the error stays applied. */
 int rsm_apply(struct rsm *s, const struct nh_run *runs, uint32_t n_runs, const struct rsm_sink *sink, struct nh_error *err);
 /* For a caller that must not wait: takes the machine's lock for the first update of the next rsm_apply, which follows. What that
- * is given must be plain entries of an application, at most RSM_UPDATE_ENTRIES_MAX, so that there is no second one. False: the
- * machine is being asked something just now. */
+ * is given must be proposals without a session, at most RSM_UPDATE_ENTRIES_MAX and no no-op among them, so that there is no
+ * second one. Of a regular machine. False: the machine is being asked something just now. */
 bool rsm_try_enter(struct rsm *s);
 /* What the machine was to take over could not be read: from now on it answers nothing. Thread: as rsm_recover. */
 void rsm_give_up(struct rsm *s);

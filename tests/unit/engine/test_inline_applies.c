@@ -7,6 +7,8 @@
 #include <string.h>
 
 #include "engine/apply_inline.h"
+#include "engine/engine_private.h"
+#include "engine/replica.h"
 #include "engine/rsm/sessions.h"
 #include "tests/sim/memory_files.h"
 
@@ -67,17 +69,13 @@ static void expect_left(const struct ended *e)
 
 Test(inline_applies, little_needs_no_apply_worker)
 {
-    struct ended p = {0}, r = {0};
+    struct ended e = {0};
 
     begin_quick();
-    add(5, &p);
+    add(5, &e);
     host_run(1);
-    cr_assert_eq(p.n, 1);
-    cr_assert_eq(p.last.value, 5);
-    cr_assert_eq(host_read_index(1, 1000, &r), 0);
-    host_run(1);
-    cr_assert_eq(r.n, 1);
-    cr_assert_eq(r.last.code, NH_REQUEST_COMPLETED);
+    cr_assert_eq(e.n, 1);
+    cr_assert_eq(e.last.value, 5);
 }
 
 Test(inline_applies, it_takes_the_authors_word)
@@ -105,6 +103,45 @@ Test(inline_applies, queries_are_left)
     begin_quick();
     cr_assert_eq(host_read(1, 1000, &e), 0);
     expect_left(&e);
+}
+
+/* In its completion the machine may be asked. */
+Test(inline_applies, reads_are_left)
+{
+    struct ended e = {0};
+
+    begin_quick();
+    cr_assert_eq(host_read_index(1, 1000, &e), 0);
+    expect_left(&e);
+}
+
+/* The machine has an update before a no-op and one behind it; the lock is taken for the first. */
+Test(inline_applies, entries_around_a_no_op_are_left)
+{
+    uint64_t one = 1, sum, first;
+    struct block_builder b = {0};
+    struct apply_inline all = {0};
+    struct run_list runs = {0};
+    struct apply_item *item;
+    struct nh_block *block;
+    struct replica *r;
+
+    begin_quick();
+    r = engine_find(host.engine, 1);
+    first = rsm_applied(r->rsm) + 1;
+    for (uint32_t i = 0; i < 3; i++)
+        cr_assert_eq(block_builder_add(&b, &(struct block_record){.payload = &one, .payload_bytes = i == 1 ? 0 : sizeof one}), 0);
+    block = block_seal(&b, 1, first);
+    run_list_add(&runs, block, 0, 3);
+    nh_block_unref(block);
+    item = apply_entries_new(r, first, first + 2, &runs);
+    cr_assert_not(apply_inline_begin(&all, item));
+    apply_worker_post(r->apply, item);
+    release();
+    cr_assert_eq(host_lookup(1, &sum), 0);
+    cr_assert_eq(sum, 2);
+    run_list_deinit(&runs);
+    replica_unref(r);
 }
 
 Test(inline_applies, sessions_are_left)
