@@ -10,6 +10,5 @@
  *   lg_tcache_max      blocks of entries, up to 64 KiB, pass between threads without the arenas' locks
  *   tcache_nslots_...  but a dozen threads do not each keep much: it counts per idle shard
  */
-extern __attribute__((visibility("default"))) const char *malloc_conf;
-const char *malloc_conf =
+__attribute__((visibility("default"))) const char *malloc_conf =
     "background_thread:true,muzzy_decay_ms:0,lg_tcache_max:16,tcache_nslots_large:4,tcache_nslots_small_max:64";

@@ -72,6 +72,8 @@ int rsm_open(struct rsm *s, struct nh_error *err);
  * is not given to it again. Errors: ECORRUPT (an entry that cannot be understood, or a hole), the machine's. What was applied
  * before the error stays applied. */
 int rsm_apply(struct rsm *s, const struct nh_run *runs, uint32_t n_runs, const struct rsm_sink *sink, struct nh_error *err);
+/* Whether it is regular and its author promises quick updates. Thread: any. */
+bool rsm_is_quick(const struct rsm *s);
 /* For a caller that must not wait: takes the machine's lock for the first update of the next rsm_apply, which follows. What that
  * is given must be proposals without a session, at most RSM_UPDATE_ENTRIES_MAX and no no-op among them, so that there is no
  * second one. Of a regular machine. False: the machine is being asked something just now. */
@@ -94,8 +96,6 @@ int rsm_get_membership(struct rsm *s, struct nh_membership *ret, struct nh_error
 
 /* ---- snapshots (rsm_snapshot.c) ---- */
 
-/* Whether its author promises quick updates. Thread: any. */
-bool rsm_is_quick(const struct rsm *s);
 bool rsm_is_of_kind(const struct rsm *s, enum nh_machine_kind kind); /* thread: any */
 /* May this machine have snapshots? Errors: EUNSUPPORTED, with the function that it lacks. */
 int rsm_can_snapshot(const struct rsm *s, struct nh_error *err);

@@ -275,6 +275,29 @@ Test(inline_applies, a_slow_machine_is_left_for_a_while)
     cr_assert_eq(next.n, 2, "a hundred times as long is over");
 }
 
+/* Also a machine that stood still for long: its clients are not to pay for it for ever. */
+Test(inline_applies, but_not_for_longer_than_ten_seconds)
+{
+    struct ended slow = {0}, next = {0};
+
+    begin_quick();
+    host.update_ns = 300000000;
+    add(1, &slow);
+    host_run(1);
+    cr_assert_eq(slow.n, 1);
+    host.update_ns = 0;
+    host_run(9000);
+    add(1, &next);
+    host_run(1);
+    cr_assert_eq(next.n, 0);
+    release();
+    host_run(1100);
+    host.hold_apply = true;
+    add(1, &next);
+    host_run(1);
+    cr_assert_eq(next.n, 2);
+}
+
 Test(inline_applies, a_machine_that_fails_is_quarantined)
 {
     struct ended e = {0};
