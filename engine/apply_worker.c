@@ -462,24 +462,42 @@ static void take(struct apply_worker *w, struct apply_item *item)
     replica_unref(r); /* the item's */
 }
 
-/* As in a step worker's pass: with thousands of shards each item, its replica and what that points to have left the processor's
+/* As in a step worker's pass: with thousands of shards each item, its replica and what these point to have left the processor's
  * cache, and are asked for while the items before it are done. */
+#define PREFETCH_ITEMS         4u
+#define PREFETCH_RECORDS_BYTES 512u
+
+static void prefetch_item(const struct apply_item *item, unsigned items_ahead)
+{
+    const struct nh_run *run = &item->runs[0]; /* if there is one */
+
+    switch (items_ahead) {
+    case 4: prefetch(item, sizeof *item + sizeof *run); break;
+    case 3:
+        replica_prefetch_apply(item->replica);
+        if (item->n_runs)
+            prefetch(run->block, sizeof *run->block);
+        break;
+    case 2:
+        rsm_prefetch(item->replica->rsm);
+        if (item->n_runs)
+            prefetch(run->block->offsets, 1);
+        break;
+    default:
+        rsm_prefetch_machine(item->replica->rsm);
+        if (item->n_runs)
+            prefetch(nh_run_data(run), nh_run_size(run) < PREFETCH_RECORDS_BYTES ? nh_run_size(run) : PREFETCH_RECORDS_BYTES);
+        break;
+    }
+}
+
 static void prefetch_next(const struct queue_node *next)
 {
-    const struct apply_item *item;
-
-    if (!next)
-        return;
-    item = container_of(next, struct apply_item, node);
-    rsm_prefetch(item->replica->rsm);
-    if (item->n_runs)
-        prefetch(item->runs[0].block, sizeof *item->runs[0].block);
-    if (!next->next)
-        return;
-    item = container_of(next->next, struct apply_item, node);
-    replica_prefetch_apply(item->replica);
-    if (next->next->next)
-        prefetch(container_of(next->next->next, struct apply_item, node), sizeof *item);
+    for (unsigned ahead = 1; ahead <= PREFETCH_ITEMS && next; ahead++) {
+        prefetch_item(container_of(next, struct apply_item, node), ahead);
+        if (ahead < PREFETCH_ITEMS)
+            next = next->next;
+    }
 }
 
 static bool take_place(struct apply_worker *w)

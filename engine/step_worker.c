@@ -130,6 +130,8 @@ void step_worker_apply(struct step_worker *w, struct replica *r, struct apply_it
 
 /* ---- what comes in ---- */
 
+/* Of a message's entries, when they are asked for before a turn. */
+#define PREFETCH_RECORDS_BYTES 192u
 /* How many messages' replicas are looked up before the first of them is touched. */
 #define LOOK_AHEAD 16u
 
@@ -139,6 +141,8 @@ static uint32_t take_some_messages(struct step_worker *w, struct inbound_message
     struct replica *to[LOOK_AHEAD];
     uint32_t ignored = 0;
 
+    for (uint32_t i = 0; i < n; i++)
+        map_prefetch(&w->replicas, messages[i].message.shard_id);
     for (uint32_t i = 0; i < n; i++) {
         to[i] = map_get(&w->replicas, messages[i].message.shard_id);
         if (to[i])
@@ -394,23 +398,47 @@ static void on_send_failed(void *ctx, const struct nh_message *m)
 }
 
 /* With thousands of shards each replica has left the processor's cache since its last turn, and to wait for its parts one after
- * the other would take longer than to drive it. So they are asked for while those before it are driven: first itself, then its
- * core, then what that points to. */
+ * the other would take longer than to drive it. So they are asked for while those before it are driven: first itself, and with
+ * each turn what lies behind one more pointer. */
+#define PREFETCH_TURNS (RAFT_PREFETCH_DEPTHS + 1)
+
+/* `depth` as for raft_prefetch. */
+static void prefetch_message(const struct queue_node *node, unsigned depth)
+{
+    const struct inbound_message *m = container_of(node, struct inbound_message, node);
+    const struct nh_run *run;
+
+    if (depth == 0) {
+        prefetch(m, sizeof *m);
+        return;
+    }
+    if (m->message.n_runs == 0)
+        return;
+    run = m->message.runs;
+    switch (depth) {
+    case 1: prefetch(run, sizeof *run); break;
+    case 2: prefetch(run->block, sizeof *run->block + PREFETCH_RECORDS_BYTES); break;
+    default: prefetch(run->block->offsets, 1); break;
+    }
+}
+
 static void prefetch_next(const struct list *active)
 {
     const struct list *at = active->next;
 
-    if (at == active)
-        return;
-    raft_prefetch_parts(container_of(at, struct replica, active)->raft);
-    prefetch(container_of(at, struct replica, active)->peers, 1);
-    at = at->next;
-    if (at == active)
-        return;
-    raft_prefetch(container_of(at, struct replica, active)->raft);
-    at = at->next;
-    if (at != active)
-        prefetch(container_of(at, struct replica, active), sizeof(struct replica));
+    for (unsigned turns = 1; turns <= PREFETCH_TURNS && at != active; turns++, at = at->next) {
+        const struct replica *r = container_of(at, struct replica, active);
+
+        if (turns == PREFETCH_TURNS) {
+            prefetch(r, sizeof *r);
+            return;
+        }
+        raft_prefetch(r->raft, RAFT_PREFETCH_DEPTHS - turns);
+        if (r->inbound.first)
+            prefetch_message(r->inbound.first, RAFT_PREFETCH_DEPTHS - turns);
+        if (turns == RAFT_PREFETCH_DEPTHS)
+            prefetch(r->peers, 1);
+    }
 }
 
 static void drive_active(struct step_worker *w)

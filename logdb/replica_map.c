@@ -11,11 +11,21 @@ static uint64_t key_of(uint64_t shard_id, uint64_t replica_id)
 
 struct replica_node *replica_map_find(const struct replica_map *m, uint64_t shard_id, uint64_t replica_id)
 {
-    struct replica_node *n = map_get(&m->heads, key_of(shard_id, replica_id));
+    struct replica_node *n = replica_map_head(m, shard_id, replica_id);
 
     while (n && (n->shard_id != shard_id || n->replica_id != replica_id))
         n = n->next;
     return n;
+}
+
+void replica_map_prefetch(const struct replica_map *m, uint64_t shard_id, uint64_t replica_id)
+{
+    map_prefetch(&m->heads, key_of(shard_id, replica_id));
+}
+
+struct replica_node *replica_map_head(const struct replica_map *m, uint64_t shard_id, uint64_t replica_id)
+{
+    return map_get(&m->heads, key_of(shard_id, replica_id));
 }
 
 void replica_map_add(struct replica_map *m, struct replica_node *node)

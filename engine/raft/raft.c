@@ -351,20 +351,53 @@ size_t raft_get_peers(const struct raft *r, struct raft_peer_status *ret, size_t
     return r->lead->n_peers;
 }
 
-void raft_prefetch(const struct raft *r)
+/* So many of the runs in memory, the oldest first: those that are committed and applied next. */
+#define PREFETCH_RUNS 4u
+
+static size_t prefetched_runs(const struct raft_cache *c)
 {
-    prefetch(r, sizeof *r);
+    return c->n - c->head < PREFETCH_RUNS ? c->n - c->head : PREFETCH_RUNS;
 }
 
-void raft_prefetch_parts(const struct raft *r)
+static void prefetch_parts(const struct raft *r)
 {
     const struct raft_cache *cache = &r->log.cache;
 
-    prefetch(r->members, 1);
+    prefetch(r->members, r->n_members * sizeof *r->members);
     prefetch(r->log.spans.items, 1);
     prefetch(r->log.saves.items, 1);
-    prefetch(cache->runs + cache->head, 1);
+    prefetch(cache->runs + cache->head, prefetched_runs(cache) * sizeof *cache->runs);
     prefetch(r->lead, sizeof *r->lead);
+}
+
+static void prefetch_blocks(const struct raft *r)
+{
+    const struct raft_cache *cache = &r->log.cache;
+
+    for (size_t i = 0; i < prefetched_runs(cache); i++)
+        prefetch(cache->runs[cache->head + i].block, 1);
+    if (r->lead)
+        prefetch(r->lead->peers, r->lead->n_peers * sizeof *r->lead->peers);
+}
+
+static void prefetch_offsets(const struct raft *r)
+{
+    const struct raft_cache *cache = &r->log.cache;
+
+    for (size_t i = 0; i < prefetched_runs(cache); i++)
+        prefetch(cache->runs[cache->head + i].block->offsets, 1);
+    for (uint32_t i = 0; r->lead && i < r->lead->n_peers; i++)
+        prefetch(r->lead->peers[i].window, 1);
+}
+
+void raft_prefetch(const struct raft *r, unsigned depth)
+{
+    switch (depth) {
+    case 0: prefetch(r, sizeof *r); break;
+    case 1: prefetch_parts(r); break;
+    case 2: prefetch_blocks(r); break;
+    default: prefetch_offsets(r); break;
+    }
 }
 
 uint64_t raft_term_at(const struct raft *r, uint64_t index)

@@ -315,10 +315,10 @@ bool raft_has_work(const struct raft *r);
 bool raft_awaits_saved(const struct raft *r);
 bool raft_awaits_applied(const struct raft *r);
 
-/* For a caller that drives many replicas one after the other, each long out of the processor's cache: brings the core there, and
- * (when that has come) what it points to. */
-void raft_prefetch(const struct raft *r);
-void raft_prefetch_parts(const struct raft *r);
+/* For a caller that drives many replicas one after the other, each long out of the processor's cache: asks for a part of the
+ * core. Depth 0 is itself; each next one lies behind pointers of the one before, which should have come meanwhile. */
+#define RAFT_PREFETCH_DEPTHS 4u
+void raft_prefetch(const struct raft *r, unsigned depth);
 
 void raft_get_status(const struct raft *r, struct raft_status *ret);
 /* A leader's peers, ascending; returns how many there are (0 unless leader), fills at most cap. */

@@ -458,6 +458,12 @@ void rsm_prefetch(const struct rsm *s)
     prefetch(s, sizeof *s);
 }
 
+void rsm_prefetch_machine(const struct rsm *s)
+{
+    prefetch(s->machine, 1);
+    prefetch(s->sessions, 1);
+}
+
 int rsm_apply(struct rsm *s, const struct nh_run *runs, uint32_t n_runs, const struct rsm_sink *sink, struct nh_error *err)
 {
     uint64_t next = s->applied + 1;

@@ -63,8 +63,9 @@ struct rsm_sink {
 
 struct rsm *rsm_new(const struct rsm_config *config);
 void rsm_free(struct rsm *s); /* takes NULL; closes the machine */
-/* Asks for it to be brought into the processor's cache. */
+/* Asks for it to be brought into the processor's cache, and (when that has come) for what it points to. */
 void rsm_prefetch(const struct rsm *s);
+void rsm_prefetch_machine(const struct rsm *s);
 
 /* Opens the machine. Errors: the machine's; EMISMATCH (an on-disk machine is ahead of the log). */
 int rsm_open(struct rsm *s, struct nh_error *err);

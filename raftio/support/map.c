@@ -38,6 +38,12 @@ void *map_get(const struct map *m, uint64_t key)
     return m->cap ? m->slots[slot_of(m, key)].value : NULL;
 }
 
+void map_prefetch(const struct map *m, uint64_t key)
+{
+    if (m->cap)
+        prefetch(&m->slots[hash_u64(key) & (m->cap - 1)], 1);
+}
+
 static void grow(struct map *m)
 {
     struct map bigger = {.n = m->n, .cap = m->cap ? m->cap * 2 : MAP_CAP_MIN};

@@ -19,6 +19,7 @@ void map_deinit(struct map *m);
 void *map_get(const struct map *m, uint64_t key);       /* NULL: absent */
 void map_put(struct map *m, uint64_t key, void *value); /* replaces; value must not be NULL */
 void *map_remove(struct map *m, uint64_t key);          /* the removed value or NULL */
+void map_prefetch(const struct map *m, uint64_t key);   /* asks for the slot that a map_get will look at */
 /* Iteration: for (size_t i = 0; (v = map_next(m, &i, &key)); ) ... ; the map must not change meanwhile. */
 void *map_next(const struct map *m, size_t *i, uint64_t *ret_key);
 /* A mix of the bits of x, for placing ids on workers. */

@@ -23,6 +23,7 @@ void array_reserve_tight(void **array, size_t *cap, size_t n, size_t elem_bytes)
  * address will do. */
 static inline void prefetch(const void *p, size_t size_bytes)
 {
+    __asm__ volatile(""); /* or GCC takes a function that does nothing else for one without effect, and drops its calls */
     for (size_t at = 0; at < size_bytes; at += 64)
         __builtin_prefetch((const char *)p + at, 1);
 }
