@@ -371,6 +371,7 @@ static int load_log(const struct engine_config *e, const struct engine_replica_c
     if (r < 0)
         return r;
     b->boot.state = stored.state;
+    b->boot.stand_early = stored.state.vote == c->replica_id; /* it led last, or was about to */
     b->boot.first_index = stored.first_index;
     b->boot.last_index = stored.last_index;
     b->boot.config_bound = stored.last_index; /* the log is not read for it */

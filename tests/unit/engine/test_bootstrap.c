@@ -121,6 +121,29 @@ Test(bootstrap, a_restart_finds_its_log_and_the_terms_in_it)
     cr_assert_eq(result.members.n_members, 3);
 }
 
+static void save_vote(uint64_t term, uint64_t vote)
+{
+    struct nh_update u = {.shard_id = 4, .replica_id = 2, .has_state = true, .must_sync = true, .state = {term, vote, 1}};
+
+    cr_assert_eq(engine.logdb_ops->save_raft_state(engine.logdb, &u, 1, 1, &err), 0, "%s", err.text);
+}
+
+/* When all hosts were down, no shard has a leader: one of its voters need not wait for one, and most likely has what is newest.
+ */
+Test(bootstrap, who_voted_for_itself_last_stands_first)
+{
+    cr_assert_eq(run(&initial, false), 0, "%s", err.text);
+    save(1, 1, 1);
+    cr_assert_eq(run(&initial, false), 0, "%s", err.text);
+    cr_assert_not(result.boot.stand_early, "it is the one of a new shard, but voted for nobody since");
+    save_vote(5, 2);
+    cr_assert_eq(run(&initial, false), 0, "%s", err.text);
+    cr_assert(result.boot.stand_early);
+    save_vote(6, 3);
+    cr_assert_eq(run(&initial, false), 0, "%s", err.text);
+    cr_assert_not(result.boot.stand_early, "another one led");
+}
+
 Test(bootstrap, a_joining_replica_has_no_members_and_no_log)
 {
     cr_assert_eq(run(NULL, true), 0, "%s", err.text);
