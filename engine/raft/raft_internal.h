@@ -254,7 +254,7 @@ struct raft {
     uint64_t leader_id;
     uint64_t heard_at, heard_from; /* when a leader was last heard from, and which one */
     uint64_t election_since, election_timeout;
-    bool stands_early; /* its timeouts are short: no term was entered yet */
+    bool stands_early; /* its timeouts are short: no leader was heard from and no term entered yet */
 
     uint64_t boot_term; /* terms up to here may have been led in an earlier life */
     uint64_t led_term;  /* newest term led in this life */

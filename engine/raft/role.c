@@ -69,6 +69,7 @@ void raft_become_follower(struct raft *r, uint64_t term, uint64_t leader_id)
     if (leader_id != NH_NO_LEADER) {
         r->heard_at = r->now;
         r->heard_from = leader_id;
+        r->stands_early = false;
     }
     if (leader_id != NH_NO_LEADER || was_leader)
         raft_reset_election_timer(r);

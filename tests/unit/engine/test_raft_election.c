@@ -357,12 +357,12 @@ Test(raft_election, timeouts_are_spread_over_e_to_2e)
 }
 
 /* Replica 1 of three, with E 40. */
-static struct raft *start_one(bool early, bool pre_vote, uint64_t seed)
+static struct raft *start_one_with(bool early, bool pre_vote, uint64_t seed, struct nh_state state)
 {
     struct raft_options o = cluster_options();
     struct nh_member members[] = {{.replica_id = 1}, {.replica_id = 2}, {.replica_id = 3}};
     struct nh_membership three = {.n_members = 3, .members = members};
-    struct raft_boot boot = {.first_index = 1, .membership = &three, .stand_early = early, .now = 100};
+    struct raft_boot boot = {.first_index = 1, .membership = &three, .stand_early = early, .now = 100, .state = state};
     struct raft *r;
 
     o.shard_id = o.replica_id = 1;
@@ -371,6 +371,11 @@ static struct raft *start_one(bool early, bool pre_vote, uint64_t seed)
     o.seed = seed;
     cr_assert_eq(raft_new(&o, &boot, &r, NULL), NH_OK);
     return r;
+}
+
+static struct raft *start_one(bool early, bool pre_vote, uint64_t seed)
+{
+    return start_one_with(early, pre_vote, seed, (struct nh_state){0});
 }
 
 /* Who would disturb a leader by it does not. */
@@ -402,7 +407,7 @@ static uint64_t tick(struct raft *r, uint64_t now)
 /* The others may start later: it tries again, until somebody has led or might. */
 Test(raft_election, it_stands_early_until_a_term_is_entered)
 {
-    struct nh_message m = {.type = NH_MSG_HEARTBEAT, .shard_id = 1, .to = 1, .from = 2, .term = 1};
+    struct nh_message m = {.type = NH_MSG_REQUEST_VOTE, .shard_id = 1, .to = 1, .from = 2, .term = 1};
     struct raft_event ev = {.type = RAFT_EV_MESSAGE, .now = 1000, .message = &m};
     struct raft *r = start_one(true, true, 7);
     struct raft_update out = {0};
@@ -413,6 +418,22 @@ Test(raft_election, it_stands_early_until_a_term_is_entered)
     raft_collect(r, &out);
     raft_update_deinit(&out);
     cr_assert_geq(raft_next_deadline(r) - 1000, 40);
+    raft_free(r);
+}
+
+/* It voted for itself in a term that another one won: after its restart it must not disturb that leader (seed 441422). */
+Test(raft_election, it_stands_early_until_it_hears_from_a_leader_of_its_term)
+{
+    struct nh_message m = {.type = NH_MSG_HEARTBEAT, .shard_id = 1, .to = 1, .from = 2, .term = 5};
+    struct raft_event ev = {.type = RAFT_EV_MESSAGE, .now = 105, .message = &m};
+    struct raft *r = start_one_with(true, true, 7, (struct nh_state){.term = 5, .vote = 1});
+    struct raft_update out = {0};
+
+    cr_assert_lt(raft_next_deadline(r), 120);
+    raft_step(r, &ev, &out);
+    raft_collect(r, &out);
+    raft_update_deinit(&out);
+    cr_assert_geq(raft_next_deadline(r), 145);
     raft_free(r);
 }
 
