@@ -28,12 +28,10 @@ static struct nh_replica_info info_of(const struct replica *r)
 
 /* ---- deadlines ---- */
 
-static void expire(struct step_worker *w, struct replica *r)
+static void expire(struct step_worker *w, struct replica *r, const struct inbox *in)
 {
-    uint64_t earliest = replica_earliest(r);
+    uint64_t earliest = in->earliest_ns < r->reads_earliest_ns ? in->earliest_ns : r->reads_earliest_ns;
 
-    if (r->reads_earliest_ns < earliest)
-        earliest = r->reads_earliest_ns;
     if (earliest > w->now_ns || w->now_ns < r->next_scan_ns)
         return;
     r->next_scan_ns = w->now_ns + (uint64_t)EXPIRY_SCAN_MS * NS_PER_MS;
@@ -343,7 +341,7 @@ static void drive_starting(struct step_worker *w, struct replica *r)
     replica_take_inbox(r, false, &in);
     reads_take(r, in.reads);
     queue_splice(&r->controls, &in.wishes);
-    expire(w, r);
+    expire(w, r, &in);
     earliest_ns = replica_earliest(r);
     if (r->reads_earliest_ns < earliest_ns)
         earliest_ns = r->reads_earliest_ns;
@@ -381,7 +379,7 @@ void drive(struct step_worker *w, struct replica *r)
     drive_events(w, r, &in);
     if (!settle(w, r))
         return;
-    expire(w, r);
+    expire(w, r, &in);
     publish(w, r, &earliest_ns);
     arm_timer(w, r, earliest_ns);
     if (r->is_removed)

@@ -292,6 +292,7 @@ void replica_take_inbox(struct replica *r, bool with_proposals, struct inbox *re
     r->reads = NULL;
     queue_splice(&ret->wishes, &r->wishes);
     r->n_wishes = 0;
+    ret->earliest_ns = r->earliest_ns;
     if (with_proposals)
         take_proposals(r, ret);
     pthread_mutex_unlock(&r->lock);

@@ -241,6 +241,7 @@ struct inbox {
     bool has_expired, has_special;
     struct read_batch *reads;
     struct queue wishes;
+    uint64_t earliest_ns; /* no proposal that is pending now expires before */
     bool failed;
 };
 /* Takes the inbox; proposals only on demand: without a leader they wait there. Thread: step worker. */
