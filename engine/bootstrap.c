@@ -352,6 +352,15 @@ static int check_gap(const struct bootstrap_result *b, struct nh_error *err)
                         index, first, last);
 }
 
+/* It voted for itself in a term that has entries: a leader begins with one. Or it lost to who wrote them, and will hear of that.
+ * Who only stood does not count: a host that dies whenever it is about to lead must not stand before all others each time. */
+static bool led_last(const struct bootstrap_result *b, uint64_t replica_id)
+{
+    uint64_t n = b->boot.n_spans, last_term = n > 0 ? b->spans[n - 1].term : b->snapshot.term;
+
+    return b->boot.state.vote == replica_id && b->boot.state.term == last_term;
+}
+
 static int load_log(const struct engine_config *e, const struct engine_replica_config *c, struct bootstrap_result *b,
                     struct nh_error *err)
 {
@@ -371,12 +380,15 @@ static int load_log(const struct engine_config *e, const struct engine_replica_c
     if (r < 0)
         return r;
     b->boot.state = stored.state;
-    b->boot.stand_early = stored.state.vote == c->replica_id; /* it led last, or was about to */
     b->boot.first_index = stored.first_index;
     b->boot.last_index = stored.last_index;
     b->boot.config_bound = stored.last_index; /* the log is not read for it */
     r = check_gap(b, err);
-    return r < 0 ? r : find_spans(e, id, b, err);
+    if (r == NH_OK)
+        r = find_spans(e, id, b, err);
+    if (r == NH_OK)
+        b->boot.stand_early = c->check_quorum && led_last(b, c->replica_id);
+    return r;
 }
 
 /* What the snapshot holds is applied and committed, and its last entry's term is known. */

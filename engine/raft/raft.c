@@ -157,7 +157,8 @@ int raft_new(const struct raft_options *options, const struct raft_boot *boot, s
         r->snapshot = xcalloc(1, sizeof *r->snapshot);
         nh_snapshot_copy(r->snapshot, boot->snapshot);
     }
-    r->stands_early = boot->stand_early && options->pre_vote;
+    if (boot->stand_early && options->pre_vote)
+        r->early_until = boot->now + RAFT_EARLY_TIMEOUTS * options->election_ticks;
     raft_reset_election_timer(r);
     raft_enforce(r);
     *ret = r;

@@ -124,10 +124,11 @@ struct raft_boot {
      * old, whose majorities need not meet those of today. */
     uint64_t config_bound;
     const struct nh_snapshot *snapshot; /* the newest one that can be sent; copied; NULL: none */
-    /* Timeouts are drawn from [E/4, E/2) until it hears from a leader or enters a new term (the first candidacy's too). For one
-     * voter of a new shard: it need not wait for a leader that cannot be; and for who voted for itself last: when all hosts were
-     * down, the shards have their leaders again without a contest. If there is a leader after all its followers refuse the
-     * pre-vote; so nothing happens without pre_vote, nor with lease_reads before E has passed. */
+    /* For 8 E timeouts are drawn from [E/4, E/2), until it hears from a leader or enters a new term (the first candidacy's too).
+     * For one voter of a new shard: it need not wait for a leader that cannot be; and for who led last: when all hosts were down,
+     * the shards have their leaders again without a contest. If there is a leader after all, and not quiet, its followers refuse
+     * the pre-vote if they check_quorum, but not to their own leader, back so soon. Nothing happens without pre_vote, nor with
+     * lease_reads before E has passed. */
     bool stand_early;
     uint64_t now;
 };

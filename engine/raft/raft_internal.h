@@ -20,6 +20,8 @@
 #define RAFT_INDEX_MAX (UINT64_MAX - 1)
 /* Contexts that wait for confirmation at a leader; one more is dropped as OVERLOADED. */
 #define RAFT_PENDING_READS_MAX 4096u
+/* Who stands early does so for as many election timeouts: whoever is alone then need not ask that often. */
+#define RAFT_EARLY_TIMEOUTS 8u
 /* Entries handed out for applying that are not in memory (after a restart), where only their number is known. */
 #define RAFT_APPLY_UNCACHED_MAX 4096u
 /* Most entries of one block that a forwarded proposal may bring. */
@@ -254,7 +256,7 @@ struct raft {
     uint64_t leader_id;
     uint64_t heard_at, heard_from; /* when a leader was last heard from, and which one */
     uint64_t election_since, election_timeout;
-    bool stands_early; /* its timeouts are short: no leader was heard from and no term entered yet */
+    uint64_t early_until; /* its timeouts are short; 0: a leader was heard from, or a term entered */
 
     uint64_t boot_term; /* terms up to here may have been led in an earlier life */
     uint64_t led_term;  /* newest term led in this life */

@@ -19,7 +19,7 @@ void raft_reset_election_timer(struct raft *r)
 {
     uint64_t ticks = r->options.election_ticks;
 
-    if (r->stands_early)
+    if (r->now < r->early_until)
         ticks = (ticks + 3) / 4;
     r->election_since = r->now;
     r->election_timeout = ticks + next_random(r) % ticks;
@@ -30,7 +30,7 @@ static void enter_term(struct raft *r, uint64_t term)
     assert(term > r->term && term <= RAFT_TERM_MAX);
     r->term = term;
     r->vote = NH_NO_REPLICA;
-    r->stands_early = false;
+    r->early_until = 0;
 }
 
 void raft_lead_free(struct raft_lead *lead)
@@ -69,7 +69,7 @@ void raft_become_follower(struct raft *r, uint64_t term, uint64_t leader_id)
     if (leader_id != NH_NO_LEADER) {
         r->heard_at = r->now;
         r->heard_from = leader_id;
-        r->stands_early = false;
+        r->early_until = 0;
     }
     if (leader_id != NH_NO_LEADER || was_leader)
         raft_reset_election_timer(r);

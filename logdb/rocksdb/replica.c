@@ -172,10 +172,10 @@ static void hold_some_locked(struct nh_logdb *db, const struct nh_update *update
     for (size_t i = 0; i < n; i++)
         replica_map_prefetch(&db->replicas, updates[i].shard_id, updates[i].replica_id);
     for (size_t i = 0; i < n; i++) {
-        const struct replica_node *node = replica_map_head(&db->replicas, updates[i].shard_id, updates[i].replica_id);
+        struct replica_node *node = replica_map_head(&db->replicas, updates[i].shard_id, updates[i].replica_id);
 
         if (node)
-            prefetch(replica_of((struct replica_node *)node), sizeof(struct replica));
+            prefetch(replica_of(node), sizeof(struct replica));
     }
     for (size_t i = 0; i < n; i++)
         ret[i] = hold_locked(db, updates[i].shard_id, updates[i].replica_id, call);

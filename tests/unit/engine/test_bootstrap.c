@@ -33,9 +33,12 @@ static void teardown(void)
 
 TestSuite(bootstrap, .init = setup, .fini = teardown);
 
+static bool check_quorum = true;
+
 static struct engine_replica_config config(const struct nh_membership *m, bool join)
 {
-    return (struct engine_replica_config){.shard_id = 4, .replica_id = 2, .machine = &host_machine, .initial = m, .join = join};
+    return (struct engine_replica_config){
+        .shard_id = 4, .replica_id = 2, .machine = &host_machine, .initial = m, .join = join, .check_quorum = check_quorum};
 }
 
 static int run(const struct nh_membership *m, bool join)
@@ -130,7 +133,7 @@ static void save_vote(uint64_t term, uint64_t vote)
 
 /* When all hosts were down, no shard has a leader: one of its voters need not wait for one, and most likely has what is newest.
  */
-Test(bootstrap, who_voted_for_itself_last_stands_first)
+Test(bootstrap, who_led_last_stands_first)
 {
     cr_assert_eq(run(&initial, false), 0, "%s", err.text);
     save(1, 1, 1);
@@ -138,7 +141,16 @@ Test(bootstrap, who_voted_for_itself_last_stands_first)
     cr_assert_not(result.boot.stand_early, "it is the one of a new shard, but voted for nobody since");
     save_vote(5, 2);
     cr_assert_eq(run(&initial, false), 0, "%s", err.text);
+    cr_assert_not(result.boot.stand_early, "it stood, and nobody has led in that term");
+    save(2, 1, 5);
+    save_vote(5, 2);
+    cr_assert_eq(run(&initial, false), 0, "%s", err.text);
     cr_assert(result.boot.stand_early);
+    check_quorum = false;
+    cr_assert_eq(run(&initial, false), 0, "%s", err.text);
+    cr_assert_not(result.boot.stand_early, "followers of a leader would help it");
+    check_quorum = true;
+    save(3, 1, 6);
     save_vote(6, 3);
     cr_assert_eq(run(&initial, false), 0, "%s", err.text);
     cr_assert_not(result.boot.stand_early, "another one led");

@@ -408,7 +408,7 @@ static uint64_t tick(struct raft *r, uint64_t now)
 Test(raft_election, it_stands_early_until_a_term_is_entered)
 {
     struct nh_message m = {.type = NH_MSG_REQUEST_VOTE, .shard_id = 1, .to = 1, .from = 2, .term = 1};
-    struct raft_event ev = {.type = RAFT_EV_MESSAGE, .now = 1000, .message = &m};
+    struct raft_event ev = {.type = RAFT_EV_MESSAGE, .now = 320, .message = &m};
     struct raft *r = start_one(true, true, 7);
     struct raft_update out = {0};
 
@@ -417,7 +417,19 @@ Test(raft_election, it_stands_early_until_a_term_is_entered)
     raft_step(r, &ev, &out);
     raft_collect(r, &out);
     raft_update_deinit(&out);
-    cr_assert_geq(raft_next_deadline(r) - 1000, 40);
+    cr_assert_geq(raft_next_deadline(r) - 320, 40);
+    raft_free(r);
+}
+
+/* Alone it asks less often after a while. */
+Test(raft_election, it_stands_early_for_some_timeouts_only)
+{
+    struct raft *r = start_one(true, true, 7);
+    uint64_t now = 100;
+
+    for (; now < 100 + 8 * 40; now += 20)
+        cr_assert_lt(tick(r, now), 20);
+    cr_assert_geq(tick(r, now + 20), 20, "drawn from [40, 80)");
     raft_free(r);
 }
 
