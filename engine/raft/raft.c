@@ -158,7 +158,7 @@ int raft_new(const struct raft_options *options, const struct raft_boot *boot, s
         nh_snapshot_copy(r->snapshot, boot->snapshot);
     }
     if (boot->stand_early && options->pre_vote)
-        r->early_until = boot->now + RAFT_EARLY_TIMEOUTS * options->election_ticks;
+        r->early_until = boot->now + (uint64_t)RAFT_EARLY_TIMEOUTS * options->election_ticks;
     raft_reset_election_timer(r);
     raft_enforce(r);
     *ret = r;

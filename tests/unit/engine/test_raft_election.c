@@ -433,6 +433,26 @@ Test(raft_election, it_stands_early_for_some_timeouts_only)
     raft_free(r);
 }
 
+Test(raft_election, it_stands_early_with_the_longest_timeout_too)
+{
+    struct raft_options o = cluster_options();
+    struct nh_member members[] = {{.replica_id = 1}, {.replica_id = 2}, {.replica_id = 3}};
+    struct nh_membership three = {.n_members = 3, .members = members};
+    struct raft_boot boot = {.first_index = 1, .membership = &three, .stand_early = true, .now = 100};
+    struct raft *r;
+
+    o.shard_id = o.replica_id = 1;
+    o.election_ticks = UINT32_MAX;
+    o.pre_vote = true;
+    cr_assert_eq(raft_new(&o, &boot, &r, NULL), NH_OK);
+    cr_assert_lt(raft_next_deadline(r), UINT32_MAX / 2 + 200u);
+    o.election_ticks = 1u << 29;
+    raft_free(r);
+    cr_assert_eq(raft_new(&o, &boot, &r, NULL), NH_OK);
+    cr_assert_lt(raft_next_deadline(r), (1u << 28) + 200u);
+    raft_free(r);
+}
+
 /* It voted for itself in a term that another one won: after its restart it must not disturb that leader (seed 441422). */
 Test(raft_election, it_stands_early_until_it_hears_from_a_leader_of_its_term)
 {
