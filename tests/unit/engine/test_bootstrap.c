@@ -156,6 +156,24 @@ Test(bootstrap, who_led_last_stands_first)
     cr_assert_not(result.boot.stand_early, "another one led");
 }
 
+/* Its log may all have gone into a snapshot. */
+Test(bootstrap, who_led_last_stands_first_with_a_snapshot_only)
+{
+    struct nh_snapshot s = {.shard_id = 4, .index = 7, .term = 5, .membership = initial};
+    struct nh_update u = {
+        .shard_id = 4, .replica_id = 2, .has_state = true, .must_sync = true, .state = {5, 2, 7}, .snapshot = &s};
+
+    cr_assert_eq(run(&initial, false), 0, "%s", err.text);
+    save(1, 1, 1);
+    cr_assert_eq(engine.logdb_ops->save_raft_state(engine.logdb, &u, 1, 1, &err), 0, "%s", err.text);
+    cr_assert_eq(run(&initial, false), 0, "%s", err.text);
+    cr_assert_eq(result.boot.n_spans, 0);
+    cr_assert(result.boot.stand_early);
+    save_vote(6, 2);
+    cr_assert_eq(run(&initial, false), 0, "%s", err.text);
+    cr_assert_not(result.boot.stand_early, "nobody has led in that term");
+}
+
 Test(bootstrap, a_joining_replica_has_no_members_and_no_log)
 {
     cr_assert_eq(run(NULL, true), 0, "%s", err.text);
