@@ -472,7 +472,7 @@ static void prefetch_item(const struct apply_item *item, unsigned items_ahead)
     const struct nh_run *run = &item->runs[0]; /* if there is one */
 
     switch (items_ahead) {
-    case 4: prefetch(item, sizeof *item + sizeof *run); break;
+    case PREFETCH_ITEMS: prefetch(item, sizeof *item + sizeof *run); break;
     case 3:
         replica_prefetch_apply(item->replica);
         if (item->n_runs)
@@ -495,7 +495,7 @@ static void prefetch_next(const struct queue_node *next)
 {
     for (unsigned ahead = 1; ahead <= PREFETCH_ITEMS && next; ahead++) {
         prefetch_item(container_of(next, struct apply_item, node), ahead);
-        if (ahead < PREFETCH_ITEMS)
+        if (ahead < PREFETCH_ITEMS) /* the last one is not there yet */
             next = next->next;
     }
 }

@@ -130,8 +130,6 @@ void step_worker_apply(struct step_worker *w, struct replica *r, struct apply_it
 
 /* ---- what comes in ---- */
 
-/* Of a message's entries, when they are asked for before a turn. */
-#define PREFETCH_RECORDS_BYTES 192u
 /* How many messages' replicas are looked up before the first of them is touched. */
 #define LOOK_AHEAD 16u
 
@@ -401,6 +399,8 @@ static void on_send_failed(void *ctx, const struct nh_message *m)
  * the other would take longer than to drive it. So they are asked for while those before it are driven: first itself, and with
  * each turn what lies behind one more pointer. */
 #define PREFETCH_TURNS (RAFT_PREFETCH_DEPTHS + 1)
+/* Of a message's entries. */
+#define PREFETCH_RECORDS_BYTES 192u
 
 /* `depth` as for raft_prefetch. */
 static void prefetch_message(const struct queue_node *node, unsigned depth)
@@ -431,7 +431,7 @@ static void prefetch_next(const struct list *active)
 
         if (turns == PREFETCH_TURNS) {
             prefetch(r, sizeof *r);
-            return;
+            return; /* it is not there yet, so who comes after it is not known */
         }
         raft_prefetch(r->raft, RAFT_PREFETCH_DEPTHS - turns);
         if (r->inbound.first)
