@@ -37,7 +37,7 @@ static int check_machine(const void *table, struct nh_error *err);
 static const struct kind machine_kind = {NH_MACHINE_PLUGIN_SYMBOL, NH_MACHINE_ABI, sizeof(struct nh_machine_ops),
                                          .check = check_machine};
 static const struct kind logdb_kind = {NH_LOGDB_PLUGIN_SYMBOL, NH_LOGDB_ABI, sizeof(struct nh_logdb_ops),
-                                       sizeof(struct nh_logdb_ops), offsetof(struct nh_logdb_ops, open)};
+                                       offsetof(struct nh_logdb_ops, begin_save), offsetof(struct nh_logdb_ops, open)};
 static const struct kind transport_kind = {NH_TRANSPORT_PLUGIN_SYMBOL, NH_TRANSPORT_ABI, sizeof(struct nh_transport_ops),
                                            offsetof(struct nh_transport_ops, get_snapshot_connection),
                                            offsetof(struct nh_transport_ops, open)};

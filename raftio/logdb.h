@@ -108,6 +108,14 @@ struct nh_logdb_ops {
     /* Cheap; called often. */
     void (*get_metrics)(struct nh_logdb *db, struct nh_logdb_metrics *ret);
     /* since 1.0 ends here; append below */
+
+    /* save_raft_state in two steps, so that messages can leave while the disk writes. begin_save takes the updates, and gets the
+     * write under way if it can; they and their runs are borrowed until end_save, which returns what save_raft_state would have
+     * returned. After a begin_save that failed there is nothing to end. The two of one worker_id are not called concurrently,
+     * but perhaps from different threads; between them no other save is begun for it. Optional, both or none: without them the
+     * host calls save_raft_state. */
+    int (*begin_save)(struct nh_logdb *db, const struct nh_update *updates, size_t n, uint32_t worker_id, struct nh_error *err);
+    int (*end_save)(struct nh_logdb *db, uint32_t worker_id, struct nh_error *err);
 };
 
 NH_END_DECLS

@@ -25,6 +25,10 @@ NH_BEGIN_DECLS
 #define NH_LOGDB_PLUGIN_SYMBOL     "nh_logdb_plugin"
 #define NH_TRANSPORT_PLUGIN_SYMBOL "nh_transport_plugin"
 
+/* Whether a table, or a struct with handlers, was built with this member and has it set. */
+#define NH_HAS(table, member) \
+    ((table)->struct_size >= offsetof(__typeof__(*(table)), member) + sizeof((table)->member) && (table)->member)
+
 #define NH_PLUGIN_SERVICES_ABI 1u
 
 enum nh_log_level { NH_LOG_DEBUG = 0, NH_LOG_INFO = 1, NH_LOG_WARN = 2, NH_LOG_ERROR = 3 };

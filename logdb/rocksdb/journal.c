@@ -147,6 +147,7 @@ void journal_deinit(struct journal *j)
     if (!j->streams)
         return;
     for (uint32_t i = 0; i < j->n_streams; i++) {
+        async_write_deinit(&j->streams[i].async);
         segment_buffer_deinit(&j->streams[i].record);
         pthread_mutex_destroy(&j->streams[i].borrowed);
     }
@@ -256,12 +257,12 @@ struct layout_location journal_location(const struct journal_stream *s, size_t b
                                     .size_bytes = (uint32_t)bytes};
 }
 
-int journal_commit(struct journal *j, struct journal_stream *s, size_t batch_bytes, bool sync, struct nh_error *err)
+void journal_commit_begin(struct journal *j, struct journal_stream *s, size_t batch_bytes, bool sync)
 {
     struct segment_record r = {.kind = SEGMENT_CALL,
                                .payload_bytes = s->record.size_bytes - SEGMENT_RECORD_BYTES - batch_bytes,
                                .batch_bytes = batch_bytes};
-    int status;
+    bool may_be_async;
 
     sync |= r.payload_bytes > 0; /* tables must not point to what a power cut can take */
     pthread_mutex_lock(&j->lock);
@@ -269,9 +270,15 @@ int journal_commit(struct journal *j, struct journal_stream *s, size_t batch_byt
     s->cut = j->cut;
     j->new_bytes += segment_record_pages(&r);
     pthread_mutex_unlock(&j->lock);
-    status = segment_append(s->segment, &s->record, &r, sync, j->crc, err);
-    s->unsynced = !sync;
-    return status;
+    /* Who borrowed a stream waits at once. */
+    may_be_async = j->direct && s >= j->streams + JOURNAL_SHARED_STREAMS;
+    segment_append_begin(s->segment, may_be_async ? &s->async : NULL, &s->record, &r, sync, j->crc, &s->write);
+}
+
+int journal_commit_end(struct journal_stream *s, struct nh_error *err)
+{
+    s->unsynced = !s->write.sync;
+    return segment_append_end(&s->write, err);
 }
 
 bool journal_applied(struct journal *j, struct journal_stream *s)

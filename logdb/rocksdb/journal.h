@@ -52,7 +52,9 @@ struct journal_stream {
     uint64_t cut;                 /* the newest one when that call got its number */
     uint64_t making;              /* [lock] the segment that it is making; 0: none */
     bool unsynced;
-    pthread_mutex_t borrowed; /* of a shared one */
+    struct segment_write write; /* of a commit that has begun */
+    struct async_write async;   /* what does it */
+    pthread_mutex_t borrowed;   /* of a shared one */
 };
 
 struct journal_view {
@@ -118,9 +120,10 @@ static inline void journal_give_back(struct journal_stream *s, size_t bytes)
 }
 /* Where the last `bytes` of the payload will lie. */
 struct layout_location journal_location(const struct journal_stream *s, size_t bytes);
-/* Writes the record, whose last `batch_bytes` are no payload but the batch; durable on return if `sync`. Its number is in
- * s->pending. Errors: EIO. */
-int journal_commit(struct journal *j, struct journal_stream *s, size_t batch_bytes, bool sync, struct nh_error *err);
+/* Begins to write the record, whose last `batch_bytes` are no payload but the batch. Its number is in s->pending. */
+void journal_commit_begin(struct journal *j, struct journal_stream *s, size_t batch_bytes, bool sync);
+/* It is written on return, and durable if `sync`. Errors: EIO. */
+int journal_commit_end(struct journal_stream *s, struct nh_error *err);
 /* Its batch is in RocksDB, or waits in tails. Returns true if so much is new that the horizon should move. */
 bool journal_applied(struct journal *j, struct journal_stream *s);
 /* No further call will be applied. Thread: any. */

@@ -87,18 +87,31 @@ int store_put(struct nh_logdb *db, const struct layout_key *key, const uint8_t *
     return message ? write_failed(db, message, err) : NH_OK;
 }
 
-int store_commit(struct nh_logdb *db, struct journal_stream *s, size_t batch_bytes, bool sync, struct nh_error *err)
+int store_commit_begin(struct nh_logdb *db, struct journal_stream *s, size_t batch_bytes, bool sync, struct nh_error *err)
 {
     int r = store_check_fence(db, err);
 
-    if (r < 0)
-        return r;
-    r = journal_commit(&db->journal, s, batch_bytes, sync, err);
+    if (r == NH_OK)
+        journal_commit_begin(&db->journal, s, batch_bytes, sync);
+    return r;
+}
+
+int store_commit_end(struct nh_logdb *db, struct journal_stream *s, struct nh_error *err)
+{
+    int r = journal_commit_end(s, err);
+
     if (r < 0) {
         store_fence(db);
         return nh_error_wrap(err, r, "log store");
     }
     return NH_OK;
+}
+
+int store_commit(struct nh_logdb *db, struct journal_stream *s, size_t batch_bytes, bool sync, struct nh_error *err)
+{
+    int r = store_commit_begin(db, s, batch_bytes, sync, err);
+
+    return r < 0 ? r : store_commit_end(db, s, err);
 }
 
 void store_applied(struct nh_logdb *db, struct journal_stream *s)

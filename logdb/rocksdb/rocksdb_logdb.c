@@ -72,6 +72,8 @@ const struct nh_logdb_ops *nh_logdb_rocksdb(void)
         .remove_replica_data = store_remove_replica_data,
         .import_snapshot = store_import_snapshot,
         .get_metrics = get_metrics,
+        .begin_save = store_begin_save,
+        .end_save = store_end_save,
     };
 
     return &ops;

@@ -482,11 +482,11 @@ static size_t put_batch(struct save_buffers *buf)
     return size + buf->waiting_bytes;
 }
 
-/* Into the journal, then RocksDB and the tails: no reader sees what the journal has not. */
-static int write_staged(struct nh_logdb *db, struct save_buffers *buf, bool sync, struct nh_error *err)
+/* What the journal has, into RocksDB and the tails: no reader sees what it has not. */
+static int write_staged(struct nh_logdb *db, struct save_buffers *buf, struct nh_error *err)
 {
     struct journal_stream *s = buf->stream;
-    int status = store_commit(db, s, put_batch(buf), sync, err);
+    int status = store_commit_end(db, s, err);
 
     if (status == NH_OK && rocksdb_writebatch_count(buf->batch) > 0)
         status = store_write_unlogged(db, buf->batch, err);
@@ -516,8 +516,8 @@ static int begin_record(struct nh_logdb *db, struct save_buffers *buf, const str
 
 /* Only a hard state alone may go unsynced. RocksDB may flush what the journal then loses to a power cut, and calls from before
  * it are repeated over that: of a state the newest counts, but blocks would no longer tile the log. */
-static int save_held(struct nh_logdb *db, struct save_buffers *buf, const struct nh_update *updates, size_t n,
-                     struct nh_error *err)
+static int begin_held(struct nh_logdb *db, struct save_buffers *buf, const struct nh_update *updates, size_t n,
+                      struct nh_error *err)
 {
     bool sync = false;
     int status = begin_record(db, buf, updates, n, err);
@@ -531,18 +531,16 @@ static int save_held(struct nh_logdb *db, struct save_buffers *buf, const struct
         status = stage_update(db, buf, updates, i, err);
         sync |= updates[i].must_sync || update_has_entries(&updates[i]) || updates[i].snapshot;
     }
-    if (status == NH_OK)
-        status = write_staged(db, buf, sync, err);
-    for (size_t i = 0; i < n && status == NH_OK; i++) {
-        replica_apply_uses(db, buf->replicas[i]);
-        buf->replicas[i]->now = buf->replicas[i]->next;
-    }
-    clear_batch(buf);
-    return status;
+    return status < 0 ? status : store_commit_begin(db, buf->stream, put_batch(buf), sync, err);
 }
 
-int store_save_raft_state(struct nh_logdb *db, const struct nh_update *updates, size_t n, uint32_t worker_id,
-                          struct nh_error *err)
+static void release(struct nh_logdb *db, struct save_buffers *buf, size_t n)
+{
+    clear_batch(buf);
+    replica_release_all(db, buf->replicas, n);
+}
+
+int store_begin_save(struct nh_logdb *db, const struct nh_update *updates, size_t n, uint32_t worker_id, struct nh_error *err)
 {
     struct save_buffers *buf;
     int status = store_check_fence(db, err);
@@ -556,14 +554,44 @@ int store_save_raft_state(struct nh_logdb *db, const struct nh_update *updates, 
     if (n == 0)
         return NH_OK;
     buf = &db->workers[worker_id - 1];
+    assert(buf->n == 0); /* the one before has ended */
     reserve(buf, n);
     buf->stream = journal_stream_of(&db->journal, worker_id);
     status = replica_hold_all(db, updates, n, buf->replicas, err);
     if (status < 0)
         return status;
-    status = save_held(db, buf, updates, n, err);
-    replica_release_all(db, buf->replicas, n);
+    status = begin_held(db, buf, updates, n, err);
+    if (status < 0)
+        release(db, buf, n);
+    else
+        buf->n = n;
     return status;
+}
+
+int store_end_save(struct nh_logdb *db, uint32_t worker_id, struct nh_error *err)
+{
+    struct save_buffers *buf = &db->workers[worker_id - 1];
+    size_t n = buf->n;
+    int status;
+
+    if (n == 0)
+        return NH_OK;
+    status = write_staged(db, buf, err);
+    for (size_t i = 0; i < n && status == NH_OK; i++) {
+        replica_apply_uses(db, buf->replicas[i]);
+        buf->replicas[i]->now = buf->replicas[i]->next;
+    }
+    buf->n = 0;
+    release(db, buf, n);
+    return status;
+}
+
+int store_save_raft_state(struct nh_logdb *db, const struct nh_update *updates, size_t n, uint32_t worker_id,
+                          struct nh_error *err)
+{
+    int status = store_begin_save(db, updates, n, worker_id, err);
+
+    return status < 0 ? status : store_end_save(db, worker_id, err);
 }
 
 void save_buffers_deinit(struct save_buffers *b)

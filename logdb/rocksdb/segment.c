@@ -19,8 +19,9 @@
 #define HEADER_BYTES 32u
 #define CRC_BYTES    4u
 #define PATH_BYTES   4352u
-/* So much is zeroed ahead of small records: one change of metadata for many of them. */
-#define AHEAD_BYTES (256u * 1024)
+/* So much is zeroed ahead of small records, at first and later: one change of metadata for many of them. */
+#define AHEAD_BYTES     (256u * 1024)
+#define AHEAD_BYTES_MAX (1024u * 1024)
 /* Pages whose records are looked at in one read. */
 #define SCAN_BYTES (1u << 20)
 
@@ -82,6 +83,7 @@ static struct segment *segment_new(uint64_t id)
     s->id = id;
     s->write_fd = s->read_fd = -1;
     s->end = s->durable = SEGMENT_PAGE;
+    s->ahead = AHEAD_BYTES;
     s->peak_users = SEGMENT_PEAK_UNKNOWN;
     return s;
 }
@@ -278,10 +280,16 @@ static void prepare_ahead(struct segment *s, uint64_t end)
 {
     static const _Alignas(SEGMENT_PAGE) uint8_t zeros[AHEAD_BYTES];
 
-    uint64_t left = s->planned > end ? s->planned - end : 0, n = left < sizeof zeros ? left : sizeof zeros;
+    uint64_t left = s->planned > end ? s->planned - end : 0, n = left < s->ahead ? left : s->ahead;
 
-    if (write_all(s->write_fd, zeros, n, end, NULL) == NH_OK)
-        s->prepared = end + n;
+    for (uint64_t at = 0; at < n; at += sizeof zeros) {
+        uint64_t piece = n - at < sizeof zeros ? n - at : sizeof zeros;
+
+        if (write_all(s->write_fd, zeros, piece, end + at, NULL) < 0)
+            return;
+        s->prepared = end + at + piece;
+    }
+    s->ahead = s->ahead < AHEAD_BYTES_MAX ? 2 * s->ahead : AHEAD_BYTES_MAX;
 }
 
 static void encode_record(uint8_t *p, const struct segment *s, const struct segment_record *r, segment_crc_fn crc)
@@ -299,27 +307,63 @@ static void encode_record(uint8_t *p, const struct segment *s, const struct segm
     put_u32(p, crc(0, p + CRC_BYTES, SEGMENT_RECORD_BYTES - CRC_BYTES));
 }
 
-int segment_append(struct segment *s, struct segment_buffer *b, struct segment_record *r, bool sync, segment_crc_fn crc,
-                   struct nh_error *err)
+void segment_append_begin(struct segment *s, struct async_write *async, struct segment_buffer *b, struct segment_record *r,
+                          bool sync, segment_crc_fn crc, struct segment_write *ret)
 {
     size_t bytes = SEGMENT_RECORD_BYTES + r->payload_bytes + r->batch_bytes, pages = whole_pages(bytes);
-    int status;
 
     r->durable = s->durable;
     r->body_crc = crc(0, b->data + SEGMENT_RECORD_BYTES, bytes - SEGMENT_RECORD_BYTES);
     encode_record(b->data, s, r, crc);
     memset(b->data + bytes, 0, pages - bytes);
-    status = write_all(s->write_fd, b->data, pages, s->end, err);
-    if (status == NH_OK && s->end + pages > s->prepared) {
-        s->prepared = s->end + pages;
-        if (pages <= AHEAD_BYTES / 4)
-            prepare_ahead(s, s->end + pages);
+    *ret = (struct segment_write){.segment = s, .data = b->data, .size_bytes = pages, .lsn = r->lsn, .sync = sync};
+    /* Only if all before it is durable: such a write is durable by itself, what lies in the disk's cache need not be. */
+    if (async && sync && s->durable == s->end && s->end + pages <= s->prepared &&
+        async_write_begin(async, s->write_fd, b->data, pages, s->end))
+        ret->async = async;
+}
+
+static int write_rest(struct segment_write *w, size_t done, struct nh_error *err)
+{
+    struct segment *s = w->segment;
+    uint64_t end = s->end + w->size_bytes;
+    int status = write_all(s->write_fd, w->data + done, w->size_bytes - done, s->end + done, err);
+
+    if (status == NH_OK && end > s->prepared) {
+        s->prepared = end;
+        if (w->size_bytes <= AHEAD_BYTES / 4)
+            prepare_ahead(s, end);
     }
+    return status;
+}
+
+int segment_append_end(struct segment_write *w, struct nh_error *err)
+{
+    struct segment *s = w->segment;
+    int64_t done = w->async ? async_write_end(w->async) : 0;
+    bool is_durable = done == (int64_t)w->size_bytes;
+    int status = NH_OK;
+
+    if (done < 0)
+        return nh_error_sys(err, NH_EIO, (int)-done, "write a segment of the journal");
+    if (!is_durable)
+        status = write_rest(w, (size_t)done, err);
     if (status < 0)
         return status;
-    s->end += pages;
-    s->last_lsn = r->lsn;
-    return sync ? segment_sync(s, err) : NH_OK;
+    s->end += w->size_bytes;
+    s->last_lsn = w->lsn;
+    if (is_durable)
+        s->durable = s->end;
+    return w->sync && !is_durable ? segment_sync(s, err) : NH_OK;
+}
+
+int segment_append(struct segment *s, struct segment_buffer *b, struct segment_record *r, bool sync, segment_crc_fn crc,
+                   struct nh_error *err)
+{
+    struct segment_write w;
+
+    segment_append_begin(s, NULL, b, r, sync, crc, &w);
+    return segment_append_end(&w, err);
 }
 
 int segment_sync(struct segment *s, struct nh_error *err)

@@ -35,6 +35,7 @@
 #include <stddef.h>
 #include <stdint.h>
 
+#include "logdb/rocksdb/async_write.h"
 #include "raftio/status.h"
 
 #define SEGMENT_PAGE         4096u
@@ -72,6 +73,7 @@ struct segment {
     uint64_t end;      /* the next record goes here */
     uint64_t prepared; /* the file has these bytes: writing there changes no metadata */
     uint64_t planned;  /* bytes that it will have, about: no more are prepared */
+    uint64_t ahead;    /* bytes that are prepared next */
     uint64_t durable;
     uint64_t last_lsn; /* 0: no record that counts */
     bool sealed;
@@ -93,8 +95,24 @@ int segment_retire(const char *dir, struct segment *s, bool direct, struct segme
 /* A file that never got a record of its own. Returns 1 or 0. Errors: EIO. */
 int segment_is_blank(const char *dir, uint64_t id, segment_crc_fn crc, struct nh_error *err);
 
-/* Writes a record whose body lies in `b` from SEGMENT_RECORD_BYTES on; sets its durable and body_crc. A failure leaves the file
- * in a state that only a new opening can tell. Errors: EIO. */
+/* A record on its way into its segment. */
+struct segment_write {
+    struct segment *segment;
+    const uint8_t *data;
+    size_t size_bytes; /* whole pages */
+    uint64_t lsn;
+    bool sync;
+    struct async_write *async; /* NULL: segment_append_end writes it */
+};
+
+/* Begins to write a record whose body lies in `b`, which stays as it is until segment_append_end, from SEGMENT_RECORD_BYTES on;
+ * sets its durable and body_crc. With `async` it is under way afterwards, if it is to be synced, its place is prepared, and all
+ * before it is durable. */
+void segment_append_begin(struct segment *s, struct async_write *async, struct segment_buffer *b, struct segment_record *r,
+                          bool sync, segment_crc_fn crc, struct segment_write *ret);
+/* A failure leaves the file in a state that only a new opening can tell. Errors: EIO. */
+int segment_append_end(struct segment_write *w, struct nh_error *err);
+/* Both. */
 int segment_append(struct segment *s, struct segment_buffer *b, struct segment_record *r, bool sync, segment_crc_fn crc,
                    struct nh_error *err);
 int segment_sync(struct segment *s, struct nh_error *err);

@@ -72,6 +72,7 @@ struct save_buffers {
     struct replica **replicas; /* of update i */
     uint64_t *clips;           /* of update i: its entries from here on are replaced by a later update */
     size_t cap;
+    size_t n; /* updates of the save that has begun; 0: none */
 };
 
 struct compact_job {
@@ -122,8 +123,11 @@ struct nh_logdb {
 /* open.c */
 int store_open(const struct nh_logdb_config *config, struct nh_logdb **ret, struct nh_error *err);
 void store_close(struct nh_logdb *db);
-/* Writes the record that was begun on the stream, whose last bytes are the batch; fences the store on failure. store_applied
- * follows when RocksDB, or a tail, has it too. Errors: EFENCED, EIO. */
+/* Begins to write the record that was begun on the stream, whose last bytes are the batch. Errors: EFENCED. */
+int store_commit_begin(struct nh_logdb *db, struct journal_stream *s, size_t batch_bytes, bool sync, struct nh_error *err);
+/* Ends that; fences the store on failure. store_applied follows when RocksDB, or a tail, has it too. Errors: EIO. */
+int store_commit_end(struct nh_logdb *db, struct journal_stream *s, struct nh_error *err);
+/* Both. Errors: EFENCED, EIO. */
 int store_commit(struct nh_logdb *db, struct journal_stream *s, size_t batch_bytes, bool sync, struct nh_error *err);
 void store_applied(struct nh_logdb *db, struct journal_stream *s);
 /* A record without payload, from any thread. */
@@ -196,6 +200,8 @@ int store_read_raft_state(struct nh_logdb *db, uint64_t shard_id, uint64_t repli
                           struct nh_error *err);
 
 /* save.c */
+int store_begin_save(struct nh_logdb *db, const struct nh_update *updates, size_t n, uint32_t worker_id, struct nh_error *err);
+int store_end_save(struct nh_logdb *db, uint32_t worker_id, struct nh_error *err);
 int store_save_raft_state(struct nh_logdb *db, const struct nh_update *updates, size_t n, uint32_t worker_id,
                           struct nh_error *err);
 /* Adds the snapshot of updates[i] to the batch, unless a newer one is stored. */

@@ -174,9 +174,16 @@ void update_deinit(struct nh_update *u)
     *u = (struct nh_update){0};
 }
 
+/* Every other one in two steps, if the store can do that. */
 int save(const struct nh_update *updates, size_t n, uint32_t worker_id)
 {
-    return f.ops->save_raft_state(f.db, updates, n, worker_id, &f.err);
+    static uint32_t n_saves; /* atomic */
+    int r;
+
+    if (!NH_HAS(f.ops, begin_save) || __atomic_add_fetch(&n_saves, 1, __ATOMIC_RELAXED) % 2 == 0)
+        return f.ops->save_raft_state(f.db, updates, n, worker_id, &f.err);
+    r = f.ops->begin_save(f.db, updates, n, worker_id, &f.err);
+    return r < 0 ? r : f.ops->end_save(f.db, worker_id, &f.err);
 }
 
 void must_save(const struct nh_update *updates, size_t n)

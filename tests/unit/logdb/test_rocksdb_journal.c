@@ -13,6 +13,7 @@
 
 #include "logdb/rocksdb/segment.h"
 #include "raftio/support/memory.h"
+#include "tests/unit/logdb/async_hook.h"
 
 /* Segments of 64 KiB, 256 KiB of them. */
 #define SHORT_JOURNAL "max_total_wal_size=262144"
@@ -331,6 +332,8 @@ static size_t n_unsynced;
 static pthread_mutex_t unsynced_lock = PTHREAD_MUTEX_INITIALIZER;
 static bool recording;
 
+static size_t n_async; /* writes that were durable by themselves */
+
 NH_API int fdatasync(int fd);
 NH_API int fsync(int fd);
 NH_API ssize_t pwrite(int fd, const void *data, size_t n, off_t at);
@@ -373,6 +376,35 @@ ssize_t pwrite(int fd, const void *data, size_t n, off_t at)
     done = syscall(SYS_pwrite64, fd, data, n, at);
     pthread_mutex_unlock(&unsynced_lock);
     return done;
+}
+
+static void on_async_begin(int fd, int64_t at, size_t size_bytes)
+{
+    char path[256];
+
+    pthread_mutex_lock(&unsynced_lock);
+    if (recording && is_segment(fd, path))
+        for (int64_t p = at; p < at + (int64_t)size_bytes; p += SEGMENT_PAGE)
+            remember_page(path, p);
+    pthread_mutex_unlock(&unsynced_lock);
+}
+
+/* It makes its own pages durable, and no other. */
+static int64_t on_async_end(int fd, int64_t at, size_t size_bytes, int64_t result)
+{
+    char path[256];
+    size_t kept = 0;
+
+    pthread_mutex_lock(&unsynced_lock);
+    if (recording && is_segment(fd, path)) {
+        for (size_t i = 0; i < n_unsynced; i++)
+            if (strcmp(unsynced[i].path, path) != 0 || unsynced[i].at < at || unsynced[i].at >= at + (int64_t)size_bytes)
+                unsynced[kept++] = unsynced[i];
+        n_unsynced = kept;
+        n_async++;
+    }
+    pthread_mutex_unlock(&unsynced_lock);
+    return result;
 }
 
 static int do_sync(long number, int fd)
@@ -526,6 +558,8 @@ Test(journal, what_a_power_cut_leaves)
     }
     recording = false;
     cr_assert_gt(n_lossy, 0u, "the cuts took something");
+    if (n_async == 0)
+        fprintf(stderr, "no write was asynchronous: no direct I/O here\n");
     nftw(image_dir, remove_entry, 16, FTW_DEPTH | FTW_PHYS);
     free(unsynced);
 }

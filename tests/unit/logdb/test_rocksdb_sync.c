@@ -1,26 +1,51 @@
-/* Which calls reach the disk before they return, and what a failed sync does. fdatasync and fsync of the process are
- * replaced here: the journal and RocksDB call these. */
+/* Which calls reach the disk before they return, and what a failed sync does. fdatasync, fsync and asynchronous writes of the
+ * process are replaced here: the journal and RocksDB make these. */
 #include "tests/conformance/logdb/fixture.h"
 
 #include <errno.h>
 #include <sys/syscall.h>
 #include <unistd.h>
 
+#include "tests/unit/logdb/async_hook.h"
+
 static int n_syncs;   /* atomic */
 static int fail_next; /* atomic: so many syncs fail */
+static int n_async;   /* atomic: of them, by writes that sync themselves */
 
 NH_API int fdatasync(int fd);
 NH_API int fsync(int fd);
 
-static int sync_fd(long number, int fd)
+static bool takes_failure(void)
 {
     __atomic_fetch_add(&n_syncs, 1, __ATOMIC_ACQ_REL);
-    if (__atomic_load_n(&fail_next, __ATOMIC_ACQUIRE) > 0) {
-        __atomic_fetch_sub(&fail_next, 1, __ATOMIC_ACQ_REL);
-        errno = EIO;
-        return -1;
-    }
-    return (int)syscall(number, fd);
+    if (__atomic_load_n(&fail_next, __ATOMIC_ACQUIRE) == 0)
+        return false;
+    __atomic_fetch_sub(&fail_next, 1, __ATOMIC_ACQ_REL);
+    return true;
+}
+
+static int sync_fd(long number, int fd)
+{
+    if (!takes_failure())
+        return (int)syscall(number, fd);
+    errno = EIO;
+    return -1;
+}
+
+static void on_async_begin(int fd, int64_t at, size_t size_bytes)
+{
+    (void)fd;
+    (void)at;
+    (void)size_bytes;
+}
+
+static int64_t on_async_end(int fd, int64_t at, size_t size_bytes, int64_t result)
+{
+    (void)fd;
+    (void)at;
+    (void)size_bytes;
+    __atomic_fetch_add(&n_async, 1, __ATOMIC_RELAXED);
+    return takes_failure() ? -EIO : result;
 }
 
 int fdatasync(int fd)
@@ -39,7 +64,7 @@ static void init(void)
     fixture_init();
     must_save_entries(SHARD, REPLICA, 1, 20, 1);
     expect_ok(f.ops->remove_replica_data(f.db, SHARD + 1, REPLICA, &f.err)); /* both streams have a file now */
-    n_syncs = 0;
+    n_syncs = n_async = 0;
 }
 
 static void deinit(void)
@@ -101,23 +126,54 @@ Test(sync, closing_syncs_what_was_saved_without)
 }
 
 /* The kernel reports a failed write-back once and then marks the page clean: a retry would "succeed" without the data. */
-Test(sync, a_failed_sync_is_never_retried)
+static void expect_no_retry(const struct nh_update *u)
 {
-    struct nh_update u = make_update(SHARD, REPLICA, 21, 3, 1);
     struct nh_raft_state s;
 
     __atomic_store_n(&fail_next, 1, __ATOMIC_RELEASE);
-    cr_assert_eq(save(&u, 1, 1), NH_EIO, "%s", f.err.text);
-    cr_assert_eq(save(&u, 1, 1), NH_EFENCED, "%s", f.err.text);
-    cr_assert_eq(save(&u, 1, 2), NH_EFENCED, "%s", f.err.text);
+    cr_assert_eq(save(u, 1, 1), NH_EIO, "%s", f.err.text);
+    cr_assert_eq(save(u, 1, 1), NH_EFENCED, "%s", f.err.text);
+    cr_assert_eq(save(u, 1, 2), NH_EFENCED, "%s", f.err.text);
     cr_assert_eq(f.ops->remove_entries_to(f.db, SHARD, REPLICA, 5, &f.err), NH_EFENCED);
     cr_assert_eq(take_syncs(), 1, "nothing was synced after the failure");
-    update_deinit(&u);
     fixture_close();
     cr_assert_eq(take_syncs(), 0, "nor at close");
     fixture_open();
     expect_ok(f.ops->read_raft_state(f.db, SHARD, REPLICA, &s, &f.err));
     cr_assert(s.last_index == 20 || s.last_index == 23, "all of the failed save or nothing, not up to %lu", s.last_index);
+}
+
+Test(sync, a_failed_sync_is_never_retried)
+{
+    struct nh_update u = make_update(SHARD, REPLICA, 21, 3, 1);
+
+    expect_no_retry(&u);
+    update_deinit(&u);
+}
+
+/* Too large for what is prepared of the file. */
+Test(sync, nor_is_one_that_follows_a_write)
+{
+    struct nh_run run = {.block = make_block_sized(21, 3, 1, 256 * 1024), .from = 0, .to = 3};
+    struct nh_update u = {.shard_id = SHARD, .replica_id = REPLICA, .must_sync = true, .runs = &run, .n_runs = 1};
+
+    expect_no_retry(&u);
+    cr_assert_eq(n_async, 0);
+    nh_block_unref(run.block);
+}
+
+/* The disk may keep what was not synced in its cache when it makes a later write durable by itself. */
+Test(sync, what_was_not_synced_is_synced_with_what_follows)
+{
+    struct nh_update u[2] = {make_state(1, 1, 1, 0, 1), make_update(3, 1, 1, 3, 1)};
+
+    u[0].must_sync = false;
+    must_save(&u[0], 1);
+    must_save(&u[1], 1);
+    cr_assert_eq(take_syncs(), 1);
+    cr_assert_eq(n_async, 0, "it was synced by itself");
+    for (size_t i = 0; i < 2; i++)
+        update_deinit(&u[i]);
 }
 
 Test(sync, an_open_that_cannot_sync_fails)

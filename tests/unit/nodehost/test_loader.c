@@ -109,6 +109,17 @@ Test(loader, files_that_are_no_plugins)
     }
 }
 
+Test(loader, a_store_of_an_earlier_version_lacks_later_members)
+{
+    const struct nh_logdb_ops *ops;
+
+    cr_assert_eq(nh_logdb_load(OLD_LOGDB_SO, &ops, &err), 0, "%s", err.text);
+    cr_assert_str_eq(ops->name, "old");
+    cr_assert(NH_HAS(ops, get_metrics));
+    cr_assert_not(NH_HAS(ops, begin_save));
+    cr_assert_null(ops->end_save, "it was not even copied");
+}
+
 /* ---- what a machine of a kind requires ---- */
 
 #define MEMBERS 10u

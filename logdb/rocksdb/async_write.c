@@ -1,0 +1,60 @@
+#include "logdb/rocksdb/async_write.h"
+
+#include <assert.h>
+#include <errno.h>
+#include <linux/aio_abi.h>
+#include <sys/syscall.h>
+#include <sys/uio.h>
+#include <unistd.h>
+
+/* glibc has no functions for these calls. */
+static bool has_context(struct async_write *w)
+{
+    aio_context_t context = 0;
+
+    if (w->context == 0 && !w->refused) {
+        w->refused = syscall(SYS_io_setup, 1u, &context) < 0;
+        w->context = context;
+    }
+    return !w->refused;
+}
+
+bool async_write_begin(struct async_write *w, int fd, const void *data, size_t size_bytes, uint64_t at)
+{
+    struct iocb write = {.aio_fildes = (uint32_t)fd,
+                         .aio_lio_opcode = IOCB_CMD_PWRITE,
+                         .aio_rw_flags = RWF_DSYNC,
+                         .aio_buf = (uint64_t)(uintptr_t)data,
+                         .aio_nbytes = size_bytes,
+                         .aio_offset = (int64_t)at};
+    struct iocb *one = &write;
+
+    assert(!w->under_way);
+    if (!has_context(w))
+        return false;
+    w->under_way = syscall(SYS_io_submit, w->context, 1l, &one) == 1;
+    w->refused = !w->under_way && errno != EAGAIN;
+    return w->under_way;
+}
+
+int64_t async_write_end(struct async_write *w)
+{
+    struct io_event event;
+    long n;
+
+    assert(w->under_way);
+    do
+        n = syscall(SYS_io_getevents, w->context, 1l, 1l, &event, NULL);
+    while (n == 0 || (n < 0 && errno == EINTR));
+    w->under_way = false;
+    return n < 0 ? -errno : event.res;
+}
+
+void async_write_deinit(struct async_write *w)
+{
+    if (w->under_way)
+        async_write_end(w);
+    if (w->context)
+        syscall(SYS_io_destroy, w->context);
+    w->context = 0;
+}
