@@ -155,6 +155,14 @@ static void on_batch(void *ctx, const struct nh_message_batch *batch)
         inbound_post(e, batch);
 }
 
+static void on_drained(void *ctx)
+{
+    struct engine *e = ctx;
+
+    if (engine_is_running(e))
+        inbound_drained(e);
+}
+
 static void on_unreachable(void *ctx, struct nh_replica_info to)
 {
     struct engine *e = ctx;
@@ -196,6 +204,7 @@ void engine_transport_handlers(struct engine *e, struct nh_transport_handlers *r
         .on_unreachable = on_unreachable,
         .on_connected = on_connected,
         .on_failed = on_failed,
+        .on_drained = on_drained,
     };
 }
 

@@ -81,10 +81,31 @@ void inbound_post(struct engine *e, const struct nh_message_batch *batch)
         add(s->inbound, &batch->messages[i]);
     }
     for (uint32_t i = 0; i < e->config.n_step_workers; i++)
-        if (shares[i].inbound)
+        if (shares[i].inbound && NH_HAS(e->transport_ops, calls_on_drained))
+            step_worker_post_quietly(e->step_workers[i], &shares[i].inbound->item, shares[i].n_messages);
+        else if (shares[i].inbound)
             step_worker_post(e->step_workers[i], &shares[i].inbound->item);
     if (ignored)
         __atomic_add_fetch(&e->ignored, ignored, __ATOMIC_RELAXED);
+}
+
+void inbound_drained(struct engine *e)
+{
+    struct step_worker *last = NULL;
+    uint32_t n_last = 0;
+
+    for (uint32_t i = 0; i < e->config.n_step_workers; i++) {
+        uint32_t n = step_worker_take_quiet(e->step_workers[i]);
+
+        if (n == 0)
+            continue;
+        if (last)
+            step_worker_wake(last);
+        last = e->step_workers[i];
+        n_last = n;
+    }
+    if (last)
+        step_worker_step_in(last, n_last);
 }
 
 void inbound_free(struct inbound *in)

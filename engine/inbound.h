@@ -4,7 +4,7 @@
  * blocks. Which replica a message is for is looked up by the worker, in its own map, so that the transport's thread
  * takes no lock of ours but the mailbox's.
  *
- * Threads: inbound_post on the transport's threads, the rest on the worker that received it.
+ * Threads: inbound_post and inbound_drained on the transport's threads, the rest on the worker that received it.
  */
 #ifndef NH_ENGINE_INBOUND_H
 #define NH_ENGINE_INBOUND_H
@@ -26,8 +26,11 @@ struct inbound {
     struct nh_run *runs;
 };
 
-/* Hands the messages of a batch (borrowed) to the workers of their shards. */
+/* Hands the messages of a batch (borrowed) to the workers of their shards; if the transport says when it has no more, they are
+ * told only then. */
 void inbound_post(struct engine *e, const struct nh_message_batch *batch);
+/* The transport has no more: tells the workers that got something, or does the work of the last of them here if it is little. */
+void inbound_drained(struct engine *e);
 void inbound_free(struct inbound *in); /* drops the references */
 
 #endif

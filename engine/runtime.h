@@ -17,6 +17,8 @@ struct task;
 #define TASK_POLL_NEVER UINT64_MAX
 /* A tick of kernels that have a hundred in a second. */
 #define RUNTIME_COARSE_NS 10000000u
+/* Polls of a task on somebody else's thread, one after the other, at most. */
+#define RUNTIME_STEP_IN_TURNS 8u
 
 /* Returns the next wanted poll time on the runtime's clock: TASK_POLL_NOW for at once, TASK_POLL_NEVER for only when woken. */
 typedef uint64_t (*task_poll_fn)(void *arg);
@@ -30,6 +32,10 @@ struct runtime_ops {
     struct task *(*task_start)(struct runtime *rt, const char *name, task_poll_fn poll, void *arg);
     /* Makes a poll follow soon; wakes between two polls count as one; of a stopped task: does nothing. Thread: any. */
     void (*task_wake)(struct task *t);
+    /* If the task sleeps, polls it here instead of waking it, which saves a switch of threads, until it would sleep again (a few
+     * times at most: then its own thread goes on). A poll may wait for the disk. False: it does not sleep, wake it. Optional.
+     * Thread: any that holds no lock. */
+    bool (*task_step_in)(struct task *t);
     /* No poll runs after it has returned. Takes NULL. Never from inside a poll. */
     void (*task_stop)(struct task *t);
     /* After task_stop, when nobody can wake it any more. Takes NULL. */

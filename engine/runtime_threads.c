@@ -20,8 +20,11 @@ struct task {
     pthread_t thread;
     pthread_mutex_t lock;
     pthread_cond_t wakeup;
-    bool woken;   /* guarded by lock */
-    bool stopped; /* guarded by lock */
+    bool woken;            /* guarded by lock */
+    bool stopped;          /* guarded by lock */
+    bool polling;          /* guarded by lock: somebody polls */
+    uint64_t next;         /* guarded by lock: when the last poll wants the next one */
+    uint64_t sleeps_until; /* guarded by lock: the thread, if nobody signals */
     task_poll_fn poll;
     void *arg;
     char name[NAME_BYTES];
@@ -55,22 +58,31 @@ static uint64_t coarse_ns(struct runtime *rt)
     return read_clock(CLOCK_MONOTONIC_COARSE);
 }
 
-/* Waits until woken, stopped or `next`; false when stopped. */
-static bool wait_turn(struct task *t, uint64_t next)
+static bool is_due(const struct task *t)
 {
-    struct timespec until = {.tv_sec = (time_t)(next / 1000000000u), .tv_nsec = (long)(next % 1000000000u)};
+    return t->woken || t->stopped || t->next == TASK_POLL_NOW;
+}
+
+/* Waits until nobody else polls and it is woken, stopped or due; false when stopped. */
+static bool begin_turn(struct task *t)
+{
     int rc = 0;
     bool go_on;
 
     pthread_mutex_lock(&t->lock);
-    while (!t->woken && !t->stopped && next != TASK_POLL_NOW && rc != ETIMEDOUT) {
-        if (next == TASK_POLL_NEVER)
+    while (t->polling || (!is_due(t) && rc != ETIMEDOUT)) {
+        struct timespec until = {.tv_sec = (time_t)(t->next / 1000000000u), .tv_nsec = (long)(t->next % 1000000000u)};
+
+        t->sleeps_until = t->polling ? TASK_POLL_NEVER : t->next;
+        rc = 0;
+        if (t->sleeps_until == TASK_POLL_NEVER)
             pthread_cond_wait(&t->wakeup, &t->lock);
         else
             rc = pthread_cond_timedwait(&t->wakeup, &t->lock, &until);
     }
     t->woken = false;
     go_on = !t->stopped;
+    t->polling = go_on;
     pthread_mutex_unlock(&t->lock);
     return go_on;
 }
@@ -78,13 +90,52 @@ static bool wait_turn(struct task *t, uint64_t next)
 static void *run(void *arg)
 {
     struct task *t = arg;
-    uint64_t next = TASK_POLL_NOW;
 
     is_worker_thread = true;
     pthread_setname_np(pthread_self(), t->name);
-    while (wait_turn(t, next))
-        next = t->poll(t->arg);
+    while (begin_turn(t)) {
+        uint64_t next = t->poll(t->arg);
+
+        pthread_mutex_lock(&t->lock);
+        t->polling = false;
+        t->next = next;
+        pthread_mutex_unlock(&t->lock);
+    }
     return NULL;
+}
+
+/* One turn on a thread that is not the task's, between two holds of the lock. */
+static void take_turn_locked(struct task *t)
+{
+    bool was_worker_thread = is_worker_thread;
+    uint64_t next;
+
+    t->woken = false;
+    pthread_mutex_unlock(&t->lock);
+    is_worker_thread = true;
+    next = t->poll(t->arg);
+    is_worker_thread = was_worker_thread;
+    pthread_mutex_lock(&t->lock);
+    t->next = next;
+}
+
+static bool task_step_in(struct task *t)
+{
+    bool sleeps;
+
+    pthread_mutex_lock(&t->lock);
+    sleeps = !t->polling && !is_due(t);
+    if (sleeps) {
+        t->polling = true;
+        take_turn_locked(t);
+        for (unsigned turns = 1; turns < RUNTIME_STEP_IN_TURNS && is_due(t) && !t->stopped; turns++)
+            take_turn_locked(t);
+        t->polling = false;
+        if (is_due(t) || t->next < t->sleeps_until)
+            pthread_cond_signal(&t->wakeup);
+    }
+    pthread_mutex_unlock(&t->lock);
+    return sleeps;
 }
 
 static struct task *task_start(struct runtime *rt, const char *name, task_poll_fn poll, void *arg)
@@ -110,13 +161,13 @@ static struct task *task_start(struct runtime *rt, const char *name, task_poll_f
 
 static void task_wake(struct task *t)
 {
-    bool was_woken;
+    bool sleeps;
 
     pthread_mutex_lock(&t->lock);
-    was_woken = t->woken;
+    sleeps = !t->woken && !t->polling; /* who polls looks again */
     t->woken = true;
     pthread_mutex_unlock(&t->lock);
-    if (!was_woken)
+    if (sleeps)
         pthread_cond_signal(&t->wakeup);
 }
 
@@ -154,6 +205,7 @@ static const struct runtime_ops ops = {
     .coarse_ns = coarse_ns,
     .task_start = task_start,
     .task_wake = task_wake,
+    .task_step_in = task_step_in,
     .task_stop = task_stop,
     .task_free = task_free,
     .sleep_ns = sleep_ns,

@@ -23,6 +23,7 @@ void save_batch_clear(struct save_batch *b)
     b->n = 0;
     messages_clear(&b->after);
     b->must_sync = false;
+    b->begun = false;
 }
 
 void save_batch_free(struct save_batch *b)
@@ -79,10 +80,27 @@ uint64_t save_batch_entries(const struct save_batch *b)
     return n;
 }
 
-void save_batch_write(struct save_batch *b, const struct nh_logdb_ops *ops, struct nh_logdb *db, uint32_t worker_id)
+static void set_runs(struct save_batch *b)
 {
     for (size_t i = 0; i < b->n; i++)
         if (b->updates[i].n_runs)
             b->updates[i].runs = &b->runs[b->saves[i].first_run];
-    b->result = ops->save_raft_state(db, b->updates, b->n, worker_id, &b->err);
+}
+
+void save_batch_begin(struct save_batch *b, const struct nh_logdb_ops *ops, struct nh_logdb *db, uint32_t worker_id)
+{
+    if (!NH_HAS(ops, begin_save) || !NH_HAS(ops, end_save))
+        return;
+    set_runs(b);
+    b->result = ops->begin_save(db, b->updates, b->n, worker_id, &b->err);
+    b->begun = true;
+}
+
+void save_batch_write(struct save_batch *b, const struct nh_logdb_ops *ops, struct nh_logdb *db, uint32_t worker_id)
+{
+    if (!b->begun) {
+        set_runs(b);
+        b->result = ops->save_raft_state(db, b->updates, b->n, worker_id, &b->err);
+    } else if (b->result == NH_OK)
+        b->result = ops->end_save(db, worker_id, &b->err);
 }

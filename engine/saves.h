@@ -34,6 +34,7 @@ struct save_batch {
     size_t *after_saves; /* parallel to them: of which save */
     size_t cap_after_saves;
     bool must_sync;
+    bool begun;
     int result; /* of the write */
     struct nh_error err;
 };
@@ -50,7 +51,9 @@ size_t save_batch_add(struct save_batch *b, struct replica *r, const struct nh_u
 void save_batch_add_after(struct save_batch *b, size_t at, struct nh_message *message);
 /* Entries in it. */
 uint64_t save_batch_entries(const struct save_batch *b);
-/* Writes it; sets result and err. */
+/* Gets its write under way, if the store can do that. */
+void save_batch_begin(struct save_batch *b, const struct nh_logdb_ops *ops, struct nh_logdb *db, uint32_t worker_id);
+/* Writes it, or waits until it is written; sets result and err. */
 void save_batch_write(struct save_batch *b, const struct nh_logdb_ops *ops, struct nh_logdb *db, uint32_t worker_id);
 
 #endif

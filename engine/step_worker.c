@@ -83,6 +83,28 @@ void step_worker_post(struct step_worker *w, struct step_item *item)
         step_worker_wake(w);
 }
 
+void step_worker_post_quietly(struct step_worker *w, struct step_item *item, uint32_t n)
+{
+    /* If it is not the first item, who posted that one wakes the worker, or will. */
+    if (mailbox_post(&w->mailbox, &item->node) == MAILBOX_WAKE || __atomic_load_n(&w->quiet, __ATOMIC_RELAXED))
+        __atomic_add_fetch(&w->quiet, n, __ATOMIC_RELEASE);
+}
+
+uint32_t step_worker_take_quiet(struct step_worker *w)
+{
+    return __atomic_load_n(&w->quiet, __ATOMIC_RELAXED) ? __atomic_exchange_n(&w->quiet, 0, __ATOMIC_ACQUIRE) : 0;
+}
+
+void step_worker_step_in(struct step_worker *w, uint32_t n)
+{
+    struct runtime *rt = w->engine->config.runtime;
+    uint64_t until_ns = __atomic_load_n(&w->no_step_in_until_ns, __ATOMIC_RELAXED);
+    bool may = rt->ops->task_step_in && n <= STEP_IN_MESSAGES_MAX && (until_ns == 0 || rt->ops->coarse_ns(rt) >= until_ns);
+
+    if (!may || !rt->ops->task_step_in(w->task))
+        step_worker_wake(w);
+}
+
 void step_worker_post_replica(struct step_worker *w, enum step_item_type type, struct replica *r)
 {
     struct replica_item *item = xcalloc(1, sizeof *item);
@@ -302,7 +324,8 @@ static void take_saved(struct step_worker *w)
         finish_batch(w, container_of(node, struct save_batch, node));
 }
 
-static void submit_saves(struct step_worker *w)
+/* Does nothing while a save is in flight. */
+static void begin_saves(struct step_worker *w)
 {
     const struct engine_config *c = &w->engine->config;
 
@@ -311,11 +334,31 @@ static void submit_saves(struct step_worker *w)
     w->in_flight = w->open;
     w->open = w->spare;
     w->spare = NULL;
-    if (w->log) {
+    if (w->log)
         log_worker_post(w->log, w->in_flight);
+    else
+        save_batch_begin(w->in_flight, c->logdb_ops, c->logdb, w->worker_id);
+}
+
+/* Who steps in has work of his own, and is left to it for a while when a pass took long. */
+static void note_time(struct step_worker *w)
+{
+    uint64_t now_ns = engine_now_ns(w->engine), took_ns = now_ns - w->now_ns;
+    uint64_t pause_ns =
+        took_ns < STEP_IN_PAUSE_NS_MAX / STEP_IN_PAUSE_FACTOR ? STEP_IN_PAUSE_FACTOR * took_ns : STEP_IN_PAUSE_NS_MAX;
+
+    if (took_ns > STEP_IN_SAVE_NS_MAX)
+        __atomic_store_n(&w->no_step_in_until_ns, now_ns + pause_ns, __ATOMIC_RELAXED);
+}
+
+static void end_saves(struct step_worker *w)
+{
+    const struct engine_config *c = &w->engine->config;
+
+    if (!w->in_flight || w->log)
         return;
-    }
     save_batch_write(w->in_flight, c->logdb_ops, c->logdb, w->worker_id);
+    note_time(w);
     step_worker_saved(w, w->in_flight);
 }
 
@@ -385,6 +428,9 @@ static void tick_hosts(struct step_worker *w)
 }
 
 /* ---- the pass ---- */
+
+/* So many replicas' saves are begun before the messages of their pass leave. */
+#define EARLY_SAVES_MAX 64u
 
 static void on_send_failed(void *ctx, const struct nh_message *m)
 {
@@ -500,9 +546,13 @@ uint64_t step_worker_poll(void *arg)
     drive_active(w);
     free_inbounds(w);
     tick_hosts(w);
+    /* Messages leave, and machines apply, while the disk writes; but they do not wait until a large save is put together. */
+    if (w->open->n <= EARLY_SAVES_MAX)
+        begin_saves(w);
     outbox_flush(&w->outbox, on_send_failed, w);
-    post_to_apply(w); /* before a save of its own: machines apply while the disk writes, or here if it is little */
-    submit_saves(w);
+    post_to_apply(w);
+    begin_saves(w);
+    end_saves(w);
     e->config.logdb_ops->get_metrics(e->config.logdb, &metrics);
     __atomic_store_n(&e->logdb_busy, metrics.busy, __ATOMIC_RELAXED);
     return next_poll(w);

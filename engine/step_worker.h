@@ -4,16 +4,17 @@
  *
  *     take the mailbox, the saves that are done and the timers that are due; that makes replicas active
  *     drive each active replica once (engine/drive.c): events into its core, its update out
+ *     begin to save, in one batch, if none is being written; or hand that to the log worker
  *     send what the updates brought, one batch per peer host
  *     post what is to be applied
- *     save, in one batch, if none is being written; or hand that to the log worker
+ *     end the save
  *
  * The order of durability (engine/raft/raft.h, docs/ARCHITECTURE.md) is enforced here and nowhere else:
  *
  *   1 take the update        drive.c: raft_collect
- *   2 send, answer, report   drive.c: obey; the messages leave in flush before the save begins or while it runs
- *   3 save                   submit_saves: all replicas of the pass, one durable write
- *   4 then votes, acks       finish_saves: only a save that succeeded releases `after`, and becomes a SAVED event
+ *   2 send, answer, report   drive.c: obey; the messages leave in flush before the save ends
+ *   3 save                   begin_saves, end_saves: all replicas of the pass, one durable write
+ *   4 then votes, acks       finish_batch: only a save that succeeded releases `after`, and becomes a SAVED event
  *   5 apply                  drive.c: obey; the core names only entries that are saved here
  *   6 applied                drive.c: the apply worker's news become an APPLIED event
  *
@@ -22,7 +23,8 @@
  *
  * A failed save ends the worker's driving for good (FENCED): what depends on it never leaves.
  *
- * Threads: step_worker_post and step_worker_saved from any thread; everything else belongs to the worker.
+ * Threads: step_worker_post and step_worker_saved from any thread; everything else belongs to whoever polls: the worker's own
+ * thread, or a transport's that steps in for it (runtime.h: task_step_in).
  */
 #ifndef NH_ENGINE_STEP_WORKER_H
 #define NH_ENGINE_STEP_WORKER_H
@@ -38,6 +40,12 @@
 #define HOST_SILENT_TICKS 10u
 /* Requests that may have expired are looked for at most this often per replica. */
 #define EXPIRY_SCAN_MS 10u
+/* The transport's thread does the work of a sleeping worker if it brings so few messages, and unless a pass with its save took
+ * longer than this: then not for so many times as long, or this long. */
+#define STEP_IN_MESSAGES_MAX 32u
+#define STEP_IN_SAVE_NS_MAX  5000000u
+#define STEP_IN_PAUSE_FACTOR 100u
+#define STEP_IN_PAUSE_NS_MAX 10000000000u
 
 struct apply_item;
 
@@ -63,6 +71,8 @@ struct step_worker {
     uint64_t now_ns, now_tick; /* of this pass */
     uint64_t next_host_tick;
     bool fenced;
+    uint32_t quiet;               /* atomic: messages posted without a wake-up */
+    uint64_t no_step_in_until_ns; /* atomic: saves are slow */
     uint64_t passes, saves, saved_updates, saved_entries, synced_saves, messages_received, ignored; /* atomic */
 };
 
@@ -79,6 +89,13 @@ uint64_t step_worker_poll(void *arg);
 
 /* Posts an item (transferred; a notification is embedded in its replica) and wakes the worker. */
 void step_worker_post(struct step_worker *w, struct step_item *item);
+/* Posts `n` messages; step_worker_take_quiet follows. */
+void step_worker_post_quietly(struct step_worker *w, struct step_item *item, uint32_t n);
+/* How many were posted so since it was last asked; if any, the caller wakes the worker or steps in. */
+uint32_t step_worker_take_quiet(struct step_worker *w);
+/* Does the worker's passes on the caller's thread, which holds no lock, if it sleeps, has `n` messages and no more than a few,
+ * and its saves are quick; else wakes it. */
+void step_worker_step_in(struct step_worker *w, uint32_t n);
 /* Posts what the transport or the owner of a replica has to say. Allocates the item. */
 void step_worker_post_replica(struct step_worker *w, enum step_item_type type, struct replica *r);
 void step_worker_post_unreachable(struct step_worker *w, struct nh_replica_info to);

@@ -180,6 +180,13 @@ static void on_batch(void *ctx, const struct nh_message_batch *batch)
     host->engine_handlers.on_batch(host->engine_handlers.ctx, batch);
 }
 
+static void on_drained(void *ctx)
+{
+    struct nh_host *host = ctx;
+
+    host->engine_handlers.on_drained(host->engine_handlers.ctx);
+}
+
 static bool on_chunk(void *ctx, const struct nh_chunk *chunk)
 {
     struct nh_host *host = ctx;
@@ -272,7 +279,8 @@ static int open_transport(struct nh_host *host, const struct nh_host_config *c, 
         .send_queue_bytes = c->send_queue_bytes,
         .services = nh_plugin_services(),
     };
-    struct nh_transport_handlers handlers = {sizeof handlers, host, on_batch, on_chunk, on_unreachable, on_connected, on_failed};
+    struct nh_transport_handlers handlers = {sizeof handlers, host,         on_batch,  on_chunk,
+                                             on_unreachable,  on_connected, on_failed, on_drained};
     int r;
 
     engine_transport_handlers(host->engine, &host->engine_handlers);

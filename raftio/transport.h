@@ -8,8 +8,8 @@
  * The transports that ship are transport/tcp (libuv) and transport/loopback (in-process); tests/conformance/transport
  * runs over any table.
  *
- * Threads. All functions may be called from any thread. Handlers are called on the transport's own threads, never from
- * inside send_batch, and must not block; none is called after close has returned.
+ * Threads. All functions may be called from any thread, from inside handlers too. Handlers are called on the transport's own
+ * threads, never from inside send_batch, and must not block (but on_drained may); none is called after close has returned.
  */
 #ifndef NH_RAFTIO_TRANSPORT_H
 #define NH_RAFTIO_TRANSPORT_H
@@ -40,6 +40,12 @@ struct nh_transport_handlers {
     /* A connection to or from `address` came up / failed. */
     void (*on_connected)(void *ctx, const char *address, bool snapshot);
     void (*on_failed)(void *ctx, const char *address, bool snapshot, const char *reason);
+    /* since 1.0 ends here; append below */
+
+    /* All batches that had arrived were given to on_batch. For transports that set calls_on_drained. The host may work on them
+     * here, on the transport's thread, until they are saved: this one handler may wait for the disk. NULL: the host does not
+     * want it. */
+    void (*on_drained)(void *ctx);
 };
 
 struct nh_transport_config {
@@ -85,6 +91,10 @@ struct nh_transport_ops {
     int (*send_chunk)(struct nh_snapshot_connection *c, const struct nh_chunk *chunk, struct nh_error *err);
     void (*close_snapshot_connection)(struct nh_snapshot_connection *c);
     /* since 1.0 ends here; append below */
+
+    /* After calls of on_batch comes one of on_drained, soon and on the same thread, which holds no lock that another function of
+     * this table takes. With it a quiet host spares the switch to a thread of its own. */
+    bool calls_on_drained;
 };
 
 NH_END_DECLS

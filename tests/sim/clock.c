@@ -101,7 +101,9 @@ static bool sleep_ns(struct runtime *rt, uint64_t ns)
     return false; /* one thread */
 }
 
-static const struct runtime_ops ops = {now_ns, now_ns, task_start, wake_task, task_stop, task_free, sleep_ns};
+static bool task_step_in(struct task *t);
+
+static const struct runtime_ops ops = {now_ns, now_ns, task_start, wake_task, task_step_in, task_stop, task_free, sleep_ns};
 
 struct runtime *clock_new(uint32_t host)
 {
@@ -212,6 +214,15 @@ static void poll_task(struct task *t)
         wake_task(t);
     else if (next != TASK_POLL_NEVER && virtual_time(t->clock, next) < t->due_ns)
         t->due_ns = virtual_time(t->clock, next) > sim.now_ns ? virtual_time(t->clock, next) : sim.now_ns + 1;
+}
+
+static bool task_step_in(struct task *t)
+{
+    if (!sim.options.step_in || t->stopped || t->due_ns <= sim.now_ns + SCHEDULE_NS_MAX || t->stalled_until > sim.now_ns)
+        return false;
+    sim.coverage.step_ins++;
+    poll_task(t);
+    return true;
 }
 
 bool clock_run_one(void)

@@ -61,6 +61,7 @@ void plan_draw(void)
     if (sim.options.snapshots)
         draw_snapshots(&sim.options);
     sim.options.inline_applies = hash_u64(sim.seed) & 1; /* not drawn: older seeds stay what they are, half of them */
+    sim.options.step_in = hash_u64(sim.seed) >> 1 & 1;
     sim.options.n_members = sim.options.churn ? 1 + (uint32_t)sim_below(SIM_HOSTS_MAX) : sim.options.n_hosts;
 }
 
@@ -357,9 +358,10 @@ static void run_silent_death(void)
 
 static void log_options(const struct sim_options *o)
 {
-    sim_log("%u hosts, %u shards, %u step and %u apply workers%s%s%s%s%s%s%s%s%s%s%s%s", o->n_hosts, o->n_shards, o->step_workers,
-            o->apply_workers, o->inline_saves ? ", inline saves" : "", o->inline_applies ? ", inline applies" : "",
-            o->quiesce ? ", quiesce" : "", o->pre_vote ? "" : ", no pre-vote", o->check_quorum ? "" : ", no check-quorum",
+    sim_log("%u hosts, %u shards, %u step and %u apply workers%s%s%s%s%s%s%s%s%s%s%s%s%s", o->n_hosts, o->n_shards,
+            o->step_workers, o->apply_workers, o->inline_saves ? ", inline saves" : "",
+            o->inline_applies ? ", inline applies" : "", o->step_in ? ", steps in" : "", o->quiesce ? ", quiesce" : "",
+            o->pre_vote ? "" : ", no pre-vote", o->check_quorum ? "" : ", no check-quorum",
             o->small_limits ? ", small limits" : "", o->small_windows ? ", small windows" : "", o->in_order ? ", in order" : "",
             o->churn ? ", churn" : "", o->moves ? ", moves" : "", o->leases ? ", leases" : "",
             o->priorities ? ", priorities" : "");

@@ -49,7 +49,7 @@
 struct sim_options {
     uint32_t n_hosts, n_shards;
     uint32_t step_workers, apply_workers;
-    bool inline_saves, inline_applies, pre_vote, check_quorum, quiesce;
+    bool inline_saves, inline_applies, step_in, pre_vote, check_quorum, quiesce;
     bool share_blocks;  /* the network hands blocks over instead of encoding */
     bool fail_disks;    /* writes fail now and then */
     bool small_limits;  /* few pending requests, short send queues */
@@ -80,6 +80,7 @@ struct sim_options {
     X(single_hosts)       \
     X(inline_saves)       \
     X(inline_applies)     \
+    X(step_ins)           \
     X(starts)             \
     X(crashes)            \
     X(blackouts)          \

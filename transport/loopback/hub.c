@@ -154,6 +154,8 @@ static void give_batch(struct nh_transport *t, const struct loopback_parcel *p)
         t->handlers.on_batch(t->handlers.ctx, batch);
     if (!p->shared)
         t->services->free_batch(batch);
+    if (t->handlers.on_drained)
+        t->handlers.on_drained(t->handlers.ctx);
 }
 
 static bool give_chunk(struct nh_transport *t, const struct loopback_parcel *p)

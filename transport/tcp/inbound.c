@@ -281,6 +281,8 @@ static void on_read(uv_stream_t *stream, ssize_t n, const uv_buf_t *buf)
         else if (status != FRAME_MORE)
             cut(in, "%s", frame_status_text(status));
     }
+    if (!in->snapshot && in->transport->handlers.on_drained)
+        in->transport->handlers.on_drained(in->transport->handlers.ctx);
 }
 
 /* "10.0.0.1:41234" of the other end. */

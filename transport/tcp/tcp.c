@@ -410,6 +410,7 @@ const struct nh_transport_ops *nh_transport_tcp(void)
         .get_snapshot_connection = get_snapshot_connection,
         .send_chunk = send_chunk,
         .close_snapshot_connection = close_snapshot_connection,
+        .calls_on_drained = true,
     };
 
     return &ops;

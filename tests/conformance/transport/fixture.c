@@ -87,10 +87,26 @@ static void on_batch(void *ctx, const struct nh_message_batch *batch)
 
     pthread_mutex_lock(&h->lock);
     h->n_batches++;
+    h->n_undrained++;
+    h->batch_thread = pthread_self();
     snprintf(h->source, sizeof h->source, "%s", batch->source_address);
     for (uint32_t i = 0; i < batch->n_messages; i++)
         count_message(h, &batch->messages[i]);
     pthread_mutex_unlock(&h->lock);
+}
+
+static void on_drained(void *ctx)
+{
+    struct host *h = ctx;
+    struct nh_connection *answer;
+
+    pthread_mutex_lock(&h->lock);
+    answer = h->n_undrained ? h->answer : NULL;
+    h->n_drained += h->n_undrained && pthread_equal(h->batch_thread, pthread_self());
+    h->n_undrained = 0;
+    pthread_mutex_unlock(&h->lock);
+    if (answer)
+        send_numbered(h, answer, 0);
 }
 
 static bool on_chunk(void *ctx, const struct nh_chunk *chunk)
@@ -142,7 +158,8 @@ static void on_failed(void *ctx, const char *address, bool snapshot, const char 
 int host_try_up(struct host *h, const struct nh_transport_config *config, struct nh_error *err)
 {
     struct nh_transport_config c = config ? *config : (struct nh_transport_config){0};
-    struct nh_transport_handlers handlers = {sizeof handlers, h, on_batch, on_chunk, on_unreachable, on_connected, on_failed};
+    struct nh_transport_handlers handlers = {sizeof handlers, h,         on_batch,  on_chunk, on_unreachable,
+                                             on_connected,    on_failed, on_drained};
     int r;
 
     c.struct_size = sizeof c;

@@ -26,6 +26,10 @@ struct host {
     uint32_t n_unreachable, n_failed, n_connected;
     size_t entry_bytes;
     bool refuse_chunks;
+    uint32_t n_undrained;         /* batches since on_drained */
+    pthread_t batch_thread;       /* of the last one */
+    uint32_t n_drained;           /* that followed batches, on their thread */
+    struct nh_connection *answer; /* in on_drained a message is sent here; NULL: none */
     char source[NH_ADDRESS_BYTES];
 };
 

@@ -10,6 +10,7 @@
 struct fixture host;
 uint32_t host_max_pending;
 bool host_inline_applies;
+bool host_steps_in, host_two_steps;
 uint64_t host_max_inbox, host_max_uncommitted;
 
 /* ---- runtime ---- */
@@ -50,6 +51,18 @@ static void task_wake(struct task *t)
     t->woken = true;
 }
 
+static bool task_step_in(struct task *t)
+{
+    if (!host_steps_in || t->stopped || t->woken || t->at_ns <= host.now_ns)
+        return false;
+    host.n_stepped_in++;
+    do {
+        t->woken = false;
+        t->at_ns = t->poll(t->arg);
+    } while (t->woken || t->at_ns == TASK_POLL_NOW);
+    return true;
+}
+
 static void task_stop(struct task *t)
 {
     if (t)
@@ -74,7 +87,8 @@ static bool sleep_ns(struct runtime *rt, uint64_t ns)
     return false; /* one thread */
 }
 
-static const struct runtime_ops runtime_ops = {now_ns, now_ns, task_start, task_wake, task_stop, task_free, sleep_ns};
+static const struct runtime_ops runtime_ops = {now_ns,       now_ns,    task_start, task_wake,
+                                               task_step_in, task_stop, task_free,  sleep_ns};
 static struct runtime runtime = {&runtime_ops};
 
 static bool is_held(const struct task *t)
@@ -143,6 +157,62 @@ static const struct nh_transport_ops transport_ops = {.name = "none",
                                                       .get_connection = get_connection,
                                                       .send_batch = send_batch,
                                                       .close_connection = close_connection};
+
+static const struct nh_transport_ops draining_ops = {.struct_size = sizeof draining_ops,
+                                                     .name = "draining",
+                                                     .get_connection = get_connection,
+                                                     .send_batch = send_batch,
+                                                     .close_connection = close_connection,
+                                                     .calls_on_drained = true};
+
+/* ---- log store ---- */
+
+static int save_raft_state(struct nh_logdb *db, const struct nh_update *updates, size_t n, uint32_t worker_id,
+                           struct nh_error *err)
+{
+    host.now_ns += host.save_ns;
+    return nh_logdb_memory()->save_raft_state(db, updates, n, worker_id, err);
+}
+
+static const struct nh_update *begun;
+static size_t n_begun;
+
+static int begin_save(struct nh_logdb *db, const struct nh_update *updates, size_t n, uint32_t worker_id, struct nh_error *err)
+{
+    (void)db;
+    (void)worker_id;
+    (void)err;
+    cr_assert_null(begun, "one at a time");
+    if (host.begin_result < 0)
+        return nh_error_set(err, host.begin_result, "begin_save");
+    begun = updates;
+    n_begun = n;
+    return NH_OK;
+}
+
+static int end_save(struct nh_logdb *db, uint32_t worker_id, struct nh_error *err)
+{
+    const struct nh_update *updates = begun;
+
+    cr_assert_not_null(begun);
+    begun = NULL;
+    host.n_two_steps++;
+    host.n_sent_before = host.n_sent;
+    return save_raft_state(db, updates, n_begun, worker_id, err);
+}
+
+static const struct nh_logdb_ops *logdb_ops(void)
+{
+    static struct nh_logdb_ops ops;
+
+    ops = *nh_logdb_memory();
+    ops.save_raft_state = save_raft_state;
+    if (host_two_steps) {
+        ops.begin_save = begin_save;
+        ops.end_save = end_save;
+    }
+    return &ops;
+}
 
 /* ---- machine ---- */
 
@@ -356,7 +426,7 @@ void host_start(bool inline_saves, uint64_t incarnation)
         .address = HOST_ADDRESS,
         .incarnation = incarnation,
         .seed = 1,
-        .logdb_ops = nh_logdb_memory(),
+        .logdb_ops = logdb_ops(),
         .registry_ops = nh_registry_static(),
         .events = {NULL, on_leader, on_ready, on_unloaded, on_quarantined, on_membership, on_fenced, on_removed, on_overload,
                    on_snapshot},
@@ -374,7 +444,7 @@ void host_start(bool inline_saves, uint64_t incarnation)
     c.registry = host.registry;
     cr_assert_eq(engine_new(&c, &host.engine, &host.err), 0, "%s", host.err.text);
     engine_transport_handlers(host.engine, &host.handlers);
-    engine_set_transport(host.engine, &transport_ops, (struct nh_transport *)&host);
+    engine_set_transport(host.engine, host_steps_in ? &draining_ops : &transport_ops, (struct nh_transport *)&host);
     cr_assert_eq(engine_start(host.engine, &host.err), 0, "%s", host.err.text);
 }
 

@@ -33,6 +33,11 @@ struct fixture {
     uint64_t update_ns;      /* an update of the machine takes so long */
     uint64_t fail_value;     /* the machine fails when it is told this */
     void (*on_lookup)(void); /* called while the machine is being asked */
+    uint64_t save_ns;        /* a save takes so long */
+    int begin_result;        /* of begin_save */
+    uint32_t n_two_steps;    /* saves in two steps */
+    uint32_t n_sent_before;  /* n_sent when the last of them was ended */
+    uint32_t n_stepped_in;   /* polls on the transport's thread, in place of the worker's */
     uint32_t n_ready, n_unloaded, n_quarantined, n_fenced;
     uint32_t n_snapshot_events[ENGINE_LOGDB_COMPACTED + 1];
     char reason[NH_ERROR_TEXT_BYTES];
@@ -50,6 +55,8 @@ extern struct engine_replica_config host_replica_config;
 /* Limits are set before the start; 0: defaults. */
 extern uint32_t host_max_pending;
 extern bool host_inline_applies; /* set before the start */
+extern bool host_two_steps;      /* the same: the store saves in two steps */
+extern bool host_steps_in;       /* the same: the transport says when it has no more, and its thread may step in */
 extern uint64_t host_max_inbox, host_max_uncommitted;
 void host_stop(void);
 void host_forget_disk(void);

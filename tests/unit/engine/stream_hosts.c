@@ -85,7 +85,7 @@ static bool sleep_ns(struct runtime *rt, uint64_t ns)
     return false; /* one thread */
 }
 
-static const struct runtime_ops runtime_ops = {now_ns, now_ns, task_start, task_wake, task_stop, task_free, sleep_ns};
+static const struct runtime_ops runtime_ops = {now_ns, now_ns, task_start, task_wake, NULL, task_stop, task_free, sleep_ns};
 static struct runtime runtime = {&runtime_ops};
 
 static bool poll_all(void)
