@@ -44,7 +44,7 @@
  * longer than this: then not for so many times as long, or this long. */
 #define STEP_IN_MESSAGES_MAX 32u
 #define STEP_IN_SAVE_NS_MAX  5000000u
-#define STEP_IN_PAUSE_FACTOR 100u
+#define STEP_IN_PAUSE_FACTOR 10u
 #define STEP_IN_PAUSE_NS_MAX 10000000000u
 
 struct apply_item;

@@ -21,6 +21,7 @@ struct slot {
     uint64_t begun_ns, done_ns;
     uint32_t shard; /* index in load->shards */
     uint8_t kind, code, failed;
+    bool refused; /* chained: the next one, and nothing has ended */
 };
 
 struct slot_session {
@@ -62,7 +63,7 @@ struct load {
     bool is_running;
 };
 
-/* ---- on the host's threads ---- */
+/* ---- what has ended ---- */
 
 static void push(struct slot *s)
 {
@@ -75,19 +76,6 @@ static void push(struct slot *s)
     if (!head)
         sem_post(&l->wake);
 }
-
-static void on_done(void *ctx, const struct nh_outcome *outcome)
-{
-    static _Thread_local struct burst_clock clock;
-    struct slot *s = ctx;
-
-    s->done_ns = burst_clock_ns(&clock);
-    s->code = (uint8_t)outcome->code;
-    s->failed = outcome->status < 0 || (s->load->is_kv && outcome->value == KV_REPLY_ERROR);
-    push(s);
-}
-
-/* ---- counting what has ended ---- */
 
 static void count_failure(struct load *l, const struct slot *s, bool measured)
 {
@@ -141,6 +129,8 @@ static bool count_end(struct load *l, const struct slot *s)
 
 /* ---- proposing ---- */
 
+static void on_done(void *ctx, const struct nh_outcome *outcome);
+
 static void add_later(struct load *l, struct slot *s)
 {
     if (!l->later)
@@ -192,6 +182,40 @@ static int propose_one(struct load *l, uint64_t shard, struct slot *s)
         return nh_propose_in_session(l->host, shard, &l->sessions[s - l->slots].step, commands_next(&l->commands, 0),
                                      l->commands.size_bytes, LOAD_TIMEOUT_MS, on_done, s, NULL);
     return nh_propose(l->host, shard, commands_next(&l->commands, 0), l->commands.size_bytes, LOAD_TIMEOUT_MS, on_done, s, NULL);
+}
+
+/* The only slot belongs to who completes it, as does all that a loader has besides. Returns whether the next request is under
+ * way, or was to be. */
+static bool chain(struct load *l, struct slot *s)
+{
+    if (!l->options->chained || s->code != NH_REQUEST_COMPLETED || s->failed || s->done_ns >= l->end_ns)
+        return false;
+    count_end(l, s);
+    atomic_fetch_add_explicit(&l->n_done, 1, memory_order_relaxed);
+    s->begun_ns = s->done_ns;
+    if (s->done_ns >= l->begin_ns) {
+        l->result.calls++;
+        l->result.proposed++;
+    }
+    if (l->wanders)
+        s->shard = (s->shard + 1) % l->n_shards;
+    s->refused = propose_one(l, l->shards[s->shard], s) < 0;
+    if (s->refused)
+        push(s);
+    return true;
+}
+
+/* On one of the host's threads. */
+static void on_done(void *ctx, const struct nh_outcome *outcome)
+{
+    static _Thread_local struct burst_clock clock;
+    struct slot *s = ctx;
+
+    s->done_ns = burst_clock_ns(&clock);
+    s->code = (uint8_t)outcome->code;
+    s->failed = outcome->status < 0 || (s->load->is_kv && outcome->value == KV_REPLY_ERROR);
+    if (!chain(s->load, s))
+        push(s);
 }
 
 static int drop_answer(void *ctx, const void *data, size_t size_bytes)
@@ -303,6 +327,11 @@ static void collect(struct load *l)
     for (; s; s = next) {
         next = s->next;
         l->n_pending--;
+        if (s->refused) {
+            s->refused = false;
+            refused(l, &s, 1);
+            continue;
+        }
         if (!count_end(l, s)) {
             add_later(l, s);
             continue;

@@ -27,6 +27,7 @@ const char bench_usage[] =
     "    --read-mode readindex|lease|stale\n"
     "    --sessions            every proposal in a session: applied exactly once\n"
     "    --one-by-one          a call per proposal instead of one per shard and round\n"
+    "    --chained             with --in-flight 1: the next write is made in the completion of the last, on the host's thread\n"
     "    --rate N              requests per second and host at fixed times; --in-flight bounds what is open at once\n"
     "    --keys N              different keys per shard, for kv (10000)\n"
     "    --log-store NAME      rocksdb, memory (nothing durable), or the path of a shared object (rocksdb)\n"
@@ -81,6 +82,7 @@ static const struct option_rule rules[] = {
     {"read-mode", READ_MODE, AT(read_mode), 0, 0},
     {"sessions", FLAG, AT(sessions), 0, 0},
     {"one-by-one", FLAG, AT(one_by_one), 0, 0},
+    {"chained", FLAG, AT(chained), 0, 0},
     {"rate", COUNT, AT(rate), 1, BENCH_RATE_MAX},
     {"keys", COUNT, AT(keys), 1, UINT32_MAX},
     {"log-store", TEXT, AT(log_store), 0, 0},
@@ -266,6 +268,8 @@ static bool check(const struct bench_options *o, const char *command)
         return refuse("sessions", "cannot be combined with --read-share");
     if (o->rate && o->sessions)
         return refuse("sessions", "cannot be combined with --rate");
+    if (o->chained && (o->in_flight != 1 || o->rate || o->sessions || o->read_share > 0))
+        return refuse("chained", "is for writes with --in-flight 1, without --rate and --sessions");
     if (o->in_flight < o->load_threads)
         return refuse("in-flight", "must be at least --load-threads");
     return true;

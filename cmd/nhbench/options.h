@@ -30,6 +30,7 @@ struct bench_options {
     uint32_t in_flight; /* requests per host, or --clients times --pipeline */
     double seconds, warm_up;
     enum bench_machine machine;
+    bool chained;      /* the only request under way is made in the completion of the one before */
     bool one_by_one;   /* nh_propose for each instead of batches */
     bool sessions;     /* each request slot has a session of its own */
     double read_share; /* 0 .. 1 */

@@ -67,6 +67,14 @@ def test_one_by_one(d):
     check(j["proposals_per_call"] == 1, "one by one")
 
 
+def test_chained(d):
+    j = measure(d, "run", *TINY, "--in-flight", "1", "--chained")
+    check_run(j)
+    check(j["options"]["chained"] and j["proposals_per_call"] == 1, "one after the other")
+    r = nhbench(d, "run", *TINY, "--chained")
+    check(r.returncode != 0 and "--in-flight 1" in r.stderr, f"{r.returncode} {r.stderr}")
+
+
 def test_kv_with_reads(d):
     for mode in ("readindex", "lease", "stale"):
         check_run(measure(d, "run", *TINY, "--machine", "kv", "--read-share", "0.5", "--read-mode", mode), reads=True)
