@@ -10,6 +10,7 @@
 /* What one worker gets of a batch. */
 struct share {
     uint32_t n_messages, n_runs;
+    uint64_t entry_bytes;
     struct inbound *inbound;
 };
 
@@ -70,6 +71,7 @@ void inbound_post(struct engine *e, const struct nh_message_batch *batch)
         }
         s->n_messages++;
         s->n_runs += batch->messages[i].n_runs;
+        s->entry_bytes += runs_bytes(batch->messages[i].runs, batch->messages[i].n_runs);
     }
     for (uint32_t i = 0; i < batch->n_messages; i++) {
         struct share *s = &shares[worker_index(e, batch->messages[i].shard_id)];
@@ -82,7 +84,8 @@ void inbound_post(struct engine *e, const struct nh_message_batch *batch)
     }
     for (uint32_t i = 0; i < e->config.n_step_workers; i++)
         if (shares[i].inbound && NH_HAS(e->transport_ops, calls_on_drained))
-            step_worker_post_quietly(e->step_workers[i], &shares[i].inbound->item, shares[i].n_messages);
+            step_worker_post_quietly(e->step_workers[i], &shares[i].inbound->item,
+                                     shares[i].n_messages * (uint64_t)STEP_IN_MESSAGE_COST + shares[i].entry_bytes);
         else if (shares[i].inbound)
             step_worker_post(e->step_workers[i], &shares[i].inbound->item);
     if (ignored)
@@ -92,20 +95,20 @@ void inbound_post(struct engine *e, const struct nh_message_batch *batch)
 void inbound_drained(struct engine *e)
 {
     struct step_worker *last = NULL;
-    uint32_t n_last = 0;
+    uint64_t cost_of_last = 0;
 
     for (uint32_t i = 0; i < e->config.n_step_workers; i++) {
-        uint32_t n = step_worker_take_quiet(e->step_workers[i]);
+        uint64_t cost = step_worker_take_quiet(e->step_workers[i]);
 
-        if (n == 0)
+        if (cost == 0)
             continue;
         if (last)
             step_worker_wake(last);
         last = e->step_workers[i];
-        n_last = n;
+        cost_of_last = cost;
     }
     if (last)
-        step_worker_step_in(last, n_last);
+        step_worker_step_in(last, cost_of_last);
 }
 
 void inbound_free(struct inbound *in)

@@ -26,8 +26,8 @@ struct inbound {
     struct nh_run *runs;
 };
 
-/* Hands the messages of a batch (borrowed) to the workers of their shards; if the transport says when it has no more, they are
- * told only then. */
+/* Hands the messages of a batch (borrowed) to the workers of their shards; if the transport says when it has no more, and it
+ * is little, they are told only then. */
 void inbound_post(struct engine *e, const struct nh_message_batch *batch);
 /* The transport has no more: tells the workers that got something, or does the work of the last of them here if it is little. */
 void inbound_drained(struct engine *e);

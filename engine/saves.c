@@ -14,7 +14,7 @@ void save_batch_clear(struct save_batch *b)
 {
     for (size_t i = 0; i < b->n_runs; i++)
         nh_block_unref(b->runs[i].block);
-    b->n_runs = 0;
+    b->n_runs = b->entry_bytes = 0;
     for (size_t i = 0; i < b->n; i++) {
         if (b->saves[i].snapshot)
             nh_snapshot_deinit(b->saves[i].snapshot);
@@ -52,6 +52,7 @@ size_t save_batch_add(struct save_batch *b, struct replica *r, const struct nh_u
     if (runs->n)
         memcpy(b->runs + b->n_runs, runs->runs, runs->n * sizeof *b->runs);
     b->n_runs += runs->n;
+    b->entry_bytes += runs_bytes(runs->runs, runs->n);
     if (update->snapshot) {
         s->snapshot = xcalloc(1, sizeof *s->snapshot);
         nh_snapshot_copy(s->snapshot, update->snapshot);

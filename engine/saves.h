@@ -30,6 +30,7 @@ struct save_batch {
      * time. */
     struct nh_run *runs;
     size_t n_runs, cap_runs;
+    size_t entry_bytes; /* of all runs */
     struct messages after;
     size_t *after_saves; /* parallel to them: of which save */
     size_t cap_after_saves;

@@ -83,23 +83,25 @@ void step_worker_post(struct step_worker *w, struct step_item *item)
         step_worker_wake(w);
 }
 
-void step_worker_post_quietly(struct step_worker *w, struct step_item *item, uint32_t n)
+void step_worker_post_quietly(struct step_worker *w, struct step_item *item, uint64_t cost)
 {
+    if (cost > STEP_IN_COST_MAX) /* the worker begins with it while the transport goes on */
+        step_worker_post(w, item);
     /* If it is not the first item, who posted that one wakes the worker, or will. */
-    if (mailbox_post(&w->mailbox, &item->node) == MAILBOX_WAKE || __atomic_load_n(&w->quiet, __ATOMIC_RELAXED))
-        __atomic_add_fetch(&w->quiet, n, __ATOMIC_RELEASE);
+    else if (mailbox_post(&w->mailbox, &item->node) == MAILBOX_WAKE || __atomic_load_n(&w->quiet, __ATOMIC_RELAXED))
+        __atomic_add_fetch(&w->quiet, cost, __ATOMIC_RELEASE);
 }
 
-uint32_t step_worker_take_quiet(struct step_worker *w)
+uint64_t step_worker_take_quiet(struct step_worker *w)
 {
     return __atomic_load_n(&w->quiet, __ATOMIC_RELAXED) ? __atomic_exchange_n(&w->quiet, 0, __ATOMIC_ACQUIRE) : 0;
 }
 
-void step_worker_step_in(struct step_worker *w, uint32_t n)
+void step_worker_step_in(struct step_worker *w, uint64_t cost)
 {
     struct runtime *rt = w->engine->config.runtime;
     uint64_t until_ns = __atomic_load_n(&w->no_step_in_until_ns, __ATOMIC_RELAXED);
-    bool may = rt->ops->task_step_in && n <= STEP_IN_MESSAGES_MAX && (until_ns == 0 || rt->ops->coarse_ns(rt) >= until_ns);
+    bool may = rt->ops->task_step_in && cost <= STEP_IN_COST_MAX && (until_ns == 0 || rt->ops->coarse_ns(rt) >= until_ns);
 
     if (!may || !rt->ops->task_step_in(w->task))
         step_worker_wake(w);
@@ -429,8 +431,9 @@ static void tick_hosts(struct step_worker *w)
 
 /* ---- the pass ---- */
 
-/* So many replicas' saves are begun before the messages of their pass leave. */
+/* A save of no more replicas and bytes of entries is begun before the messages of its pass leave. */
 #define EARLY_SAVES_MAX 64u
+#define EARLY_BYTES_MAX 16384u
 
 static void on_send_failed(void *ctx, const struct nh_message *m)
 {
@@ -547,7 +550,7 @@ uint64_t step_worker_poll(void *arg)
     free_inbounds(w);
     tick_hosts(w);
     /* Messages leave, and machines apply, while the disk writes; but they do not wait until a large save is put together. */
-    if (w->open->n <= EARLY_SAVES_MAX)
+    if (w->open->n <= EARLY_SAVES_MAX && w->open->entry_bytes <= EARLY_BYTES_MAX)
         begin_saves(w);
     outbox_flush(&w->outbox, on_send_failed, w);
     post_to_apply(w);

@@ -40,9 +40,10 @@
 #define HOST_SILENT_TICKS 10u
 /* Requests that may have expired are looked for at most this often per replica. */
 #define EXPIRY_SCAN_MS 10u
-/* The transport's thread does the work of a sleeping worker if it brings so few messages, and unless a pass with its save took
- * longer than this: then not for so many times as long, or this long. */
-#define STEP_IN_MESSAGES_MAX 32u
+/* The transport's thread does the work of a sleeping worker if it brings no more than this: bytes of entries, and for each
+ * message some more. Unless a pass with its save took longer than this: then not for so many times as long, or this long. */
+#define STEP_IN_COST_MAX     16384u
+#define STEP_IN_MESSAGE_COST 512u
 #define STEP_IN_SAVE_NS_MAX  5000000u
 #define STEP_IN_PAUSE_FACTOR 10u
 #define STEP_IN_PAUSE_NS_MAX 10000000000u
@@ -71,7 +72,7 @@ struct step_worker {
     uint64_t now_ns, now_tick; /* of this pass */
     uint64_t next_host_tick;
     bool fenced;
-    uint32_t quiet;               /* atomic: messages posted without a wake-up */
+    uint64_t quiet;               /* atomic: cost of messages posted without a wake-up */
     uint64_t no_step_in_until_ns; /* atomic: saves are slow */
     uint64_t passes, saves, saved_updates, saved_entries, synced_saves, messages_received, ignored; /* atomic */
 };
@@ -89,13 +90,14 @@ uint64_t step_worker_poll(void *arg);
 
 /* Posts an item (transferred; a notification is embedded in its replica) and wakes the worker. */
 void step_worker_post(struct step_worker *w, struct step_item *item);
-/* Posts `n` messages; step_worker_take_quiet follows. */
-void step_worker_post_quietly(struct step_worker *w, struct step_item *item, uint32_t n);
-/* How many were posted so since it was last asked; if any, the caller wakes the worker or steps in. */
-uint32_t step_worker_take_quiet(struct step_worker *w);
-/* Does the worker's passes on the caller's thread, which holds no lock, if it sleeps, has `n` messages and no more than a few,
- * and its saves are quick; else wakes it. */
-void step_worker_step_in(struct step_worker *w, uint32_t n);
+/* Posts messages that cost so much (STEP_IN_COST_MAX), and wakes the worker only if that is too much to step in for;
+ * step_worker_take_quiet follows. */
+void step_worker_post_quietly(struct step_worker *w, struct step_item *item, uint64_t cost);
+/* The cost of what was posted so since it was last asked; if any, the caller wakes the worker or steps in. */
+uint64_t step_worker_take_quiet(struct step_worker *w);
+/* Does the worker's passes on the caller's thread, which holds no lock, if it sleeps, this costs little and its saves are quick;
+ * else wakes it. */
+void step_worker_step_in(struct step_worker *w, uint64_t cost);
 /* Posts what the transport or the owner of a replica has to say. Allocates the item. */
 void step_worker_post_replica(struct step_worker *w, enum step_item_type type, struct replica *r);
 void step_worker_post_unreachable(struct step_worker *w, struct nh_replica_info to);

@@ -5,6 +5,7 @@
 
 #include "engine/engine_private.h"
 #include "engine/step_worker.h"
+#include "raftio/support/block.h"
 
 static void begin(void)
 {
@@ -23,6 +24,8 @@ static void end(void)
 
 TestSuite(step_in, .init = begin, .fini = end);
 
+#define MESSAGES_MAX (STEP_IN_COST_MAX / STEP_IN_MESSAGE_COST)
+
 /* Of the leader of term 5, who has nothing new. */
 static struct nh_message heartbeat(void)
 {
@@ -31,7 +34,7 @@ static struct nh_message heartbeat(void)
 
 static void receive(uint32_t n)
 {
-    struct nh_message messages[2 * STEP_IN_MESSAGES_MAX];
+    struct nh_message messages[2 * MESSAGES_MAX];
 
     for (uint32_t i = 0; i < n; i++)
         messages[i] = heartbeat();
@@ -84,19 +87,45 @@ Test(step_in, nothing_came)
 
 Test(step_in, the_most_that_is_little)
 {
-    receive(STEP_IN_MESSAGES_MAX);
+    receive(MESSAGES_MAX);
     drained();
     cr_assert_eq(host.n_stepped_in, 1);
 }
 
 Test(step_in, much_is_left_to_the_worker)
 {
-    receive(STEP_IN_MESSAGES_MAX / 2);
-    receive(STEP_IN_MESSAGES_MAX / 2 + 1);
+    receive(MESSAGES_MAX / 2);
+    receive(MESSAGES_MAX / 2 + 1);
     drained();
     cr_assert_eq(host.n_stepped_in, 0);
     host_run(1);
     cr_assert_eq(host_status(1).term, 5, "it was woken");
+}
+
+Test(step_in, so_are_large_entries)
+{
+    static const uint8_t payload[STEP_IN_COST_MAX];
+    struct block_builder b = {0};
+    struct block_record r = {.type = NH_ENTRY_APPLICATION, .key = 1, .payload = payload, .payload_bytes = sizeof payload};
+    struct nh_run run = {.from = 0, .to = 1};
+    struct nh_message m = {.type = NH_MSG_REPLICATE,
+                           .shard_id = 1,
+                           .to = 1,
+                           .from = 2,
+                           .term = 5,
+                           .n_runs = 1,
+                           .runs = &run,
+                           .log_index = 99,
+                           .log_term = 5};
+
+    cr_assert_eq(block_builder_add(&b, &r), 0);
+    run.block = block_seal(&b, 5, 100);
+    host_receive(&m, 1, "peer:2");
+    nh_block_unref(run.block);
+    drained();
+    cr_assert_eq(host.n_stepped_in, 0);
+    host_run(1);
+    cr_assert_eq(host_status(1).term, 5);
 }
 
 Test(step_in, a_worker_that_is_awake_is_left_to_itself)
