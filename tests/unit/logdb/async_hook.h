@@ -14,9 +14,9 @@
 #include "raftio/types.h"
 
 /* A durable write is about to begin. */
-static void on_async_begin(int fd, int64_t at, size_t size_bytes);
+void on_async_begin(int fd, int64_t at, size_t size_bytes);
 /* It is over; returns what its caller is told. */
-static int64_t on_async_end(int fd, int64_t at, size_t size_bytes, int64_t result);
+int64_t on_async_end(int fd, int64_t at, size_t size_bytes, int64_t result);
 
 #define ASYNC_HOOK_MAX 64u
 

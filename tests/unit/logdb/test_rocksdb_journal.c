@@ -378,7 +378,7 @@ ssize_t pwrite(int fd, const void *data, size_t n, off_t at)
     return done;
 }
 
-static void on_async_begin(int fd, int64_t at, size_t size_bytes)
+void on_async_begin(int fd, int64_t at, size_t size_bytes)
 {
     char path[256];
 
@@ -390,7 +390,7 @@ static void on_async_begin(int fd, int64_t at, size_t size_bytes)
 }
 
 /* It makes its own pages durable, and no other. */
-static int64_t on_async_end(int fd, int64_t at, size_t size_bytes, int64_t result)
+int64_t on_async_end(int fd, int64_t at, size_t size_bytes, int64_t result)
 {
     char path[256];
     size_t kept = 0;

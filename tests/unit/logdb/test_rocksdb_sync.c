@@ -32,14 +32,14 @@ static int sync_fd(long number, int fd)
     return -1;
 }
 
-static void on_async_begin(int fd, int64_t at, size_t size_bytes)
+void on_async_begin(int fd, int64_t at, size_t size_bytes)
 {
     (void)fd;
     (void)at;
     (void)size_bytes;
 }
 
-static int64_t on_async_end(int fd, int64_t at, size_t size_bytes, int64_t result)
+int64_t on_async_end(int fd, int64_t at, size_t size_bytes, int64_t result)
 {
     (void)fd;
     (void)at;
