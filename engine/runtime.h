@@ -17,8 +17,9 @@ struct task;
 #define TASK_POLL_NEVER UINT64_MAX
 /* A tick of kernels that have a hundred in a second. */
 #define RUNTIME_COARSE_NS 10000000u
-/* Polls of a task on somebody else's thread, one after the other, at most. */
+/* Polls of a task on somebody else's thread, one after the other, at most; none begins later than this after the first. */
 #define RUNTIME_STEP_IN_TURNS 8u
+#define RUNTIME_STEP_IN_NS    2000000u
 
 /* Returns the next wanted poll time on the runtime's clock: TASK_POLL_NOW for at once, TASK_POLL_NEVER for only when woken. */
 typedef uint64_t (*task_poll_fn)(void *arg);

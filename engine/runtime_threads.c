@@ -126,9 +126,11 @@ static bool task_step_in(struct task *t)
     pthread_mutex_lock(&t->lock);
     sleeps = !t->polling && !is_due(t);
     if (sleeps) {
+        uint64_t until_ns = now_ns(NULL) + RUNTIME_STEP_IN_NS;
+
         t->polling = true;
         take_turn_locked(t);
-        for (unsigned turns = 1; turns < RUNTIME_STEP_IN_TURNS && is_due(t) && !t->stopped; turns++)
+        for (unsigned turns = 1; is_due(t) && !t->stopped && turns < RUNTIME_STEP_IN_TURNS && now_ns(NULL) < until_ns; turns++)
             take_turn_locked(t);
         t->polling = false;
         if (is_due(t) || t->next < t->sleeps_until)

@@ -85,10 +85,12 @@ void step_worker_post(struct step_worker *w, struct step_item *item)
 
 void step_worker_post_quietly(struct step_worker *w, struct step_item *item, uint64_t cost)
 {
-    if (cost > STEP_IN_COST_MAX) /* the worker begins with it while the transport goes on */
-        step_worker_post(w, item);
-    /* If it is not the first item, who posted that one wakes the worker, or will. */
-    else if (mailbox_post(&w->mailbox, &item->node) == MAILBOX_WAKE || __atomic_load_n(&w->quiet, __ATOMIC_RELAXED))
+    /* If it is not the first item, who posted that one has woken the worker, unless that was quietly. */
+    bool nobody_woke = mailbox_post(&w->mailbox, &item->node) == MAILBOX_WAKE || __atomic_load_n(&w->quiet, __ATOMIC_RELAXED);
+
+    if (nobody_woke && cost > STEP_IN_COST_MAX)
+        step_worker_wake(w); /* it begins while the transport goes on */
+    else if (nobody_woke)
         __atomic_add_fetch(&w->quiet, cost, __ATOMIC_RELEASE);
 }
 
@@ -342,17 +344,6 @@ static void begin_saves(struct step_worker *w)
         save_batch_begin(w->in_flight, c->logdb_ops, c->logdb, w->worker_id);
 }
 
-/* Who steps in has work of his own, and is left to it for a while when a pass took long. */
-static void note_time(struct step_worker *w)
-{
-    uint64_t now_ns = engine_now_ns(w->engine), took_ns = now_ns - w->now_ns;
-    uint64_t pause_ns =
-        took_ns < STEP_IN_PAUSE_NS_MAX / STEP_IN_PAUSE_FACTOR ? STEP_IN_PAUSE_FACTOR * took_ns : STEP_IN_PAUSE_NS_MAX;
-
-    if (took_ns > STEP_IN_SAVE_NS_MAX)
-        __atomic_store_n(&w->no_step_in_until_ns, now_ns + pause_ns, __ATOMIC_RELAXED);
-}
-
 static void end_saves(struct step_worker *w)
 {
     const struct engine_config *c = &w->engine->config;
@@ -360,7 +351,6 @@ static void end_saves(struct step_worker *w)
     if (!w->in_flight || w->log)
         return;
     save_batch_write(w->in_flight, c->logdb_ops, c->logdb, w->worker_id);
-    note_time(w);
     step_worker_saved(w, w->in_flight);
 }
 
@@ -533,13 +523,26 @@ void step_worker_read_clock(struct step_worker *w)
     w->now_tick = w->now_ns / NS_PER_MS / w->engine->config.rtt_ms;
 }
 
+/* Who steps in has work of his own, and is left to it for a while when a pass took long. */
+static void note_time(struct step_worker *w, uint64_t begin_ns)
+{
+    uint64_t now_ns = engine_now_ns(w->engine), took_ns = now_ns - begin_ns;
+    uint64_t pause_ns =
+        took_ns < STEP_IN_PAUSE_NS_MAX / STEP_IN_PAUSE_FACTOR ? STEP_IN_PAUSE_FACTOR * took_ns : STEP_IN_PAUSE_NS_MAX;
+
+    if (took_ns > STEP_IN_PASS_NS_MAX)
+        __atomic_store_n(&w->no_step_in_until_ns, now_ns + pause_ns, __ATOMIC_RELAXED);
+}
+
 uint64_t step_worker_poll(void *arg)
 {
     struct step_worker *w = arg;
     struct engine *e = w->engine;
     struct nh_logdb_metrics metrics = {0};
+    uint64_t begin_ns;
 
     step_worker_read_clock(w);
+    begin_ns = w->now_ns;
     step_count(&w->passes, 1);
     take_saved(w);
     take_mailbox(w);
@@ -558,6 +561,7 @@ uint64_t step_worker_poll(void *arg)
     end_saves(w);
     e->config.logdb_ops->get_metrics(e->config.logdb, &metrics);
     __atomic_store_n(&e->logdb_busy, metrics.busy, __ATOMIC_RELAXED);
+    note_time(w, begin_ns);
     return next_poll(w);
 }
 

@@ -41,10 +41,10 @@
 /* Requests that may have expired are looked for at most this often per replica. */
 #define EXPIRY_SCAN_MS 10u
 /* The transport's thread does the work of a sleeping worker if it brings no more than this: bytes of entries, and for each
- * message some more. Unless a pass with its save took longer than this: then not for so many times as long, or this long. */
+ * message some more. Unless a pass of the worker took longer than this: then not for so many times as long, or this long. */
 #define STEP_IN_COST_MAX     16384u
 #define STEP_IN_MESSAGE_COST 512u
-#define STEP_IN_SAVE_NS_MAX  5000000u
+#define STEP_IN_PASS_NS_MAX  5000000u
 #define STEP_IN_PAUSE_FACTOR 10u
 #define STEP_IN_PAUSE_NS_MAX 10000000000u
 
@@ -73,7 +73,7 @@ struct step_worker {
     uint64_t next_host_tick;
     bool fenced;
     uint64_t quiet;               /* atomic: cost of messages posted without a wake-up */
-    uint64_t no_step_in_until_ns; /* atomic: saves are slow */
+    uint64_t no_step_in_until_ns; /* atomic: passes are slow */
     uint64_t passes, saves, saved_updates, saved_entries, synced_saves, messages_received, ignored; /* atomic */
 };
 
@@ -95,7 +95,7 @@ void step_worker_post(struct step_worker *w, struct step_item *item);
 void step_worker_post_quietly(struct step_worker *w, struct step_item *item, uint64_t cost);
 /* The cost of what was posted so since it was last asked; if any, the caller wakes the worker or steps in. */
 uint64_t step_worker_take_quiet(struct step_worker *w);
-/* Does the worker's passes on the caller's thread, which holds no lock, if it sleeps, this costs little and its saves are quick;
+/* Does the worker's passes on the caller's thread, which holds no lock, if it sleeps, this costs little and its passes are quick;
  * else wakes it. */
 void step_worker_step_in(struct step_worker *w, uint64_t cost);
 /* Posts what the transport or the owner of a replica has to say. Allocates the item. */

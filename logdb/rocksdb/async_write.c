@@ -37,6 +37,12 @@ bool async_write_begin(struct async_write *w, int fd, const void *data, size_t s
     return w->under_way;
 }
 
+/* No failure of the disk: what a file system cannot do so, or a call that is not made again for its caller here. */
+static bool is_refusal(int64_t result)
+{
+    return result == -EINVAL || result == -EOPNOTSUPP || result == -EAGAIN || result == -EINTR;
+}
+
 int64_t async_write_end(struct async_write *w)
 {
     struct io_event event;
@@ -47,7 +53,10 @@ int64_t async_write_end(struct async_write *w)
         n = syscall(SYS_io_getevents, w->context, 1l, 1l, &event, NULL);
     while (n == 0 || (n < 0 && errno == EINTR));
     w->under_way = false;
-    return n < 0 ? -errno : event.res;
+    if (n < 0)
+        return -errno;
+    w->refused |= is_refusal(event.res);
+    return is_refusal(event.res) ? 0 : event.res;
 }
 
 void async_write_deinit(struct async_write *w)

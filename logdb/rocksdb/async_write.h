@@ -23,7 +23,8 @@ struct async_write {
 
 /* Begins to write; `data` stays as it is until the end. False: nothing was begun. */
 bool async_write_begin(struct async_write *w, int fd, const void *data, size_t size_bytes, uint64_t at);
-/* Waits for it. Returns how many bytes are durable, perhaps fewer than asked for, or a negative errno. */
+/* Waits for it. Returns how many bytes are durable, perhaps fewer than asked for (0, too, if it is refused only
+ * now), or a negative errno. */
 int64_t async_write_end(struct async_write *w);
 /* Waits for what is under way; nobody learns how it ended. */
 void async_write_deinit(struct async_write *w);

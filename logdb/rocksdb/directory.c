@@ -2,11 +2,13 @@
 
 #include <errno.h>
 #include <fcntl.h>
+#include <linux/magic.h>
 #include <inttypes.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <sys/random.h>
 #include <sys/stat.h>
+#include <sys/vfs.h>
 #include <unistd.h>
 
 #include "logdb/rocksdb/layout.h"
@@ -194,6 +196,13 @@ int directory_open(struct directory *d, const struct nh_logdb_config *config, st
 int directory_commit(const struct directory *d, struct nh_error *err)
 {
     return d->creating ? move(d->dir, FORMAT_NEW, FORMAT, err) : NH_OK;
+}
+
+bool directory_takes_durable_writes(const char *dir)
+{
+    struct statfs fs;
+
+    return statfs(dir, &fs) == 0 && (fs.f_type == EXT4_SUPER_MAGIC || fs.f_type == XFS_SUPER_MAGIC);
 }
 
 bool directory_takes_direct_io(const char *dir)

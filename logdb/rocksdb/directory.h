@@ -25,6 +25,9 @@ int directory_sync(const char *dir, struct nh_error *err);
 /* Whether files there can be written past the page cache (O_DIRECT): not every file system lets one. It is tried on a file that
  * is gone afterwards. */
 bool directory_takes_direct_io(const char *dir);
+/* Whether a write there with RWF_DSYNC is known to be durable as if fdatasync had followed: ext4 and XFS. Others may only hand
+ * the flag on, to somebody who does not know it. */
+bool directory_takes_durable_writes(const char *dir);
 /* Ends a creation. */
 int directory_commit(const struct directory *d, struct nh_error *err);
 

@@ -125,6 +125,7 @@ int journal_open(struct journal *j, const char *dir, bool direct, uint32_t n_wor
 {
     snprintf(j->dir, sizeof j->dir, "%s", dir);
     j->direct = direct;
+    j->async = direct && directory_takes_durable_writes(dir);
     j->crc = crc;
     j->next_id = j->next_lsn = 1;
     j->segment_bytes = budget_bytes / SEGMENTS_PER_BUDGET / SEGMENT_PAGE * SEGMENT_PAGE;
@@ -271,7 +272,7 @@ void journal_commit_begin(struct journal *j, struct journal_stream *s, size_t ba
     j->new_bytes += segment_record_pages(&r);
     pthread_mutex_unlock(&j->lock);
     /* Who borrowed a stream waits at once. */
-    may_be_async = j->direct && s >= j->streams + JOURNAL_SHARED_STREAMS;
+    may_be_async = j->async && s >= j->streams + JOURNAL_SHARED_STREAMS;
     segment_append_begin(s->segment, may_be_async ? &s->async : NULL, &s->record, &r, sync, j->crc, &s->write);
 }
 

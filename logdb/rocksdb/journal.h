@@ -65,6 +65,7 @@ struct journal_view {
 struct journal {
     char dir[DIRECTORY_PATH_BYTES];
     bool direct; /* segments can be written past the page cache */
+    bool async;  /* and by the kernel while nobody waits */
     segment_crc_fn crc;
     uint64_t segment_bytes;
     struct journal_stream *streams; /* JOURNAL_SHARED_STREAMS, then the workers' */

@@ -9,7 +9,6 @@
  */
 #include "logdb/rocksdb/store.h"
 
-#include <assert.h>
 #include <inttypes.h>
 #include <stdlib.h>
 
@@ -554,7 +553,8 @@ int store_begin_save(struct nh_logdb *db, const struct nh_update *updates, size_
     if (n == 0)
         return NH_OK;
     buf = &db->workers[worker_id - 1];
-    assert(buf->n == 0); /* the one before has ended */
+    if (buf->n > 0)
+        return nh_error_set(err, NH_EINVAL, "worker %u has a save that was not ended", worker_id);
     reserve(buf, n);
     buf->stream = journal_stream_of(&db->journal, worker_id);
     status = replica_hold_all(db, updates, n, buf->replicas, err);
@@ -570,10 +570,14 @@ int store_begin_save(struct nh_logdb *db, const struct nh_update *updates, size_
 
 int store_end_save(struct nh_logdb *db, uint32_t worker_id, struct nh_error *err)
 {
-    struct save_buffers *buf = &db->workers[worker_id - 1];
-    size_t n = buf->n;
+    struct save_buffers *buf;
+    size_t n;
     int status;
 
+    if (worker_id == 0 || worker_id > db->n_workers)
+        return nh_error_set(err, NH_EINVAL, "worker %u of %u", worker_id, db->n_workers);
+    buf = &db->workers[worker_id - 1];
+    n = buf->n;
     if (n == 0)
         return NH_OK;
     status = write_staged(db, buf, err);

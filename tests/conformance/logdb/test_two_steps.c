@@ -100,3 +100,17 @@ Test(two_steps, an_empty_save_has_an_end)
     expect_ok(f.ops->begin_save(f.db, NULL, 0, 1, &f.err));
     expect_ok(f.ops->end_save(f.db, 1, &f.err));
 }
+
+Test(two_steps, a_second_save_waits_for_the_end_of_the_first)
+{
+    struct nh_update u = make_update(SHARD, REPLICA, 1, 3, 1), next = make_update(SHARD, REPLICA, 4, 3, 1);
+
+    if (!skip()) {
+        expect_ok(f.ops->begin_save(f.db, &u, 1, 1, &f.err));
+        cr_assert_lt(f.ops->begin_save(f.db, &next, 1, 1, &f.err), 0);
+        expect_ok(f.ops->end_save(f.db, 1, &f.err));
+        expect_entries(SHARD, REPLICA, 1, 3, 1);
+    }
+    update_deinit(&u);
+    update_deinit(&next);
+}

@@ -1,4 +1,4 @@
-/* Who does the work that a transport's thread brings: itself, if the worker sleeps, it is little, and saves are quick. */
+/* Who does the work that a transport's thread brings: itself, if the worker sleeps, it is little, and passes are quick. */
 #include "tests/unit/engine/engine_host.h"
 
 #include <criterion/criterion.h>
@@ -128,6 +128,16 @@ Test(step_in, so_are_large_entries)
     cr_assert_eq(host_status(1).term, 5);
 }
 
+Test(step_in, also_behind_small_ones)
+{
+    receive(1);
+    receive(MESSAGES_MAX + 1); /* wakes it at once */
+    drained();
+    cr_assert_eq(host.n_stepped_in, 0);
+    host_run(1);
+    cr_assert_eq(host_status(1).term, 5);
+}
+
 Test(step_in, a_worker_that_is_awake_is_left_to_itself)
 {
     static struct ended e; /* ends with the host */
@@ -142,17 +152,17 @@ Test(step_in, a_worker_that_is_awake_is_left_to_itself)
 
 Test(step_in, while_saves_are_slow_the_worker_makes_them)
 {
-    host.save_ns = STEP_IN_SAVE_NS_MAX + 1;
+    host.save_ns = STEP_IN_PASS_NS_MAX + 1;
     receive(1);
     drained();
     cr_assert_eq(host.n_stepped_in, 1);
     host.save_ns = 0;
-    host_run(STEP_IN_SAVE_NS_MAX / 1000000 * STEP_IN_PAUSE_FACTOR / 2);
+    host_run(STEP_IN_PASS_NS_MAX / 1000000 * STEP_IN_PAUSE_FACTOR / 2);
     host.n_stepped_in = 0;
     receive(1);
     drained();
     cr_assert_eq(host.n_stepped_in, 0);
-    host_run(STEP_IN_SAVE_NS_MAX / 1000000 * STEP_IN_PAUSE_FACTOR);
+    host_run(STEP_IN_PASS_NS_MAX / 1000000 * STEP_IN_PAUSE_FACTOR);
     receive(1);
     drained();
     cr_assert_eq(host.n_stepped_in, 1, "for a while");
