@@ -10,7 +10,7 @@
 /* What one worker gets of a batch. */
 struct share {
     uint32_t n_messages, n_runs;
-    uint64_t entry_bytes;
+    uint64_t entry_bytes; /* of the first messages: so many that more would be too much anyway */
     struct inbound *inbound;
 };
 
@@ -71,7 +71,8 @@ void inbound_post(struct engine *e, const struct nh_message_batch *batch)
         }
         s->n_messages++;
         s->n_runs += batch->messages[i].n_runs;
-        s->entry_bytes += runs_bytes(batch->messages[i].runs, batch->messages[i].n_runs);
+        if (s->n_messages <= STEP_IN_COST_MAX / STEP_IN_MESSAGE_COST)
+            s->entry_bytes += runs_bytes(batch->messages[i].runs, batch->messages[i].n_runs);
     }
     for (uint32_t i = 0; i < batch->n_messages; i++) {
         struct share *s = &shares[worker_index(e, batch->messages[i].shard_id)];

@@ -5,6 +5,10 @@
 
 #include "raftio/support/memory.h"
 
+#define SMALL_SAVES_MAX 64u
+#define SMALL_RUNS_MAX  128u
+#define SMALL_BYTES_MAX 16384u
+
 struct save_batch *save_batch_new(void)
 {
     return xcalloc(1, sizeof(struct save_batch));
@@ -14,7 +18,7 @@ void save_batch_clear(struct save_batch *b)
 {
     for (size_t i = 0; i < b->n_runs; i++)
         nh_block_unref(b->runs[i].block);
-    b->n_runs = b->entry_bytes = 0;
+    b->n_runs = 0;
     for (size_t i = 0; i < b->n; i++) {
         if (b->saves[i].snapshot)
             nh_snapshot_deinit(b->saves[i].snapshot);
@@ -52,7 +56,6 @@ size_t save_batch_add(struct save_batch *b, struct replica *r, const struct nh_u
     if (runs->n)
         memcpy(b->runs + b->n_runs, runs->runs, runs->n * sizeof *b->runs);
     b->n_runs += runs->n;
-    b->entry_bytes += runs_bytes(runs->runs, runs->n);
     if (update->snapshot) {
         s->snapshot = xcalloc(1, sizeof *s->snapshot);
         nh_snapshot_copy(s->snapshot, update->snapshot);
@@ -79,6 +82,11 @@ uint64_t save_batch_entries(const struct save_batch *b)
     for (size_t i = 0; i < b->n_runs; i++)
         n += nh_run_count(&b->runs[i]);
     return n;
+}
+
+bool save_batch_is_small(const struct save_batch *b)
+{
+    return b->n <= SMALL_SAVES_MAX && b->n_runs <= SMALL_RUNS_MAX && runs_bytes(b->runs, b->n_runs) <= SMALL_BYTES_MAX;
 }
 
 static void set_runs(struct save_batch *b)

@@ -30,12 +30,11 @@ struct save_batch {
      * time. */
     struct nh_run *runs;
     size_t n_runs, cap_runs;
-    size_t entry_bytes; /* of all runs */
     struct messages after;
     size_t *after_saves; /* parallel to them: of which save */
     size_t cap_after_saves;
     bool must_sync;
-    bool begun;
+    bool begun; /* the store has it, and result tells whether it took it */
     int result; /* of the write */
     struct nh_error err;
 };
@@ -52,6 +51,8 @@ size_t save_batch_add(struct save_batch *b, struct replica *r, const struct nh_u
 void save_batch_add_after(struct save_batch *b, size_t at, struct nh_message *message);
 /* Entries in it. */
 uint64_t save_batch_entries(const struct save_batch *b);
+/* Of so few replicas and bytes of entries that it is put together at once. */
+bool save_batch_is_small(const struct save_batch *b);
 /* Gets its write under way, if the store can do that. */
 void save_batch_begin(struct save_batch *b, const struct nh_logdb_ops *ops, struct nh_logdb *db, uint32_t worker_id);
 /* Writes it, or waits until it is written; sets result and err. */

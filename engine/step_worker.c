@@ -421,10 +421,6 @@ static void tick_hosts(struct step_worker *w)
 
 /* ---- the pass ---- */
 
-/* A save of no more replicas and bytes of entries is begun before the messages of its pass leave. */
-#define EARLY_SAVES_MAX 64u
-#define EARLY_BYTES_MAX 16384u
-
 static void on_send_failed(void *ctx, const struct nh_message *m)
 {
     struct step_worker *w = ctx;
@@ -553,7 +549,7 @@ uint64_t step_worker_poll(void *arg)
     free_inbounds(w);
     tick_hosts(w);
     /* Messages leave, and machines apply, while the disk writes; but they do not wait until a large save is put together. */
-    if (w->open->n <= EARLY_SAVES_MAX && w->open->entry_bytes <= EARLY_BYTES_MAX)
+    if (save_batch_is_small(w->open))
         begin_saves(w);
     outbox_flush(&w->outbox, on_send_failed, w);
     post_to_apply(w);

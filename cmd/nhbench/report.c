@@ -190,8 +190,7 @@ static void json_options(const struct bench_options *o)
     json_string("read_mode", read_mode_name(o));
     printf("\"durable\": %s, \"shards\": %u, \"payload\": %u, \"in_flight\": %u, \"rate\": %u, \"read_share\": %g, "
            "\"sessions\": %s, \"one_by_one\": %s, \"chained\": %s, \"step_workers\": %u, \"apply_workers\": %u, "
-           "\"load_threads\": %u, "
-           "\"rtt_ms\": %u, \"seconds\": %g, \"warm_up\": %g},\n",
+           "\"load_threads\": %u, \"rtt_ms\": %u, \"seconds\": %g, \"warm_up\": %g},\n",
            is_durable(o) ? "true" : "false", o->shards, o->payload, o->in_flight, o->rate, o->read_share,
            o->sessions ? "true" : "false", o->one_by_one ? "true" : "false", o->chained ? "true" : "false", o->step_workers,
            o->apply_workers, o->load_threads, o->rtt_ms, o->seconds, o->warm_up);

@@ -269,45 +269,29 @@ Test(transport, a_receiver_that_refuses_a_chunk_ends_the_stream)
 
 Test(transport, it_says_when_it_has_no_more)
 {
-    struct host hosts[2];
-    struct nh_connection *c;
+    struct nh_connection *c = connect_to(a, b);
 
-    hosts_init(hosts, 2);
-    host_up(&hosts[0], NULL);
-    host_up(&hosts[1], NULL);
-    if (NH_HAS(hosts[0].ops, calls_on_drained)) {
-        c = connect_to(&hosts[0], &hosts[1]);
-        for (uint32_t i = 0; i < 10; i++)
-            cr_assert_eq(send_numbered(&hosts[0], c, i), 0);
-        cr_assert(await_at_least(&hosts[1], &hosts[1].n_messages, 10));
-        cr_assert(await_at_least(&hosts[1], &hosts[1].n_drained, 1));
-        cr_assert_eq(send_numbered(&hosts[0], c, 10), 0);
-        cr_assert(await_at_least(&hosts[1], &hosts[1].n_messages, 11));
-        cr_assert(await_at_least(&hosts[1], &hosts[1].n_drained, 2), "each time");
-        hosts[0].ops->close_connection(c);
+    for (uint32_t i = 0; i < 10; i++)
+        cr_assert_eq(send_numbered(a, c, i), 0);
+    cr_assert(await_at_least(b, &b->n_messages, 10));
+    if (NH_HAS(b->ops, calls_on_drained)) {
+        cr_assert(await_at_least(b, &b->n_drained, 1));
+        cr_assert_eq(send_numbered(a, c, 10), 0);
+        cr_assert(await_at_least(b, &b->n_messages, 11));
+        cr_assert(await_at_least(b, &b->n_drained, 2), "each time");
     }
-    host_down(&hosts[0]);
-    host_down(&hosts[1]);
+    a->ops->close_connection(c);
 }
 
 Test(transport, it_sends_what_is_answered_there)
 {
-    struct host hosts[2];
-    struct nh_connection *c;
+    struct nh_connection *c = connect_to(a, b), *back = connect_to(b, a);
 
-    hosts_init(hosts, 2);
-    host_up(&hosts[0], NULL);
-    host_up(&hosts[1], NULL);
-    if (NH_HAS(hosts[0].ops, calls_on_drained)) {
-        c = connect_to(&hosts[0], &hosts[1]);
-        hosts[1].answer = connect_to(&hosts[1], &hosts[0]);
-        for (uint32_t i = 0; i < 100; i++) {
-            cr_assert_eq(send_numbered(&hosts[0], c, i), 0);
-            cr_assert(await_at_least(&hosts[0], &hosts[0].n_messages, i + 1));
-        }
-        hosts[0].ops->close_connection(c);
-        hosts[1].ops->close_connection(hosts[1].answer);
+    b->answer = back;
+    for (uint32_t i = 0; i < 100 && NH_HAS(b->ops, calls_on_drained); i++) {
+        cr_assert_eq(send_numbered(a, c, i), 0);
+        cr_assert(await_at_least(a, &a->n_messages, i + 1));
     }
-    host_down(&hosts[0]);
-    host_down(&hosts[1]);
+    a->ops->close_connection(c);
+    b->ops->close_connection(back);
 }

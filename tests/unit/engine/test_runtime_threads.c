@@ -18,6 +18,7 @@ struct worker {
     sem_t go_on;       /* waited for, if `holds` */
     bool holds;        /* atomic */
     uint32_t n_polls;  /* atomic */
+    uint32_t slow_ms;  /* atomic: a poll takes so long */
     uint32_t n_now;    /* atomic: so many polls want the next at once */
     uint64_t wanted;   /* atomic: when the next poll is wanted otherwise */
     pthread_t poller;  /* of the last poll */
@@ -37,6 +38,7 @@ static uint64_t poll(void *arg)
         __atomic_fetch_sub(&me->n_now, 1, __ATOMIC_ACQ_REL);
         next = TASK_POLL_NOW;
     }
+    rt->ops->sleep_ns(rt, __atomic_load_n(&me->slow_ms, __ATOMIC_ACQUIRE) * (uint64_t)MS);
     __atomic_fetch_add(&me->n_polls, 1, __ATOMIC_ACQ_REL);
     sem_post(&me->polled);
     if (__atomic_load_n(&me->holds, __ATOMIC_ACQUIRE))
@@ -119,6 +121,19 @@ Test(runtime_threads, but_not_for_ever)
     rest();
     cr_assert_eq(w.n_polls, 102);
     cr_assert_not(pthread_equal(w.poller, pthread_self()), "its thread goes on");
+}
+
+Test(runtime_threads, nor_for_long)
+{
+    w.n_now = 2;
+    w.slow_ms = 2 * RUNTIME_STEP_IN_NS / MS;
+    cr_assert(rt->ops->task_step_in(w.task));
+    await_poll();
+    await_poll();
+    await_poll();
+    rest();
+    cr_assert_eq(w.n_polls, 4);
+    cr_assert_not(pthread_equal(w.poller, pthread_self()), "its thread goes on after the first");
 }
 
 static void *step_in(void *arg)

@@ -10,6 +10,7 @@
 
 static int n_syncs;   /* atomic */
 static int fail_next; /* atomic: so many syncs fail */
+static int refuse;    /* the next of the writes that sync themselves ends with this */
 static int n_async;   /* atomic: of them, by writes that sync themselves */
 
 NH_API int fdatasync(int fd);
@@ -45,6 +46,11 @@ int64_t on_async_end(int fd, int64_t at, size_t size_bytes, int64_t result)
     (void)at;
     (void)size_bytes;
     __atomic_fetch_add(&n_async, 1, __ATOMIC_RELAXED);
+    if (refuse) {
+        result = refuse;
+        refuse = 0;
+        return result;
+    }
     return takes_failure() ? -EIO : result;
 }
 
@@ -160,6 +166,25 @@ Test(sync, nor_is_one_that_follows_a_write)
     expect_no_retry(&u);
     cr_assert_eq(n_async, 0);
     nh_block_unref(run.block);
+}
+
+/* A file system may say so only when it was to be written. */
+Test(sync, what_is_refused_late_is_written_and_synced)
+{
+    struct nh_update u = make_update(SHARD, REPLICA, 21, 3, 1), next = make_update(SHARD, REPLICA, 24, 3, 1);
+
+    refuse = -EINVAL;
+    must_save(&u, 1);
+    if (refuse == 0) { /* else there are no such writes here */
+        cr_assert_eq(take_syncs(), 1, "by fdatasync");
+        must_save(&next, 1);
+        cr_assert_eq(n_async, 1, "it was not tried again");
+    } else
+        must_save(&next, 1);
+    fixture_reopen();
+    expect_entries(SHARD, REPLICA, 1, 26, 1);
+    update_deinit(&u);
+    update_deinit(&next);
 }
 
 /* The disk may keep what was not synced in its cache when it makes a later write durable by itself. */
