@@ -5,6 +5,30 @@
 
 #include "raftio/support/memory.h"
 
+/* When a pass ends, what the first of thousands of messages point to has left the processor's cache. So it is asked for while
+ * those before them are gone through, one pointer further each time. */
+#define PREFETCH_RUNS_AT       12u
+#define PREFETCH_BLOCK_AT      8u
+#define PREFETCH_OFFSETS_AT    4u
+#define PREFETCH_RECORDS_BYTES 192u
+
+static const struct nh_run *first_run(const struct messages *m, size_t at)
+{
+    return at < m->n && m->items[at].n_runs ? m->items[at].runs : NULL;
+}
+
+static void prefetch_entries(const struct messages *m, size_t at)
+{
+    const struct nh_run *far = first_run(m, at + PREFETCH_RUNS_AT), *run = first_run(m, at + PREFETCH_BLOCK_AT);
+    const struct nh_run *near = first_run(m, at + PREFETCH_OFFSETS_AT);
+
+    prefetch(far, 1);
+    if (run)
+        prefetch(run->block, sizeof *run->block + PREFETCH_RECORDS_BYTES);
+    if (near)
+        prefetch(near->block->offsets, 1);
+}
+
 void messages_push(struct messages *m, struct nh_message *message)
 {
     array_reserve((void **)&m->items, &m->cap, m->n + 1, sizeof *m->items);
@@ -14,8 +38,10 @@ void messages_push(struct messages *m, struct nh_message *message)
 
 void messages_clear(struct messages *m)
 {
-    for (size_t i = 0; i < m->n; i++)
+    for (size_t i = 0; i < m->n; i++) {
+        prefetch_entries(m, i);
         nh_message_deinit(&m->items[i]);
+    }
     m->n = 0;
 }
 
@@ -90,6 +116,7 @@ static size_t batch_length(const struct messages *m, size_t at)
     size_t n = 0, bytes = 0;
 
     for (; at + n < m->n && n < OUTBOX_BATCH_MESSAGES; n++) {
+        prefetch_entries(m, at + n);
         bytes += message_bytes(&m->items[at + n]);
         if (n > 0 && bytes > OUTBOX_BATCH_BYTES)
             break;

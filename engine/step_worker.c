@@ -434,7 +434,7 @@ static void on_send_failed(void *ctx, const struct nh_message *m)
  * the other would take longer than to drive it. So they are asked for while those before it are driven: first itself, and with
  * each turn what lies behind one more pointer. */
 #define PREFETCH_TURNS (RAFT_PREFETCH_DEPTHS + 1)
-/* Of a message's entries. */
+/* Of a message's entries, and of proposals. */
 #define PREFETCH_RECORDS_BYTES 192u
 
 /* `depth` as for raft_prefetch. */
@@ -457,6 +457,13 @@ static void prefetch_message(const struct queue_node *node, unsigned depth)
     }
 }
 
+static NH_PEEKS void prefetch_parts(const struct replica *r)
+{
+    prefetch(r->peers, 1);
+    prefetch(r->proposals.data, PREFETCH_RECORDS_BYTES);
+    prefetch(r->proposals.offsets, 1);
+}
+
 static void prefetch_next(const struct list *active)
 {
     const struct list *at = active->next;
@@ -472,7 +479,7 @@ static void prefetch_next(const struct list *active)
         if (r->inbound.first)
             prefetch_message(r->inbound.first, RAFT_PREFETCH_DEPTHS - turns);
         if (turns == RAFT_PREFETCH_DEPTHS)
-            prefetch(r->peers, 1);
+            prefetch_parts(r);
     }
 }
 

@@ -1,7 +1,7 @@
 /* raftio/codec.h - from structs (raftio/types.h) to bytes (raftio/raftpb.proto) and back.
  *
- * Encoding: `x_encode` returns the bytes needed and writes only if `cap` suffices. Decoding verifies everything that can
- * be verified (lengths, ranges, record checksums, UTF-8-free strings of bounded length) and never trusts a count before
+ * Encoding: `x_encode` returns the bytes needed; if `cap` is less, what `out` holds is of no use. Decoding verifies everything
+ * that can be verified (lengths, ranges, record checksums, UTF-8-free strings of bounded length) and never trusts a count before
  * it has seen the bytes. Errors: NH_ECORRUPT with what was wrong. Threads: any.
  *
  * Refused: a membership whose members are not sorted by replica id, have id 0 or an unknown kind, or are more than

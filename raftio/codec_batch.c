@@ -1,6 +1,5 @@
 #include "raftio/codec.h"
 
-#include <assert.h>
 #include <string.h>
 
 #include "raftio/codec_private.h"
@@ -28,27 +27,35 @@ static size_t records_bytes(const struct nh_message *m)
     return bytes;
 }
 
+/* Bytes of what comes behind the numbers. */
+struct rest {
+    size_t records, snapshot;
+};
+
+static struct rest rest_of(const struct nh_message *m)
+{
+    return (struct rest){records_bytes(m), m->snapshot ? snapshot_encode(m->snapshot, NULL, 0) : 0};
+}
+
+static size_t rest_bytes(const struct rest *r)
+{
+    return (r->records ? wire_bytes_bytes(r->records) : 0) + (r->snapshot ? wire_bytes_bytes(r->snapshot) : 0);
+}
+
 static size_t message_bytes(const struct nh_message *m)
 {
     uint64_t numbers[MESSAGE_NUMBERS];
-    size_t records = records_bytes(m), bytes = 0;
+    struct rest rest = rest_of(m);
+    size_t bytes = rest_bytes(&rest);
 
     numbers_of(m, numbers);
     for (unsigned i = 0; i < MESSAGE_NUMBERS; i++)
         bytes += wire_number_bytes(numbers[i]);
-    if (records)
-        bytes += wire_bytes_bytes(records);
-    if (m->snapshot)
-        bytes += wire_bytes_bytes(snapshot_encode(m->snapshot, NULL, 0));
     return bytes;
 }
 
-static uint8_t *put_records(uint8_t *p, const struct nh_message *m)
+static uint8_t *put_records(uint8_t *p, const struct nh_message *m, size_t bytes)
 {
-    size_t bytes = records_bytes(m);
-
-    if (!bytes)
-        return p;
     p = wire_put_bytes_head(p, MESSAGE_RECORDS, bytes);
     for (uint32_t i = 0; i < m->n_runs; i++) {
         memcpy(p, nh_run_data(&m->runs[i]), nh_run_size(&m->runs[i]));
@@ -57,20 +64,28 @@ static uint8_t *put_records(uint8_t *p, const struct nh_message *m)
     return p;
 }
 
-static uint8_t *put_message(uint8_t *p, const struct nh_message *m)
+/* NULL: no room. The numbers are written beside first: to find out how long they will be takes as long. */
+static uint8_t *put_message(uint8_t *p, const uint8_t *end, const struct nh_message *m)
 {
+    uint8_t head[MESSAGE_NUMBERS * WIRE_NUMBER_BYTES_MAX], *head_end = head;
     uint64_t numbers[MESSAGE_NUMBERS];
+    struct rest rest = rest_of(m);
+    size_t bytes;
 
-    p = wire_put_bytes_head(p, BATCH_MESSAGES, message_bytes(m));
     numbers_of(m, numbers);
     for (unsigned i = 0; i < MESSAGE_NUMBERS; i++)
-        p = wire_put_number(p, i + 1, numbers[i]);
-    p = put_records(p, m);
-    if (m->snapshot) {
-        size_t bytes = snapshot_encode(m->snapshot, NULL, 0);
-
-        p = wire_put_bytes_head(p, MESSAGE_SNAPSHOT, bytes);
-        p += snapshot_encode(m->snapshot, p, bytes);
+        head_end = wire_put_number(head_end, i + 1, numbers[i]);
+    bytes = (size_t)(head_end - head) + rest_bytes(&rest);
+    if (wire_bytes_bytes(bytes) > (size_t)(end - p))
+        return NULL;
+    p = wire_put_bytes_head(p, BATCH_MESSAGES, bytes);
+    memcpy(p, head, (size_t)(head_end - head));
+    p += head_end - head;
+    if (rest.records)
+        p = put_records(p, m, rest.records);
+    if (rest.snapshot) {
+        p = wire_put_bytes_head(p, MESSAGE_SNAPSHOT, rest.snapshot);
+        p += snapshot_encode(m->snapshot, p, rest.snapshot);
     }
     return p;
 }
@@ -117,13 +132,16 @@ static size_t columns_bytes(const struct columns *c)
     return bytes;
 }
 
-/* Writes the heads of all columns first and then every row into all columns at once: one pass over the messages. */
-static uint8_t *put_columns(uint8_t *p, const struct nh_message_batch *b, int table, const struct columns *c)
+/* Writes the heads of all columns first and then every row into all columns at once: one pass over the messages. NULL: no room.
+ */
+static uint8_t *put_columns(uint8_t *p, const uint8_t *end, const struct nh_message_batch *b, int table, const struct columns *c)
 {
     uint8_t *column[ROW_NUMBERS];
 
     if (!c->n_rows)
         return p;
+    if (wire_bytes_bytes(columns_bytes(c)) > (size_t)(end - p))
+        return NULL;
     p = wire_put_bytes_head(p, BATCH_HEARTBEATS + (unsigned)table, columns_bytes(c));
     for (unsigned i = 0; i < ROW_NUMBERS; i++) {
         column[i] = wire_put_bytes_head(p, i + 1, c->bytes[i]);
@@ -143,12 +161,16 @@ static uint8_t *put_columns(uint8_t *p, const struct nh_message_batch *b, int ta
 
 /* ---- encoding: batches ---- */
 
-static size_t measure(const struct nh_message_batch *b, size_t address_bytes, struct columns tables[2])
+static size_t head_bytes(const struct nh_message_batch *b, size_t address_bytes)
 {
-    size_t bytes = wire_number_bytes(b->deployment_id);
+    return wire_number_bytes(b->deployment_id) + (address_bytes ? wire_bytes_bytes(address_bytes) : 0);
+}
 
-    if (address_bytes)
-        bytes += wire_bytes_bytes(address_bytes);
+static size_t measure(const struct nh_message_batch *b, size_t address_bytes)
+{
+    size_t bytes = head_bytes(b, address_bytes);
+    struct columns tables[2] = {0};
+
     for (uint32_t i = 0; i < b->n_messages; i++) {
         int table = table_of(&b->messages[i]);
 
@@ -163,23 +185,33 @@ static size_t measure(const struct nh_message_batch *b, size_t address_bytes, st
     return bytes;
 }
 
-size_t batch_encode(const struct nh_message_batch *b, uint8_t *out, size_t cap)
+/* Returns its end; NULL: no room. */
+static uint8_t *put_batch(uint8_t *p, const uint8_t *end, const struct nh_message_batch *b, size_t address_bytes)
 {
-    size_t address_bytes = b->source_address ? strlen(b->source_address) : 0;
     struct columns tables[2] = {0};
-    size_t bytes = measure(b, address_bytes, tables);
-    uint8_t *p = out;
 
-    if (bytes == 0 || bytes > cap)
-        return bytes;
+    if (head_bytes(b, address_bytes) > (size_t)(end - p))
+        return NULL;
     p = wire_put_number(p, BATCH_DEPLOYMENT_ID, b->deployment_id);
     if (address_bytes)
         p = wire_put_bytes(p, BATCH_SOURCE_ADDRESS, b->source_address, address_bytes);
-    for (uint32_t i = 0; i < b->n_messages; i++)
-        if (table_of(&b->messages[i]) < 0)
-            p = put_message(p, &b->messages[i]);
-    for (int t = 0; t < 2; t++)
-        p = put_columns(p, b, t, &tables[t]);
-    assert(p == out + bytes);
-    return bytes;
+    for (uint32_t i = 0; i < b->n_messages && p; i++) {
+        int table = table_of(&b->messages[i]);
+
+        if (table < 0)
+            p = put_message(p, end, &b->messages[i]);
+        else
+            columns_add(&tables[table], &b->messages[i]);
+    }
+    for (int t = 0; t < 2 && p; t++)
+        p = put_columns(p, end, b, t, &tables[t]);
+    return p;
+}
+
+size_t batch_encode(const struct nh_message_batch *b, uint8_t *out, size_t cap)
+{
+    size_t address_bytes = b->source_address ? strlen(b->source_address) : 0;
+    uint8_t *end = cap ? put_batch(out, out + cap, b, address_bytes) : NULL;
+
+    return end ? (size_t)(end - out) : measure(b, address_bytes);
 }

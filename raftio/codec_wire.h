@@ -12,7 +12,7 @@ enum wire_type { WIRE_VARINT = 0, WIRE_FIXED64 = 1, WIRE_BYTES = 2, WIRE_FIXED32
 
 static inline size_t wire_varint_bytes(uint64_t v)
 {
-    return (size_t)(63 - __builtin_clzll(v | 1)) / 7 + 1;
+    return (size_t)((63 - __builtin_clzll(v | 1)) * 9 + 73) / 64; /* bits / 7 + 1, for 0 to 63 */
 }
 static inline uint8_t *wire_put_varint(uint8_t *p, uint64_t v)
 {
@@ -28,6 +28,7 @@ static inline uint8_t *wire_put_tag(uint8_t *p, unsigned field, enum wire_type t
 }
 
 /* A number; 0 is the default and takes no bytes. */
+#define WIRE_NUMBER_BYTES_MAX 11u
 static inline size_t wire_number_bytes(uint64_t v)
 {
     return v ? 1 + wire_varint_bytes(v) : 0;

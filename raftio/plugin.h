@@ -34,7 +34,7 @@ NH_BEGIN_DECLS
 enum nh_log_level { NH_LOG_DEBUG = 0, NH_LOG_INFO = 1, NH_LOG_WARN = 2, NH_LOG_ERROR = 3 };
 
 /* What a host offers to its plugins. All functions may be called from any thread. Encoded forms are those of
- * raftio/raftpb.proto; an encode function returns the bytes it needs and writes only if `cap` is large enough. */
+ * raftio/raftpb.proto; an encode function returns the bytes it needs; if `cap` is less, what `out` holds is of no use. */
 struct nh_plugin_services {
     uint32_t abi_version; /* NH_PLUGIN_SERVICES_ABI */
     uint32_t struct_size;

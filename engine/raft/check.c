@@ -1,7 +1,8 @@
 /* Every invariant of a replica, in one place.
  *
- * The cheap ones (a few dozen comparisons and one pass over members) are asserted around every step, in release builds too.
- * raft_check adds those that walk the whole log in memory; tests and the simulator call it after each event.
+ * The cheap ones (a few dozen comparisons and one pass over members) are asserted before anything leaves the core, once per
+ * update and in release builds too: an event that broke one has had no effect outside then. raft_check adds those that walk the
+ * whole log in memory; tests and the simulator call it after each event.
  */
 #include "engine/raft/raft_internal.h"
 

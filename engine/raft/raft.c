@@ -261,7 +261,6 @@ static bool is_waking(enum raft_event_type type)
 void raft_step(struct raft *r, const struct raft_event *ev, struct raft_update *out)
 {
     assert(!r->out);
-    raft_enforce(r);
     r->out = out;
     if (ev->now > r->now)
         r->now = ev->now;
@@ -270,7 +269,6 @@ void raft_step(struct raft *r, const struct raft_event *ev, struct raft_update *
     dispatch(r, ev);
     raft_transfer_watch(r);
     r->out = NULL;
-    raft_enforce(r);
 }
 
 /* ---- inspection ---- */

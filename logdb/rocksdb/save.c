@@ -24,6 +24,11 @@
 #define BATCH_COUNT_AT  8u
 #define BATCH_PUT       1u
 #define BATCH_PUT_BYTES 12u /* more than what is around key and value */
+/* With thousands of shards what a save touches has left the processor's cache since the last one, so it is asked for so many
+ * replicas before its turn: first itself, then what it points to. */
+#define LOOK_AHEAD_FAR         8u
+#define LOOK_AHEAD             4u
+#define PREFETCH_RECORDS_BYTES 192u
 /* A batch that grew beyond this gives its memory back. */
 #define BATCH_BYTES_KEPT ((size_t)8 * 1024 * 1024)
 
@@ -481,6 +486,14 @@ static size_t put_batch(struct save_buffers *buf)
     return size + buf->waiting_bytes;
 }
 
+static void prefetch_tails(const struct save_buffers *buf, size_t at)
+{
+    if (at + LOOK_AHEAD_FAR < buf->n_parts)
+        prefetch(&buf->parts[at + LOOK_AHEAD_FAR].replica->tail, sizeof(struct tail));
+    if (at + LOOK_AHEAD < buf->n_parts)
+        tail_prefetch(&buf->parts[at + LOOK_AHEAD].replica->tail);
+}
+
 /* What the journal has, into RocksDB and the tails: no reader sees what it has not. */
 static int write_staged(struct nh_logdb *db, struct save_buffers *buf, struct nh_error *err)
 {
@@ -489,8 +502,10 @@ static int write_staged(struct nh_logdb *db, struct save_buffers *buf, struct nh
 
     if (status == NH_OK && rocksdb_writebatch_count(buf->batch) > 0)
         status = store_write_unlogged(db, buf->batch, err);
-    for (size_t i = 0; i < buf->n_parts && status == NH_OK; i++)
+    for (size_t i = 0; i < buf->n_parts && status == NH_OK; i++) {
+        prefetch_tails(buf, i);
         status = tail_add(db, &buf->parts[i], buf->waiting + buf->parts[i].at, s->pending, s->cut, err);
+    }
     if (status == NH_OK)
         store_applied(db, s);
     return status;
@@ -513,6 +528,19 @@ static int begin_record(struct nh_logdb *db, struct save_buffers *buf, const str
     return journal_begin(&db->journal, buf->stream, bytes, id_min, err);
 }
 
+static void prefetch_updates(const struct save_buffers *buf, const struct nh_update *updates, size_t n, size_t at)
+{
+    const struct nh_update *far = at + LOOK_AHEAD_FAR < n ? &updates[at + LOOK_AHEAD_FAR] : NULL;
+    const struct nh_update *near = at + LOOK_AHEAD < n ? &updates[at + LOOK_AHEAD] : NULL;
+
+    if (far && far->n_runs)
+        prefetch(far->runs[0].block, sizeof *far->runs[0].block + PREFETCH_RECORDS_BYTES);
+    if (near)
+        prefetch(buf->replicas[at + LOOK_AHEAD], sizeof(struct replica));
+    if (near && near->n_runs)
+        prefetch(near->runs[0].block->offsets, 1);
+}
+
 /* Only a hard state alone may go unsynced. RocksDB may flush what the journal then loses to a power cut, and calls from before
  * it are repeated over that: of a state the newest counts, but blocks would no longer tile the log. */
 static int begin_held(struct nh_logdb *db, struct save_buffers *buf, const struct nh_update *updates, size_t n,
@@ -527,6 +555,7 @@ static int begin_held(struct nh_logdb *db, struct save_buffers *buf, const struc
     }
     find_clips(buf, updates, n);
     for (size_t i = 0; i < n && status == NH_OK; i++) {
+        prefetch_updates(buf, updates, n, i);
         status = stage_update(db, buf, updates, i, err);
         sync |= updates[i].must_sync || update_has_entries(&updates[i]) || updates[i].snapshot;
     }

@@ -6,6 +6,9 @@
 #include "logdb/rocksdb/store.h"
 #include "raftio/support/memory.h"
 
+/* What a save adds, mostly. */
+#define PREFETCH_BYTES 192u
+
 pthread_mutex_t *tail_lock_of(struct nh_logdb *db, uint64_t shard_id)
 {
     return &db->tail_locks[hash_u64(shard_id) % TAIL_LOCKS];
@@ -52,6 +55,12 @@ static void append(struct tail *t, const struct tail_part *part, const uint8_t *
     t->size_bytes += part->size_bytes;
     t->header = part->header;
     t->header.n = n;
+}
+
+NH_PEEKS void tail_prefetch(const struct tail *t)
+{
+    if (t->data)
+        prefetch(t->data + t->size_bytes, PREFETCH_BYTES);
 }
 
 int tail_add(struct nh_logdb *db, const struct tail_part *part, const uint8_t *packed, uint64_t lsn, uint64_t cut,

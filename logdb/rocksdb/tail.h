@@ -60,6 +60,8 @@ struct tail_part {
  * `cut`. Errors: EIO, the store is fenced then. Thread: holds the replica. */
 int tail_add(struct nh_logdb *db, const struct tail_part *part, const uint8_t *packed, uint64_t lsn, uint64_t cut,
              struct nh_error *err);
+/* Asks for what tail_add will touch behind the tail itself. Thread: any; nothing is held. */
+void tail_prefetch(const struct tail *t);
 /* Writes out the tail of one replica. Errors: EIO, the store is fenced then. */
 int tail_write(struct nh_logdb *db, struct replica *r, struct nh_error *err);
 /* The same for one that may not be known or may go. */

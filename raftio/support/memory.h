@@ -28,4 +28,8 @@ static inline void prefetch(const void *p, size_t size_bytes)
         __builtin_prefetch((const char *)p + at, 1);
 }
 
+/* For a function that reads, without its lock, what another thread may be writing, only to prefetch where it points: of an old
+ * pointer nothing comes but a useless request. */
+#define NH_PEEKS __attribute__((no_sanitize("thread")))
+
 #endif

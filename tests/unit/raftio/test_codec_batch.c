@@ -4,6 +4,7 @@
 
 #include "raftio/codec.h"
 #include "raftio/codec_private.h"
+#include "raftio/codec_wire.h"
 #include "raftio/raftpb.pb-c.h"
 #include "raftio/support/block.h"
 #include "raftio/support/memory.h"
@@ -140,16 +141,42 @@ Test(codec_batch, an_empty_batch_travels)
     batch_free(NULL);
 }
 
-Test(codec_batch, encoding_into_too_little_room_writes_nothing)
+/* With a message of each kind, heartbeats in both tables, and every size that is too little. */
+Test(codec_batch, encoding_into_too_little_room_tells_what_is_needed_and_stays_within_it)
 {
-    struct nh_message m = plain(NH_MSG_PING);
-    struct nh_message_batch b = {.n_messages = 1, .messages = &m};
-    uint8_t out[64];
+    struct nh_block *block = make_block(3, 4, 1);
+    struct nh_message messages[] = {plain(NH_MSG_PING), with_runs(NH_MSG_REPLICATE, 0, block, NULL), plain(NH_MSG_HEARTBEAT),
+                                    plain(NH_MSG_HEARTBEAT_RESP), plain(NH_MSG_HEARTBEAT)};
+    struct nh_message_batch b = {7, "h1:2600", sizeof messages / sizeof *messages, messages};
+    uint8_t out[1024];
     size_t n = batch_encode(&b, NULL, 0);
 
+    cr_assert_lt(n, sizeof out);
+    for (size_t cap = 0; cap < n; cap++) {
+        memset(out, 0xee, sizeof out);
+        cr_assert_eq(batch_encode(&b, out, cap), n);
+        cr_assert_eq(out[cap], 0xee);
+    }
     memset(out, 0xee, sizeof out);
-    cr_assert_eq(batch_encode(&b, out, n - 1), n);
-    cr_assert_eq(out[0], 0xee);
+    cr_assert_eq(batch_encode(&b, out, sizeof out), n);
+    cr_assert_eq(out[n], 0xee);
+    for (uint32_t i = 0; i < b.n_messages; i++)
+        nh_message_deinit(&messages[i]);
+}
+
+/* The sizes that are counted are those that are written, at the edges of each. */
+Test(codec_batch, a_number_takes_as_many_bytes_as_are_counted)
+{
+    for (unsigned bits = 0; bits < 64; bits++) {
+        uint64_t edge = 1ull << bits, around[] = {edge - 1, edge, edge + 1, edge | (edge - 1)};
+
+        for (size_t i = 0; i < sizeof around / sizeof *around; i++) {
+            uint8_t out[WIRE_NUMBER_BYTES_MAX];
+
+            cr_assert_eq(wire_put_varint(out, around[i]) - out, (ptrdiff_t)wire_varint_bytes(around[i]));
+            cr_assert_leq(wire_number_bytes(around[i]), WIRE_NUMBER_BYTES_MAX);
+        }
+    }
 }
 
 /* The bytes on the wire are a promise to hosts of other versions. */
