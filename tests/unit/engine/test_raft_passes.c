@@ -2,6 +2,9 @@
 #include "tests/unit/engine/raft_cluster.h"
 
 #include <criterion/criterion.h>
+#include <signal.h>
+
+#include "engine/raft/raft_internal.h"
 
 static struct cluster c;
 static struct raft_update out;
@@ -166,4 +169,14 @@ Test(raft_passes, a_leader_says_what_it_has_to_do)
     take(cluster_message(NH_MSG_HEARTBEAT_RESP, 2, 1, 2));
     expect_work("a peer to probe");
     end();
+}
+
+/* The last word before anything leaves: an update that rests on a broken invariant is not handed out. */
+Test(raft_passes, a_broken_invariant_ends_the_process_before_the_update_leaves, .signal = SIGABRT)
+{
+    follower();
+    raft_collect(c.nodes[1].core, &out);
+    raft_update_release(&out);
+    c.nodes[1].core->log.commit = c.nodes[1].core->log.last + 1;
+    raft_collect(c.nodes[1].core, &out);
 }
