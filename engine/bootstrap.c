@@ -260,80 +260,101 @@ static void make_first_entry(struct bootstrap_result *b)
 
 /* ---- the stored log ---- */
 
+/* Read at once where a term begins: what follows often has another one already. */
+#define PROBE_BYTES 4096u
+
+/* What was seen of the terms from `first` on. */
 struct term_probe {
-    uint64_t index;
-    uint64_t term; /* 0: not seen */
+    uint64_t first, term; /* term 0: nothing was seen */
+    uint64_t end;         /* [first, end] have that term */
+    uint64_t next_term;   /* of end + 1; 0: not seen */
 };
 
-static int see_term(void *ctx, const uint8_t *records, size_t size_bytes, struct nh_error *err)
+static int see_terms(void *ctx, const uint8_t *records, size_t size_bytes, struct nh_error *err)
 {
     struct term_probe *probe = ctx;
 
-    if (probe->term)
-        return NH_OK;
-    if (size_bytes < NH_RECORD_HEADER_BYTES || nh_record_index(records) != probe->index || nh_record_term(records) == 0)
-        return nh_error_set(err, NH_ECORRUPT, "entry %" PRIu64 " is not what is stored there", probe->index);
-    probe->term = nh_record_term(records);
+    for (const uint8_t *p = records, *end = records + size_bytes; p < end && !probe->next_term; p += nh_record_bytes(p)) {
+        uint64_t index = probe->term ? probe->end + 1 : probe->first;
+
+        if ((size_t)(end - p) < NH_RECORD_HEADER_BYTES || nh_record_index(p) != index || nh_record_term(p) == 0)
+            return nh_error_set(err, NH_ECORRUPT, "entry %" PRIu64 " is not what is stored there", index);
+        if (probe->term && nh_record_term(p) != probe->term) {
+            probe->next_term = nh_record_term(p);
+            continue;
+        }
+        probe->term = nh_record_term(p);
+        probe->end = index;
+    }
     return NH_OK;
 }
 
-static int read_term(const struct engine_config *e, struct nh_replica_info id, uint64_t index, uint64_t *ret,
-                     struct nh_error *err)
+/* Reads from `first` on, up to `last` or as much as lies together. */
+static int probe_terms(const struct engine_config *e, struct nh_replica_info id, uint64_t first, uint64_t last,
+                       struct term_probe *ret, struct nh_error *err)
 {
-    struct term_probe probe = {.index = index};
-    struct nh_entry_sink sink = {.add = see_term, .ctx = &probe};
-    int r = e->logdb_ops->iterate_entries(e->logdb, id.shard_id, id.replica_id, index, index + 1, 0, &sink, err);
+    struct nh_entry_sink sink = {.add = see_terms, .ctx = ret};
+    int r;
 
-    if (r < 0)
-        return r;
-    if (!probe.term)
-        return nh_error_set(err, NH_ECORRUPT, "entry %" PRIu64 " is missing", index);
-    *ret = probe.term;
-    return NH_OK;
+    *ret = (struct term_probe){.first = first};
+    r = e->logdb_ops->iterate_entries(e->logdb, id.shard_id, id.replica_id, first, last + 1, PROBE_BYTES, &sink, err);
+    if (r == NH_OK && !ret->term)
+        r = nh_error_set(err, NH_ECORRUPT, "entry %" PRIu64 " is missing", first);
+    if (r == NH_OK && ret->next_term && ret->next_term < ret->term)
+        r = nh_error_set(err, NH_ECORRUPT, "term %" PRIu64 " at index %" PRIu64 " is below an earlier one", ret->next_term,
+                         ret->end + 1);
+    return r;
 }
 
-/* The last index of the term that `first` has: terms never fall, so it can be searched. */
-static int find_span_end(const struct engine_config *e, struct nh_replica_info id, uint64_t first, uint64_t term, uint64_t last,
-                         uint64_t *ret, struct nh_error *err)
+/* Moves the probe's end to the last index of its term, which is below `last`: terms never fall, so it can be searched. In steps
+ * that double first, as most terms are short or the last one. */
+static int find_span_end(const struct engine_config *e, struct nh_replica_info id, struct term_probe *probe, uint64_t last,
+                         struct nh_error *err)
 {
-    uint64_t low = first, high = last; /* low has the term; the end is in [low, high] */
+    uint64_t high = last, step = probe->end - probe->first + 1; /* the end is in [probe->end, high] */
 
-    while (low < high) {
-        uint64_t mid = high - (high - low) / 2, mid_term = 0;
-        int r = read_term(e, id, mid, &mid_term, err);
+    while (probe->end < high && !probe->next_term) {
+        uint64_t middle = high - (high - probe->end) / 2, at = middle - probe->end > step ? probe->end + step : middle;
+        struct term_probe next;
+        int r = probe_terms(e, id, at, last, &next, err);
 
         if (r < 0)
             return r;
-        if (mid_term < term)
-            return nh_error_set(err, NH_ECORRUPT, "term %" PRIu64 " at index %" PRIu64 " is below an earlier one", mid_term, mid);
-        if (mid_term == term)
-            low = mid;
-        else
-            high = mid - 1;
+        if (next.term < probe->term)
+            return nh_error_set(err, NH_ECORRUPT, "term %" PRIu64 " at index %" PRIu64 " is below an earlier one", next.term, at);
+        if (next.term == probe->term) {
+            probe->end = next.end;
+            probe->next_term = next.next_term;
+            step *= 2;
+        } else {
+            high = at - 1;
+        }
     }
-    *ret = low;
     return NH_OK;
 }
 
 static int find_spans(const struct engine_config *e, struct nh_replica_info id, struct bootstrap_result *b, struct nh_error *err)
 {
-    uint64_t first = b->boot.first_index, last = b->boot.last_index, end = 0, last_term = 0;
+    uint64_t first = b->boot.first_index, last = b->boot.last_index;
+    struct term_probe probe = {0}, of_last = {0};
     size_t n = 0, cap = 0;
-    int r = first <= last ? read_term(e, id, last, &last_term, err) : NH_OK;
+    int r = first <= last ? probe_terms(e, id, last, last, &of_last, err) : NH_OK;
 
-    for (; r == NH_OK && first <= last; first = end + 1, n++) {
-        uint64_t term = 0;
-
+    for (; r == NH_OK && first <= last; first = probe.end + 1, n++) {
         if (n >= BOOTSTRAP_SPANS_MAX)
             return nh_error_set(err, NH_ECORRUPT, "the log has more than %u terms", BOOTSTRAP_SPANS_MAX);
-        r = read_term(e, id, first, &term, err);
-        end = last;
-        if (r == NH_OK && term != last_term)
-            r = find_span_end(e, id, first, term, last, &end, err);
+        if (probe.next_term == of_last.term)
+            probe = of_last;
+        else
+            r = probe_terms(e, id, first, last, &probe, err);
+        if (r == NH_OK && probe.term == of_last.term)
+            probe.end = last;
+        else if (r == NH_OK)
+            r = find_span_end(e, id, &probe, last, err);
         if (r < 0)
             break;
         array_reserve((void **)&b->spans, &cap, n + 1, sizeof *b->spans);
-        b->spans[n] = (struct raft_term_span){.first_index = first, .term = term};
+        b->spans[n] = (struct raft_term_span){.first_index = first, .term = probe.term};
     }
     b->boot.n_spans = (uint32_t)n;
     return r;

@@ -40,7 +40,7 @@
  * (checks and terms of what comes in), role.c (the only one that changes the role), members.c (configurations), log.c (log in
  * memory, spans, in-flight saves), progress.c (a leader's view of a peer), quorum.c, send.c, election.c, replicate.c (answers and
  * commit), stream.c (what a peer is sent), snapshot.c, removed.c, heartbeat.c, read.c, propose.c, transfer.c, load.c, quiesce.c
- * (one per message flow), check.c (every invariant; the cheap ones are asserted before and after each step and stay on in
+ * (one per message flow), check.c (every invariant; the cheap ones are asserted before an update leaves and stay on in
  * release), describe.c and describe_config.c (all of it as text).
  *
  * Threads: a replica's core belongs to its step worker. Errors: none. A malformed or hostile message is ignored and

@@ -392,6 +392,23 @@ int replica_read_uses(struct nh_logdb *db, rocksdb_iterator_t *it, struct nh_rep
     return r;
 }
 
+/* Uses are the last keys of a replica, but for those of no replica: the iterator stands at the next one's already. */
+static void go_to_next_replica(rocksdb_iterator_t *it, struct nh_replica_info last)
+{
+    struct nh_replica_info info;
+    enum layout_kind kind;
+    struct layout_key key;
+    uint64_t number;
+    size_t size;
+    const char *found = rocksdb_iter_valid(it) ? rocksdb_iter_key(it, &size) : NULL;
+
+    if (!found || !layout_key_parse(found, size, &info, &kind, &number) || info.shard_id != last.shard_id ||
+        info.replica_id != last.replica_id)
+        return;
+    layout_key(&key, last.shard_id, last.replica_id, LAYOUT_END);
+    rocksdb_iter_seek(it, key.bytes, key.size_bytes);
+}
+
 static int list_uses(struct nh_logdb *db, rocksdb_iterator_t *it,
                      int (*each)(void *ctx, struct nh_replica_info info, struct use use), void *ctx, struct nh_error *err)
 {
@@ -399,7 +416,6 @@ static int list_uses(struct nh_logdb *db, rocksdb_iterator_t *it,
     while (rocksdb_iter_valid(it)) {
         struct nh_replica_info info;
         enum layout_kind kind;
-        struct layout_key key;
         uint64_t number;
         size_t size;
         const char *found = rocksdb_iter_key(it, &size);
@@ -412,8 +428,7 @@ static int list_uses(struct nh_logdb *db, rocksdb_iterator_t *it,
         r = replica_read_uses(db, it, info, each, ctx, err);
         if (r != 0)
             return r;
-        layout_key(&key, info.shard_id, info.replica_id, LAYOUT_END);
-        rocksdb_iter_seek(it, key.bytes, key.size_bytes);
+        go_to_next_replica(it, info);
     }
     return iterator_error(it, err);
 }

@@ -124,6 +124,44 @@ Test(bootstrap, a_restart_finds_its_log_and_the_terms_in_it)
     cr_assert_eq(result.members.n_members, 3);
 }
 
+static const struct nh_logdb_ops *real_ops;
+static uint32_t n_reads;
+
+static int counted_iterate(struct nh_logdb *db, uint64_t shard_id, uint64_t replica_id, uint64_t low, uint64_t high,
+                           size_t max_bytes, const struct nh_entry_sink *sink, struct nh_error *e)
+{
+    n_reads++;
+    return real_ops->iterate_entries(db, shard_id, replica_id, low, high, max_bytes, sink, e);
+}
+
+/* A restart reads the log of each of thousands of replicas. In most a leader was elected once, or not for long before. */
+Test(bootstrap, a_long_term_costs_few_reads)
+{
+    static struct nh_logdb_ops counted;
+
+    real_ops = engine.logdb_ops;
+    counted = *real_ops;
+    counted.iterate_entries = counted_iterate;
+    engine.logdb_ops = &counted;
+    cr_assert_eq(run(&initial, false), 0);
+    save(1, 1, 1);
+    save(2, 100000, 2);
+    cr_assert_eq(run(&initial, false), 0, "%s", err.text);
+    cr_assert_eq(result.boot.n_spans, 2);
+    cr_assert_eq(n_reads, 2, "%u reads: of the last entry and of the first ones", n_reads);
+    save(100002, 1, 3);
+    save(100003, 100000, 5);
+    n_reads = 0;
+    cr_assert_eq(run(&initial, false), 0, "%s", err.text);
+    cr_assert_eq(result.boot.n_spans, 4);
+    for (uint32_t i = 0; i < 4; i++) {
+        cr_assert_eq(result.spans[i].first_index, ((uint64_t[]){1, 2, 100002, 100003})[i]);
+        cr_assert_eq(result.spans[i].term, ((uint64_t[]){1, 2, 3, 5})[i]);
+    }
+    cr_assert_lt(n_reads, 2 * 17 + 4, "%u reads for a term of 100,000 entries", n_reads);
+    engine.logdb_ops = real_ops;
+}
+
 static void save_vote(uint64_t term, uint64_t vote)
 {
     struct nh_update u = {.shard_id = 4, .replica_id = 2, .has_state = true, .must_sync = true, .state = {term, vote, 1}};
