@@ -10,5 +10,12 @@
  *   lg_tcache_max      blocks of entries, up to 64 KiB, pass between threads without the arenas' locks
  *   tcache_nslots_...  but a dozen threads do not each keep much: it counts per idle shard
  */
+#include <stddef.h>
+
 __attribute__((visibility("default"))) const char *malloc_conf =
     "background_thread:true,muzzy_decay_ms:0,lg_tcache_max:16,tcache_nslots_large:4,tcache_nslots_small_max:64";
+
+/* A symbol of jemalloc's own. With link-time optimization the linker chooses its libraries before it sees that malloc is called,
+ * and would leave this one out. */
+int mallctl(const char *name, void *old, size_t *old_bytes, void *value, size_t value_bytes);
+__attribute__((used)) static int (*const needs_jemalloc)(const char *, void *, size_t *, void *, size_t) = mallctl;
