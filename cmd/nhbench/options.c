@@ -42,6 +42,7 @@ const char bench_usage[] =
     "    --plugins DIR         where kv.so is\n"
     "    --dir DIR             for data, emptied at the end; must be empty (a temporary one in the current directory)\n"
     "    --limit               also what the machine could do at best with batches like those of the run\n"
+    "    --restart             afterwards all hosts are killed with kill -9, and start with what they wrote\n"
     "    --json                the result as JSON\n"
     "    --quiesce             quiet shards stop their timers (always with idle)\n"
     "    --verbose             log lines of the hosts, warnings and worse, on stderr\n"
@@ -112,6 +113,7 @@ static const struct option_rule rules[] = {
     {"rounds", COUNT, AT(rounds), 1, GUARD_ROUNDS_MAX},
     {"below", REAL, AT(below), 0, 10},
     {"limit", FLAG, AT(limit), 0, 0},
+    {"restart", FLAG, AT(restart), 0, 0},
     {"json", FLAG, AT(json), 0, 0},
     {"verbose", FLAG, AT(verbose), 0, 0},
     /* of a host */
@@ -270,6 +272,8 @@ static bool check(const struct bench_options *o, const char *command)
         return refuse("sessions", "cannot be combined with --rate");
     if (o->chained && (o->in_flight != 1 || o->rate || o->sessions || o->read_share > 0))
         return refuse("chained", "is for writes with --in-flight 1, without --rate and --sessions");
+    if (o->restart && strcmp(o->log_store, "memory") == 0)
+        return refuse("restart", "needs a log store that keeps something");
     if (o->in_flight < o->load_threads)
         return refuse("in-flight", "must be at least --load-threads");
     return true;

@@ -54,7 +54,7 @@ static uint32_t figures(const struct run *r, struct figure *f)
         {"switches_per_op", "context switches per op", ratio((double)(u->voluntary + u->involuntary), ops), "%.4f"},
         {"voluntary_switches_per_op", "of them voluntary", ratio((double)u->voluntary, ops), "%.4f"},
         {"peak_rss_bytes", "peak RSS, sum (bytes)", (double)u->peak_rss_bytes, "%.0f"},
-        {"start_seconds", "start until all are led (s)", (double)r->lead_ns / 1e9, "%.2f"},
+        {"start_seconds", "start until all are led (s)", (double)r->start.lead_ns / 1e9, "%.2f"},
         {"leads", "shards led where they should be", r->leads, "%.0f"},
         {"dropped", "dropped", (double)l->dropped, "%.0f"},
         {"errors", "timeouts and errors", (double)(l->timeouts + l->rejected + l->terminated + l->failed), "%.0f"},
@@ -149,6 +149,9 @@ void report_table(const struct bench_options *o, const struct run *r)
     report_table_latencies("reads", &r->load.reads);
     if (o->limit)
         table_limits(r);
+    if (o->restart)
+        printf("after kill -9 of all hosts: replicas started after %.2f s, all shards led after %.2f s\n",
+               (double)r->restart.started_ns / 1e9, (double)r->restart.lead_ns / 1e9);
     printf("host   CPU s  user  system  ops per CPU s   switches  peak RSS MiB  written MiB\n");
     for (uint32_t i = 0; i < BENCH_HOSTS; i++) {
         const struct sample *u = &r->reports[i].used;
@@ -233,6 +236,9 @@ void report_json(const struct bench_options *o, const struct run *r)
     report_json_latencies("reads", &r->load.reads);
     if (o->limit)
         json_limits(r);
+    if (o->restart)
+        printf("  \"restart\": {\"all_started_seconds\": %.3f, \"all_lead_seconds\": %.3f},\n",
+               (double)r->restart.started_ns / 1e9, (double)r->restart.lead_ns / 1e9);
     printf("  \"processes\": [\n");
     for (uint32_t i = 0; i < BENCH_HOSTS; i++)
         json_host(&r->reports[i], i + 1 == BENCH_HOSTS);

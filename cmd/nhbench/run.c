@@ -74,35 +74,55 @@ static void add_up(struct run *r)
     }
 }
 
-static bool await_start(struct cluster *c, struct run *ret)
+static bool await_started(struct cluster *c, struct said_started started[BENCH_HOSTS])
 {
     union channel_words *words = must(malloc(sizeof *words));
     bool ok = true;
 
     for (uint32_t i = 0; i < BENCH_HOSTS && ok; i++) {
         ok = cluster_await(c, i, SAID_STARTED, words);
-        ret->started[i] = words->started;
+        started[i] = words->started;
     }
     free(words);
     return ok;
 }
 
+static bool start(struct cluster *c, struct said_started started[BENCH_HOSTS], struct run_start *ret)
+{
+    uint64_t begin_ns = clock_ns();
+
+    if (!cluster_start(c) || !await_started(c, started))
+        return false;
+    ret->started_ns = clock_ns() - begin_ns;
+    if (!cluster_lead(c))
+        return false;
+    ret->lead_ns = clock_ns() - begin_ns;
+    return true;
+}
+
+static bool restart(struct cluster *c, struct run_start *ret)
+{
+    struct said_started started[BENCH_HOSTS];
+
+    fputs("restart\n", stderr);
+    cluster_kill(c);
+    return start(c, started, ret);
+}
+
 bool run_once(struct cluster *c, struct run *ret)
 {
     const struct bench_options *o = c->options;
-    uint64_t begin_ns = clock_ns();
     struct said_go go;
 
     *ret = (struct run){.seconds = o->seconds};
-    if (!cluster_start(c) || !await_start(c, ret) || !cluster_lead(c))
+    if (!start(c, ret->started, &ret->start))
         return false;
-    ret->lead_ns = clock_ns() - begin_ns;
     go.begin_ns = clock_ns() + HEAD_START_MS * NS_PER_MS + (uint64_t)(o->warm_up * (double)NS_PER_S);
     go.end_ns = go.begin_ns + (uint64_t)(o->seconds * (double)NS_PER_S);
     if (!cluster_say(c, SAID_GO, &go, sizeof go) || !watch(c, ret))
         return false;
     add_up(ret);
-    return true;
+    return !o->restart || restart(c, &ret->restart);
 }
 
 /* ---- limits ---- */

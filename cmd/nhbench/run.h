@@ -5,11 +5,17 @@
 #include "cmd/nhbench/cluster.h"
 #include "cmd/nhbench/limit.h"
 
+/* From the start of the first process. */
+struct run_start {
+    uint64_t started_ns; /* all replicas run */
+    uint64_t lead_ns;    /* all shards are led where they should be */
+};
+
 struct run {
     struct said_started started[BENCH_HOSTS];
     struct said_report reports[BENCH_HOSTS];
-    uint64_t lead_ns; /* from the start of the first process until all shards are led where they should be */
-    double seconds;   /* measured */
+    struct run_start start, restart; /* the latter with --restart */
+    double seconds;                  /* measured */
     /* Sums. */
     struct load_result load;
     struct sample used;

@@ -155,6 +155,16 @@ def test_limits(d):
         check(j["limits"][name]["entries_per_second"] > 0 and j["limits"][name]["run_fraction"] > 0, f"{name}: {j['limits']}")
 
 
+def test_restart(d):
+    j = measure(d, "run", *TINY, "--restart")
+    check_run(j)
+    check(0 < j["restart"]["all_started_seconds"] <= j["restart"]["all_lead_seconds"] < 60, f"{j['restart']}")
+    r = nhbench(d, "run", *TINY[:-1], "--restart")
+    check(r.returncode == 0 and "after kill -9" in r.stdout, f"{r}")
+    r = nhbench(d, "run", *TINY, "--restart", "--log-store", "memory")
+    check(r.returncode == 2 and "keeps something" in r.stderr, f"{r}")
+
+
 def test_directory_of_ones_own(d):
     own = os.path.join(d, "own")
     r = nhbench(d, "run", *TINY, "--dir", own)
