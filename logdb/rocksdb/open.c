@@ -16,12 +16,12 @@
 
 /* What RocksDB's C interface has no setter for. The hint speeds up inserts beside a replica's earlier ones; it works
  * only with serial memtable writes, which are faster here anyway. Its prefix is that of every key (LAYOUT_PREFIX_BYTES),
- * and no range tombstone may begin with one: layout.h. The cache is for a host's start, which reads some places of each of
- * thousands of replicas in each table. */
+ * and no range tombstone may begin with one: layout.h. The cache and the filters are for a host's start, which looks for
+ * some records of each of thousands of replicas in each table. */
 #define TEXT_DEFAULTS                                                    \
     "memtable_insert_with_hint_prefix_extractor=rocksdb.FixedPrefix.17;" \
     "avoid_flush_during_shutdown=true;"                                  \
-    "block_based_table_factory={block_cache=64M}"
+    "block_based_table_factory={block_cache=64M;filter_policy=bloomfilter:10:false}"
 
 /* What the durability contract rests on; not for the user to change. A recovery that did not flush would serve what only
  * the page cache holds. */

@@ -14,14 +14,13 @@ static int iterator_error(rocksdb_iterator_t *it, struct nh_error *err)
     return message ? store_error(message, "read", err) : NH_OK;
 }
 
-/* Moves to exactly `key`. Returns 1 if it is there, 0 if not. */
-static int seek_exact(rocksdb_iterator_t *it, const struct layout_key *key, const char **ret_value, size_t *ret_size,
-                      struct nh_error *err)
+/* Whether it stands at exactly `key`: 1 if it does, 0 if not. */
+static int is_at(rocksdb_iterator_t *it, const struct layout_key *key, const char **ret_value, size_t *ret_size,
+                 struct nh_error *err)
 {
     const char *found;
     size_t size;
 
-    rocksdb_iter_seek(it, key->bytes, key->size_bytes);
     if (!rocksdb_iter_valid(it))
         return iterator_error(it, err);
     found = rocksdb_iter_key(it, &size);
@@ -31,13 +30,21 @@ static int seek_exact(rocksdb_iterator_t *it, const struct layout_key *key, cons
     return 1;
 }
 
+/* Moves to exactly `key`. Returns 1 if it is there, 0 if not. */
+static int seek_exact(rocksdb_iterator_t *it, const struct layout_key *key, const char **ret_value, size_t *ret_size,
+                      struct nh_error *err)
+{
+    rocksdb_iter_seek(it, key->bytes, key->size_bytes);
+    return is_at(it, key, ret_value, ret_size, err);
+}
+
 static int read_state(struct nh_logdb *db, rocksdb_iterator_t *it, uint64_t shard_id, uint64_t replica_id, struct stored *ret,
                       struct nh_error *err)
 {
     struct layout_header h;
     struct layout_key key;
-    const char *value;
-    size_t size;
+    const char *value = NULL;
+    size_t size = 0;
     int r;
 
     layout_key(&key, shard_id, replica_id, LAYOUT_STATE);
@@ -55,6 +62,8 @@ static int read_state(struct nh_logdb *db, rocksdb_iterator_t *it, uint64_t shar
     return NH_OK;
 }
 
+/* Behind read_state: the iterator stands at the state, or at the first key behind where it would be; the start comes next. To
+ * move there by its key would look into each table again. */
 static int read_start(struct nh_logdb *db, rocksdb_iterator_t *it, uint64_t shard_id, uint64_t replica_id, struct stored *ret,
                       struct nh_error *err)
 {
@@ -64,8 +73,10 @@ static int read_start(struct nh_logdb *db, rocksdb_iterator_t *it, uint64_t shar
     int r;
 
     ret->bounds.first = 1;
+    if (ret->exists)
+        rocksdb_iter_next(it);
     layout_key(&key, shard_id, replica_id, LAYOUT_START);
-    r = seek_exact(it, &key, &value, &size, err);
+    r = is_at(it, &key, &value, &size, err);
     if (r <= 0)
         return r;
     r = layout_envelope_check(value, size, db->services->crc32c, err);
@@ -235,15 +246,13 @@ static int give_block(struct nh_logdb *db, rocksdb_iterator_t *it, uint64_t firs
 static int iterate(struct nh_logdb *db, rocksdb_iterator_t *it, struct block_value *v, struct wanted *w, struct nh_error *err)
 {
     struct layout_header h;
-    struct stored start = {0};
     uint64_t first;
-    int r = read_start(db, it, w->shard_id, w->replica_id, &start, err);
+    int r = record_get_start(db, w->shard_id, w->replica_id, &first, err); /* not below what the iterator sees */
 
     if (r < 0)
         return r;
-    if (w->low < start.bounds.first)
-        return nh_error_set(err, NH_ECOMPACTED, "entry %" PRIu64 " is removed, the first is %" PRIu64, w->low,
-                            start.bounds.first);
+    if (w->low < first)
+        return nh_error_set(err, NH_ECOMPACTED, "entry %" PRIu64 " is removed, the first is %" PRIu64, w->low, first);
     r = block_seek(db, it, w->shard_id, w->replica_id, w->low, &first, &h, err);
     if (r < 0)
         return r;

@@ -124,6 +124,26 @@ static int get(struct nh_logdb *db, uint64_t shard_id, uint64_t replica_id, enum
     return NH_OK;
 }
 
+int record_get_start(struct nh_logdb *db, uint64_t shard_id, uint64_t replica_id, uint64_t *ret_first, struct nh_error *err)
+{
+    rocksdb_pinnableslice_t *slice = NULL;
+    const uint8_t *content = NULL;
+    size_t size = 0;
+    int r = get(db, shard_id, replica_id, LAYOUT_START, &slice, &content, &size, err);
+
+    *ret_first = 1;
+    if (r == NH_ENOTFOUND)
+        return NH_OK;
+    if (r < 0)
+        return nh_error_wrap(err, r, "start of the log");
+    if (size == sizeof *ret_first)
+        *ret_first = nh_load_u64(content);
+    else
+        r = nh_error_set(err, NH_ECORRUPT, "start of the log: %zu bytes", size);
+    rocksdb_pinnableslice_destroy(slice);
+    return r;
+}
+
 int store_save_bootstrap(struct nh_logdb *db, uint64_t shard_id, uint64_t replica_id, const struct nh_bootstrap *bootstrap,
                          struct nh_error *err)
 {

@@ -217,6 +217,8 @@ void record_put_snapshot(struct nh_logdb *db, rocksdb_writebatch_t *batch, uint6
                          const struct nh_snapshot *snapshot);
 void record_put_start(struct nh_logdb *db, rocksdb_writebatch_t *batch, uint64_t shard_id, uint64_t replica_id,
                       uint64_t first_index);
+/* The first index of a log; 1 if nothing was removed of it. Errors: EIO, ECORRUPT. */
+int record_get_start(struct nh_logdb *db, uint64_t shard_id, uint64_t replica_id, uint64_t *ret_first, struct nh_error *err);
 void record_put_use(struct nh_logdb *db, rocksdb_writebatch_t *batch, uint64_t shard_id, uint64_t replica_id, struct use use);
 void record_delete_use(rocksdb_writebatch_t *batch, uint64_t shard_id, uint64_t replica_id, uint64_t segment_id);
 void record_put_horizon(struct nh_logdb *db, rocksdb_writebatch_t *batch, uint64_t horizon, uint64_t floor);

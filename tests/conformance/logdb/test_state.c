@@ -130,3 +130,29 @@ Test(state, metrics_are_cheap_and_calm)
         f.ops->get_metrics(f.db, &m);
     cr_assert(!m.busy);
 }
+
+/* Records of a replica lie side by side: a state that was saved alone, a start, neither, both. */
+Test(state, the_first_index_is_found_beside_a_state_and_without)
+{
+    for (uint64_t shard_id = SHARD; shard_id < SHARD + 4; shard_id++) {
+        struct nh_update state = make_state(shard_id, REPLICA, 2, 1, 7);
+
+        must_save_entries(shard_id, REPLICA, 1, 10, 1);
+        if (shard_id & 1)
+            expect_ok(save(&state, 1, 1));
+        if (shard_id & 2)
+            expect_ok(f.ops->remove_entries_to(f.db, shard_id, REPLICA, 4, &f.err));
+    }
+    for (int round = 0; round < 2; round++) {
+        for (uint64_t shard_id = SHARD; shard_id < SHARD + 4; shard_id++) {
+            struct nh_raft_state s;
+
+            expect_ok(f.ops->read_raft_state(f.db, shard_id, REPLICA, &s, &f.err));
+            cr_assert_eq(s.first_index, shard_id & 2 ? 5 : 1);
+            cr_assert_eq(s.last_index, 10);
+            if (shard_id & 1)
+                cr_assert_eq(s.state.commit, 7);
+        }
+        fixture_reopen();
+    }
+}

@@ -88,6 +88,14 @@ static void expect_corrupt_state(void)
     expect_entries(SHARD, REPLICA, 1, 1, 1);
 }
 
+static void expect_corrupt_entries(uint64_t low, uint64_t high)
+{
+    struct collected c;
+
+    cr_assert_eq(collect(SHARD, REPLICA, low, high, SIZE_MAX, &c), NH_ECORRUPT, "%s", f.err.text);
+    collected_deinit(&c);
+}
+
 static void save_three_blocks(void)
 {
     for (uint64_t first = 1; first < 30; first += 10)
@@ -115,6 +123,18 @@ Test(damage, a_garbage_start)
 {
     save_three_blocks();
     edit_kind(LAYOUT_START, "garbage garbage!", 16);
+    expect_corrupt_entries(5, 6);
+    expect_corrupt_state();
+}
+
+Test(damage, a_start_with_a_tail)
+{
+    uint8_t value[LAYOUT_ENVELOPE_BYTES + sizeof(uint64_t) + 1] = {0};
+
+    layout_envelope_seal(value, sizeof(uint64_t) + 1, crc32c);
+    save_three_blocks();
+    edit_kind(LAYOUT_START, value, sizeof value);
+    expect_corrupt_entries(5, 6);
     expect_corrupt_state();
 }
 
@@ -134,14 +154,6 @@ Test(damage, a_block_without_entries)
     save_three_blocks();
     edit_block(31, value, sizeof value);
     expect_corrupt_state();
-}
-
-static void expect_corrupt_entries(uint64_t low, uint64_t high)
-{
-    struct collected c;
-
-    cr_assert_eq(collect(SHARD, REPLICA, low, high, SIZE_MAX, &c), NH_ECORRUPT, "%s", f.err.text);
-    collected_deinit(&c);
 }
 
 Test(damage, a_garbage_block_in_the_middle)
