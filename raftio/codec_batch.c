@@ -132,8 +132,7 @@ static size_t columns_bytes(const struct columns *c)
     return bytes;
 }
 
-/* Writes the heads of all columns first and then every row into all columns at once: one pass over the messages. NULL: no room.
- */
+/* Writes the heads of all columns first and then every row into all columns at once, in one pass. NULL: no room. */
 static uint8_t *put_columns(uint8_t *p, const uint8_t *end, const struct nh_message_batch *b, int table, const struct columns *c)
 {
     uint8_t *column[ROW_NUMBERS];

@@ -59,8 +59,10 @@ static void append(struct tail *t, const struct tail_part *part, const uint8_t *
 
 NH_PEEKS void tail_prefetch(const struct tail *t)
 {
-    if (t->data)
-        prefetch(t->data + t->size_bytes, PREFETCH_BYTES);
+    const uint8_t *data = __atomic_load_n(&t->data, __ATOMIC_RELAXED);
+
+    if (data)
+        prefetch(data + t->size_bytes, PREFETCH_BYTES);
 }
 
 int tail_add(struct nh_logdb *db, const struct tail_part *part, const uint8_t *packed, uint64_t lsn, uint64_t cut,
