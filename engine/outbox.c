@@ -3,14 +3,14 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "raftio/support/block.h"
 #include "raftio/support/memory.h"
 
 /* When a pass ends, what the first of thousands of messages point to has left the processor's cache. So it is asked for while
  * those before them are gone through, one pointer further each time. */
-#define PREFETCH_RUNS_AT       12u
-#define PREFETCH_BLOCK_AT      8u
-#define PREFETCH_OFFSETS_AT    4u
-#define PREFETCH_RECORDS_BYTES 192u
+#define PREFETCH_RUNS_AT    12u
+#define PREFETCH_BLOCK_AT   8u
+#define PREFETCH_OFFSETS_AT 4u
 
 static const struct nh_run *first_run(const struct messages *m, size_t at)
 {
@@ -24,9 +24,9 @@ static void prefetch_entries(const struct messages *m, size_t at)
 
     prefetch(far, 1);
     if (run)
-        prefetch(run->block, sizeof *run->block + PREFETCH_RECORDS_BYTES);
+        run_prefetch_block(run);
     if (near)
-        prefetch(near->block->offsets, 1);
+        run_prefetch_offsets(near);
 }
 
 void messages_push(struct messages *m, struct nh_message *message)

@@ -434,8 +434,6 @@ static void on_send_failed(void *ctx, const struct nh_message *m)
  * the other would take longer than to drive it. So they are asked for while those before it are driven: first itself, and with
  * each turn what lies behind one more pointer. */
 #define PREFETCH_TURNS (RAFT_PREFETCH_DEPTHS + 1)
-/* Of a message's entries, and of proposals. */
-#define PREFETCH_RECORDS_BYTES 192u
 
 /* `depth` as for raft_prefetch. */
 static void prefetch_message(const struct queue_node *node, unsigned depth)
@@ -452,15 +450,15 @@ static void prefetch_message(const struct queue_node *node, unsigned depth)
     run = m->message.runs;
     switch (depth) {
     case 1: prefetch(run, sizeof *run); break;
-    case 2: prefetch(run->block, sizeof *run->block + PREFETCH_RECORDS_BYTES); break;
-    default: prefetch(run->block->offsets, 1); break;
+    case 2: run_prefetch_block(run); break;
+    default: run_prefetch_offsets(run); break;
     }
 }
 
 static NH_PEEKS void prefetch_parts(const struct replica *r)
 {
     prefetch(r->peers, 1);
-    prefetch(r->proposals.data, PREFETCH_RECORDS_BYTES);
+    prefetch(r->proposals.data, RUN_PREFETCH_RECORDS_BYTES);
     prefetch(r->proposals.offsets, 1);
 }
 

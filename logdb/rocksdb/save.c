@@ -26,9 +26,8 @@
 #define BATCH_PUT_BYTES 12u /* more than what is around key and value */
 /* With thousands of shards what a save touches has left the processor's cache since the last one, so it is asked for so many
  * replicas before its turn: first itself, then what it points to. */
-#define LOOK_AHEAD_FAR         8u
-#define LOOK_AHEAD             4u
-#define PREFETCH_RECORDS_BYTES 192u
+#define LOOK_AHEAD_FAR 8u
+#define LOOK_AHEAD     4u
 /* A batch that grew beyond this gives its memory back. */
 #define BATCH_BYTES_KEPT ((size_t)8 * 1024 * 1024)
 
@@ -534,11 +533,11 @@ static void prefetch_updates(const struct save_buffers *buf, const struct nh_upd
     const struct nh_update *near = at + LOOK_AHEAD < n ? &updates[at + LOOK_AHEAD] : NULL;
 
     if (far && far->n_runs)
-        prefetch(far->runs[0].block, sizeof *far->runs[0].block + PREFETCH_RECORDS_BYTES);
+        run_prefetch_block(&far->runs[0]);
     if (near)
         prefetch(buf->replicas[at + LOOK_AHEAD], sizeof(struct replica));
     if (near && near->n_runs)
-        prefetch(near->runs[0].block->offsets, 1);
+        run_prefetch_offsets(&near->runs[0]);
 }
 
 /* Only a hard state alone may go unsynced. RocksDB may flush what the journal then loses to a power cut, and calls from before

@@ -10,6 +10,7 @@
 #define NH_RAFTIO_SUPPORT_BLOCK_H
 
 #include "raftio/entry.h"
+#include "raftio/support/memory.h"
 
 /* Records under construction. Zeroed = empty. */
 struct block_builder {
@@ -69,5 +70,17 @@ size_t runs_bytes(const struct nh_run *runs, size_t n);
 int run_list_decode(struct run_list *l, const uint8_t *records, size_t size_bytes, uint64_t expect_first, struct nh_error *err);
 /* As above for unsealed records (forwarded proposals): lengths and types only; one block with first_index 0. */
 int run_list_decode_unsealed(struct run_list *l, const uint8_t *records, size_t size_bytes, struct nh_error *err);
+
+/* Asks for what reading a run of small entries touches: first its block with the records at its beginning, and when that has come
+ * the offsets, which may lie elsewhere. */
+#define RUN_PREFETCH_RECORDS_BYTES 192u
+static inline void run_prefetch_block(const struct nh_run *run)
+{
+    prefetch(run->block, sizeof *run->block + RUN_PREFETCH_RECORDS_BYTES);
+}
+static inline void run_prefetch_offsets(const struct nh_run *run)
+{
+    prefetch(run->block->offsets, 1);
+}
 
 #endif

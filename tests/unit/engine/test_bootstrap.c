@@ -162,6 +162,23 @@ Test(bootstrap, a_long_term_costs_few_reads)
     engine.logdb_ops = real_ops;
 }
 
+/* No log has that: whoever wrote it, nothing is built on it. Beside one another, and where only the search meets them. */
+Test(bootstrap, terms_that_fall_are_refused)
+{
+    const uint64_t longs[] = {1, 300};
+
+    for (size_t i = 0; i < 2; i++) {
+        cr_assert_eq(run(&initial, false), 0);
+        save(1, longs[i], 7);
+        save(longs[i] + 1, 100, 3);
+        save(longs[i] + 101, 1, 9);
+        cr_assert_eq(run(&initial, false), NH_ECORRUPT);
+        cr_assert(strstr(err.text, "below an earlier one"), "%s", err.text);
+        teardown();
+        setup();
+    }
+}
+
 static void save_vote(uint64_t term, uint64_t vote)
 {
     struct nh_update u = {.shard_id = 4, .replica_id = 2, .has_state = true, .must_sync = true, .state = {term, vote, 1}};
