@@ -229,16 +229,14 @@ static int replay(struct replica *r, uint64_t last, const struct rsm_sink *sink,
 void apply_worker_announce(struct replica *r)
 {
     struct engine *e = r->engine;
-    bool was_ready;
 
-    if (rsm_applied(r->rsm) < r->boot_commit)
+    if (r->announced || rsm_applied(r->rsm) < r->boot_commit)
         return;
+    r->announced = true;
     pthread_mutex_lock(&r->lock);
-    was_ready = r->status.ready;
     r->status.ready = true;
     pthread_mutex_unlock(&r->lock);
-    if (!was_ready)
-        e->config.events.replica_ready(e->config.events.ctx, info_of(r));
+    e->config.events.replica_ready(e->config.events.ctx, info_of(r));
 }
 
 void apply_worker_fail(struct replica *r, const char *reason)
@@ -480,6 +478,7 @@ static void prefetch_item(const struct apply_item *item, unsigned items_ahead)
         break;
     case 2:
         rsm_prefetch(item->replica->rsm);
+        request_ring_prefetch_first(&item->replica->ring);
         if (item->n_runs)
             prefetch(run->block->offsets, 1);
         break;

@@ -239,12 +239,10 @@ bool drive_is_due(struct step_worker *w, struct replica *r)
     return false;
 }
 
-/* The engine's sum follows what this replica has uncommitted. */
-static void account(struct replica *r, uint64_t uncommitted_bytes)
+/* What this replica has uncommitted; the engine's sum follows with the end of the pass. */
+static void account(struct step_worker *w, struct replica *r, uint64_t uncommitted_bytes)
 {
-    if (uncommitted_bytes == r->told_uncommitted)
-        return;
-    __atomic_add_fetch(&r->engine->uncommitted_bytes, uncommitted_bytes - r->told_uncommitted, __ATOMIC_RELAXED);
+    w->uncommitted_change += uncommitted_bytes - r->told_uncommitted;
     r->told_uncommitted = uncommitted_bytes;
 }
 
@@ -263,7 +261,7 @@ static void publish(struct step_worker *w, struct replica *r, uint64_t *ret_earl
     struct raft_status s;
 
     raft_get_status(r->raft, &s);
-    account(r, s.uncommitted_bytes);
+    account(w, r, s.uncommitted_bytes);
     tell_overload(r, s.overloaded);
     r->awaits_saved = raft_awaits_saved(r->raft);
     pthread_mutex_lock(&r->lock);
@@ -308,11 +306,11 @@ static void discard_inbox(struct replica *r, struct inbox *in)
 }
 
 /* Requests wait, and the leader's host is down: a quiet replica must not sleep on. */
-static void wake_if_stranded(struct step_worker *w, struct replica *r)
+static void wake_if_stranded(struct replica *r, bool leader_is_reachable)
 {
     struct raft_status status;
 
-    if (r->leader_id == NH_NO_LEADER || peers_leader_is_reachable(w, r) ||
+    if (r->leader_id == NH_NO_LEADER || leader_is_reachable ||
         (list_empty(&r->reads_waiting) && replica_earliest(r) == REQUESTS_NO_DEADLINE))
         return;
     raft_get_status(r->raft, &status);
@@ -363,19 +361,21 @@ void drive(struct step_worker *w, struct replica *r)
 {
     struct inbox in;
     uint64_t earliest_ns;
+    bool leader_is_reachable;
 
     if (r->state == REPLICA_STARTING) {
         drive_starting(w, r);
         return;
     }
-    replica_take_inbox(r, peers_leader_is_reachable(w, r), &in);
+    leader_is_reachable = peers_leader_is_reachable(w, r);
+    replica_take_inbox(r, leader_is_reachable, &in);
     if (r->uses_leases) /* a lease must hold at a moment after the reads came, however long this thread has stood still since */
         step_worker_read_clock(w);
     if (!may_go_on(w, r, &in))
         return;
     reads_take(r, in.reads);
     queue_splice(&r->controls, &in.wishes);
-    wake_if_stranded(w, r);
+    wake_if_stranded(r, leader_is_reachable);
     drive_events(w, r, &in);
     if (!settle(w, r))
         return;
@@ -424,7 +424,7 @@ static void leave(struct step_worker *w, struct replica *r, enum replica_state s
     replica_terminate(r, refusal);
     controls_terminate(r);
     reads_terminate(r);
-    account(r, 0);
+    account(w, r, 0);
 }
 
 void drive_quarantine(struct step_worker *w, struct replica *r, const char *reason)
@@ -452,6 +452,7 @@ void drive_stop(struct step_worker *w, struct replica *r)
     if (r->state == REPLICA_STOPPING)
         return;
     map_remove(&w->replicas, r->shard_id);
+    r->is_hosted = false;
     list_remove(&r->active);
     leave(w, r, REPLICA_STOPPING, NH_ECLOSED);
     drive_finish_stop(w, r);

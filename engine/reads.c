@@ -20,7 +20,7 @@ void reads_take(struct replica *r, struct read_batch *b)
 
 void reads_send(struct step_worker *w, struct replica *r)
 {
-    if (!peers_leader_is_reachable(w, r))
+    if (list_empty(&r->reads_waiting) || !peers_leader_is_reachable(w, r))
         return;
     for (struct list *at = r->reads_waiting.next; at != &r->reads_waiting; at = at->next) {
         struct read_batch *b = container_of(at, struct read_batch, link);

@@ -154,6 +154,7 @@ struct replica {
     struct list reads_stranded; /* struct read_batch: wait for a recovery that is on its way */
     uint32_t n_streams;         /* images that are made on the fly for others */
     bool saving;                /* a save is under way, perhaps with the machine given back */
+    bool announced;             /* `status.ready` is set and was told */
     uint64_t snapshot_due;      /* at this index by itself */
     uint64_t bytes_applied;     /* since the last snapshot */
 
@@ -164,6 +165,7 @@ struct replica {
 
     /* ---- step worker ---- */
     enum replica_state state;
+    bool is_hosted;    /* it is in the worker's map */
     bool awaits_saved; /* the core is to hear of `saved_id` at once; else with its next event */
     bool wake;         /* leave quiesce: the leader's host is silent */
     bool is_removed;   /* the core says so: to be stopped */

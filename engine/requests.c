@@ -6,8 +6,9 @@
 
 #include "raftio/support/memory.h"
 
-#define RING_CAP_MIN  16u
-#define RING_CAP_KEEP 1024u /* an empty ring larger than this is given back */
+#define RING_CAP_MIN   16u
+#define RING_CAP_KEEP  1024u /* an empty ring larger than this is given back */
+#define PREFETCH_BYTES (4 * sizeof(struct request))
 
 static struct request *slot(const struct request_ring *r, uint64_t key)
 {
@@ -41,6 +42,18 @@ void request_ring_add(struct request_ring *r, const struct request *request)
         grow(r);
     *slot(r, r->next++) = *request;
     r->n_pending++;
+}
+
+NH_PEEKS void request_ring_prefetch_next(const struct request_ring *r)
+{
+    if (r->cap)
+        prefetch(&r->slots[r->next & (r->cap - 1)], PREFETCH_BYTES);
+}
+
+NH_PEEKS void request_ring_prefetch_first(const struct request_ring *r)
+{
+    if (r->n_pending)
+        prefetch(&r->slots[r->base & (r->cap - 1)], PREFETCH_BYTES);
 }
 
 bool request_ring_is_pending(const struct request_ring *r, uint64_t key)

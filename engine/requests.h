@@ -38,6 +38,9 @@ struct request_ring {
 void request_ring_deinit(struct request_ring *r); /* must hold no pending request */
 /* Appends a request with key `next`. The caller has checked the limits. */
 void request_ring_add(struct request_ring *r, const struct request *request);
+/* Ask for the slots of the next few, or of the oldest. Thread: any, without the lock. */
+void request_ring_prefetch_next(const struct request_ring *r);
+void request_ring_prefetch_first(const struct request_ring *r);
 /* Moves the request out; false if it has ended or the key is not of the window. */
 bool request_ring_take(struct request_ring *r, uint64_t key, struct request *ret);
 /* Takes one request of [base, next) whose deadline is not after `now_ns`, from *key on; moves *key behind it. */

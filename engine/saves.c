@@ -8,6 +8,8 @@
 #define SMALL_SAVES_MAX 64u
 #define SMALL_RUNS_MAX  128u
 #define SMALL_BYTES_MAX 16384u
+/* What was staged or saved for thousands of replicas has left the processor's cache, and is asked for so many before its turn. */
+#define LOOK_AHEAD 16u
 
 struct save_batch *save_batch_new(void)
 {
@@ -16,8 +18,11 @@ struct save_batch *save_batch_new(void)
 
 void save_batch_clear(struct save_batch *b)
 {
-    for (size_t i = 0; i < b->n_runs; i++)
+    for (size_t i = 0; i < b->n_runs; i++) {
+        if (i + LOOK_AHEAD < b->n_runs)
+            prefetch(b->runs[i + LOOK_AHEAD].block, 1);
         nh_block_unref(b->runs[i].block);
+    }
     b->n_runs = 0;
     for (size_t i = 0; i < b->n; i++) {
         if (b->saves[i].snapshot)
@@ -50,6 +55,7 @@ size_t save_batch_add(struct save_batch *b, struct replica *r, const struct nh_u
 
     array_reserve((void **)&b->saves, &b->cap_saves, b->n + 1, sizeof *b->saves);
     array_reserve((void **)&b->updates, &b->cap_updates, b->n + 1, sizeof *b->updates);
+    prefetch(&b->updates[b->n + 2], sizeof *b->updates); /* for the ones after it */
     s = &b->saves[b->n];
     *s = (struct save){.replica = r, .save_id = save_id, .first_run = b->n_runs};
     array_reserve((void **)&b->runs, &b->cap_runs, b->n_runs + runs->n, sizeof *b->runs);

@@ -208,6 +208,7 @@ static void take_replica(struct step_worker *w, struct replica_item *item)
 {
     if (item->item.type == STEP_START) {
         map_put(&w->replicas, item->replica->shard_id, item->replica); /* keeps the item's reference */
+        item->replica->is_hosted = true;
         drive_start(w, item->replica);
     } else {
         drive_stop(w, item->replica);
@@ -224,7 +225,7 @@ static void take_item(struct step_worker *w, struct step_item *item)
     case STEP_NOTIFY:
         r = container_of(item, struct replica, notify);
         replica_notification_taken(r);
-        if (map_get(&w->replicas, r->shard_id) == r)
+        if (r->is_hosted)
             step_worker_activate(w, r);
         replica_unref(r);
         break;
@@ -492,6 +493,13 @@ static void drive_active(struct step_worker *w)
     }
 }
 
+static void tell_uncommitted(struct step_worker *w)
+{
+    if (w->uncommitted_change)
+        __atomic_add_fetch(&w->engine->uncommitted_bytes, w->uncommitted_change, __ATOMIC_RELAXED);
+    w->uncommitted_change = 0;
+}
+
 static void free_inbounds(struct step_worker *w)
 {
     struct queue_node *node;
@@ -551,6 +559,7 @@ uint64_t step_worker_poll(void *arg)
     if (engine_is_fenced(e) && !w->fenced)
         fence(w);
     drive_active(w);
+    tell_uncommitted(w);
     free_inbounds(w);
     tick_hosts(w);
     /* Messages leave, and machines apply, while the disk writes; but they do not wait until a large save is put together. */

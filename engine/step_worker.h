@@ -71,6 +71,7 @@ struct step_worker {
     struct queue *to_apply;    /* per apply worker: struct apply_item */
     uint64_t now_ns, now_tick; /* of this pass */
     uint64_t next_host_tick;
+    uint64_t uncommitted_change; /* of this pass, modulo 2^64: for the engine's sum */
     bool fenced;
     uint64_t quiet;               /* atomic: cost of messages posted without a wake-up */
     uint64_t no_step_in_until_ns; /* atomic: passes are slow */

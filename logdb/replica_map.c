@@ -9,13 +9,16 @@ static uint64_t key_of(uint64_t shard_id, uint64_t replica_id)
     return key ? key : 1;
 }
 
+struct replica_node *replica_map_find_from(struct replica_node *head, uint64_t shard_id, uint64_t replica_id)
+{
+    while (head && (head->shard_id != shard_id || head->replica_id != replica_id))
+        head = head->next;
+    return head;
+}
+
 struct replica_node *replica_map_find(const struct replica_map *m, uint64_t shard_id, uint64_t replica_id)
 {
-    struct replica_node *n = replica_map_head(m, shard_id, replica_id);
-
-    while (n && (n->shard_id != shard_id || n->replica_id != replica_id))
-        n = n->next;
-    return n;
+    return replica_map_find_from(replica_map_head(m, shard_id, replica_id), shard_id, replica_id);
 }
 
 void replica_map_prefetch(const struct replica_map *m, uint64_t shard_id, uint64_t replica_id)

@@ -20,9 +20,11 @@ struct replica_map {
 };
 
 struct replica_node *replica_map_find(const struct replica_map *m, uint64_t shard_id, uint64_t replica_id); /* or NULL */
-/* For a caller that looks up many: asks for the slot, then (when that has come) yields what would be looked at first, or NULL. */
+/* For a caller that looks up many: asks for the slot; yields (when that has come) what is to be looked at first, or NULL; finds
+ * the replica from there on, as long as nothing was added or removed. */
 void replica_map_prefetch(const struct replica_map *m, uint64_t shard_id, uint64_t replica_id);
 struct replica_node *replica_map_head(const struct replica_map *m, uint64_t shard_id, uint64_t replica_id);
+struct replica_node *replica_map_find_from(struct replica_node *head, uint64_t shard_id, uint64_t replica_id);
 void replica_map_add(struct replica_map *m, struct replica_node *node); /* must not be there yet */
 void replica_map_remove(struct replica_map *m, struct replica_node *node);
 /* Calls `each` for every node and empties the map; `each` may free the node. */

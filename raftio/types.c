@@ -76,12 +76,15 @@ void nh_snapshot_deinit(struct nh_snapshot *s)
 
 void nh_message_deinit(struct nh_message *m)
 {
-    for (uint32_t i = 0; m->runs && i < m->n_runs; i++)
-        nh_block_unref(m->runs[i].block);
-    free(m->runs);
-    if (m->snapshot)
+    if (m->runs) {
+        for (uint32_t i = 0; i < m->n_runs; i++)
+            nh_block_unref(m->runs[i].block);
+        free(m->runs);
+    }
+    if (m->snapshot) {
         nh_snapshot_deinit(m->snapshot);
-    free(m->snapshot);
+        free(m->snapshot);
+    }
     *m = (struct nh_message){0};
 }
 

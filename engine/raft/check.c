@@ -129,5 +129,6 @@ static bool check_windows(const struct raft *r, const char **ret_clause)
 
 bool raft_check(const struct raft *r, const char **ret_clause)
 {
+    RAFT_CLAUSE(r->is_voter == raft_is_voter(r, r->options.replica_id), "who votes is known");
     return check_cheap(r, ret_clause) && raft_log_check_deep(&r->log, ret_clause) && check_windows(r, ret_clause);
 }

@@ -357,6 +357,8 @@ static uint32_t fitting(const struct nh_run *run, uint32_t from, uint32_t to, ui
 {
     uint32_t low = from, high = to;
 
+    if (run_bytes(run, from, to) <= max_bytes)
+        return to - from;
     while (low < high) {
         uint32_t mid = low + (high - low + 1) / 2;
 

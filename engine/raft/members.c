@@ -70,7 +70,7 @@ void raft_set_members(struct raft *r, const struct nh_membership *m, uint64_t in
     r->members = NULL;
     r->removed = NULL;
     r->n_members = r->n_removed = 0;
-    r->joint = r->auto_leave = false;
+    r->joint = r->auto_leave = r->is_voter = false;
     r->members_index = index;
     if (!m)
         return;
@@ -86,6 +86,7 @@ void raft_set_members(struct raft *r, const struct nh_membership *m, uint64_t in
                                              .kind = (uint8_t)m->members[i].kind,
                                              .outgoing = m->members[i].outgoing};
     r->n_members = m->n_members;
+    r->is_voter = raft_is_voter(r, r->options.replica_id);
 }
 
 /* ---- a change was applied ---- */

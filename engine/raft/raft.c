@@ -288,7 +288,7 @@ uint64_t raft_next_deadline(const struct raft *r)
         due = earlier(r->lead->heartbeat_deadline, r->lead->quorum_deadline);
         if (r->lead->transferee)
             due = earlier(due, r->lead->transfer_deadline);
-    } else if (raft_is_voter(r, r->options.replica_id) || raft_calls(r)) {
+    } else if (r->is_voter || raft_calls(r)) {
         due = raft_election_deadline(r);
     }
     return r->asked.key ? earlier(due, r->asked.deadline) : due;

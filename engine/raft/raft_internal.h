@@ -267,6 +267,7 @@ struct raft {
     bool is_removed;        /* it is needed no more */
     bool reported_removed;  /* in an update */
     bool joint, auto_leave; /* of the members below */
+    bool is_voter;          /* this replica, as raft_is_voter says of them */
     uint64_t quiet_since;
     uint64_t active_at; /* last event that keeps awake */
 

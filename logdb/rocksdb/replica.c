@@ -38,6 +38,19 @@ static struct replica *hold_locked(struct nh_logdb *db, uint64_t shard_id, uint6
     return r;
 }
 
+/* The same without a wait, from where a lookup begins; NULL: it is not there, or held. */
+static struct replica *try_hold_locked(struct replica_node *head, uint64_t shard_id, uint64_t replica_id, uint64_t call)
+{
+    struct replica_node *n = replica_map_find_from(head, shard_id, replica_id);
+    struct replica *r = n ? replica_of(n) : NULL;
+
+    if (!r || (r->held && r->call != call))
+        return NULL;
+    r->held = true;
+    r->call = call;
+    return r;
+}
+
 static void wake_locked(struct nh_logdb *db)
 {
     if (db->n_waiting)
@@ -169,16 +182,23 @@ void replica_forget(struct nh_logdb *db, struct replica *r)
  * save. */
 static void hold_some_locked(struct nh_logdb *db, const struct nh_update *updates, size_t n, uint64_t call, struct replica **ret)
 {
+    struct replica_node *heads[LOOK_AHEAD];
+    bool is_known = true; /* and does not change as long as none is added or waited for */
+
     for (size_t i = 0; i < n; i++)
         replica_map_prefetch(&db->replicas, updates[i].shard_id, updates[i].replica_id);
     for (size_t i = 0; i < n; i++) {
-        struct replica_node *node = replica_map_head(&db->replicas, updates[i].shard_id, updates[i].replica_id);
-
-        if (node)
-            prefetch(replica_of(node), sizeof(struct replica));
+        heads[i] = replica_map_head(&db->replicas, updates[i].shard_id, updates[i].replica_id);
+        if (heads[i])
+            prefetch(replica_of(heads[i]), sizeof(struct replica));
     }
-    for (size_t i = 0; i < n; i++)
+    for (size_t i = 0; i < n; i++) {
+        ret[i] = is_known ? try_hold_locked(heads[i], updates[i].shard_id, updates[i].replica_id, call) : NULL;
+        if (ret[i])
+            continue;
+        is_known = false;
         ret[i] = hold_locked(db, updates[i].shard_id, updates[i].replica_id, call);
+    }
 }
 
 int replica_hold_all(struct nh_logdb *db, const struct nh_update *updates, size_t n, struct replica **ret, struct nh_error *err)

@@ -77,7 +77,7 @@ static struct nh_block *block_copy(const uint8_t *records, size_t size_bytes, ui
     memcpy(data, records, size_bytes);
     for (uint32_t i = 0; i < n; i++) {
         offsets[i] = at;
-        at += (uint32_t)nh_record_bytes(data + at);
+        at += (uint32_t)nh_record_bytes(records + at); /* not of the copy, whose stores are under way */
     }
     offsets[n] = at;
     assert(at == size_bytes);

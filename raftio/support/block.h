@@ -73,7 +73,7 @@ int run_list_decode_unsealed(struct run_list *l, const uint8_t *records, size_t 
 
 /* Asks for what reading a run of small entries touches: first its block with the records at its beginning, and when that has come
  * the offsets, which may lie elsewhere. */
-#define RUN_PREFETCH_RECORDS_BYTES 192u
+#define RUN_PREFETCH_RECORDS_BYTES 320u
 static inline void run_prefetch_block(const struct nh_run *run)
 {
     prefetch(run->block, sizeof *run->block + RUN_PREFETCH_RECORDS_BYTES);

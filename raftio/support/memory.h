@@ -7,6 +7,7 @@
 #define NH_RAFTIO_SUPPORT_MEMORY_H
 
 #include <stddef.h>
+#include <stdint.h>
 
 void *xmalloc(size_t size_bytes);
 void *xcalloc(size_t n, size_t size_bytes); /* zeroed */
@@ -23,9 +24,11 @@ void array_reserve_tight(void **array, size_t *cap, size_t n, size_t elem_bytes)
  * address will do. */
 static inline void prefetch(const void *p, size_t size_bytes)
 {
+    const uintptr_t line = 64, end = (uintptr_t)p + size_bytes;
+
     __asm__ volatile(""); /* or GCC takes a function that does nothing else for one without effect, and drops its calls */
-    for (size_t at = 0; at < size_bytes; at += 64)
-        __builtin_prefetch((const char *)p + at, 1);
+    for (uintptr_t at = (uintptr_t)p & ~(line - 1); at < end; at += line)
+        __builtin_prefetch((const void *)at, 1);
 }
 
 /* For a function that reads, without its lock, what another thread may be writing, only to prefetch where it points: of an old
