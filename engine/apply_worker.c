@@ -280,6 +280,7 @@ static void apply_entries(struct apply_worker *w, struct apply_item *item)
         return;
     }
     if (rc < 0) {
+        rsm_give_up(r->rsm); /* reads behind these entries are not to be answered from before them */
         fail(r, &applying.changes, &err);
         return;
     }

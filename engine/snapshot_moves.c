@@ -69,7 +69,9 @@ static int admit(void *ctx, uint64_t shard_id, uint64_t replica_id, const struct
 
     if (r && r->replica_id == replica_id && r->has_place) {
         pthread_mutex_lock(&r->lock);
-        if (r->refusal == NH_OK)
+        if (!r->has_snapshots) /* its machine could not take it over */
+            rc = NH_EUNSUPPORTED;
+        else if (r->refusal == NH_OK)
             rc = r->status.applied_index < record->index ? NH_OK : NH_EEXIST;
         pthread_mutex_unlock(&r->lock);
     }

@@ -293,7 +293,7 @@ static void open_stream(struct snapshot_receiver *r, struct receiving *st, uint6
         what = SNAPSHOT_DONE;
     } else if (code < 0) {
         what = SNAPSHOT_REFUSED;
-        nh_error_set(&err, code, "it is not wanted");
+        nh_error_set(&err, code, code == NH_EUNSUPPORTED ? "the machine here has no snapshots" : "it is not wanted");
         report(st, "refused", &err);
     } else if (find_image(r, st, &size_here, NULL) == NH_OK && keep_image(r, st) == NH_OK) {
         /* The host stopped before its record was saved, or the message was lost on its way to the core. */

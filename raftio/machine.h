@@ -18,9 +18,9 @@
  *                                              prepared context         snapshots are metadata after a sync
  *
  * Order of calls. `open` first, `close` last, neither beside another call. update, prepare_snapshot, sync and recover are never
- * beside each other, whatever the kind; a regular machine's save_snapshot is not beside any of them. One save_snapshot per
- * prepared context at a time; contexts of several snapshots may live at once. A regular machine that has no prepare_snapshot
- * gets a NULL context.
+ * beside each other, whatever the kind; a regular machine's save_snapshot is not beside any of them. recover_files is a part of
+ * recover: no lookup runs from its beginning to the end of recover. One save_snapshot per prepared context at a time; contexts of
+ * several snapshots may live at once. A regular machine that has no prepare_snapshot gets a NULL context.
  *
  * Snapshots. What save_snapshot writes must be a function of the state at the prepared moment alone: all replicas write the same
  * bytes at the same index, and the same context written twice gives the same bytes (a broken transfer begins anew). `recover`

@@ -124,6 +124,7 @@ struct rsm *rsm_new(const struct rsm_config *config)
     s->config.machine_dir = s->machine_dir = xstrdup(config->machine_dir);
     s->sessions = sessions_new();
     init_lock(&s->lock);
+    pthread_mutex_init(&s->membership_lock, NULL);
     return s;
 }
 
@@ -133,6 +134,7 @@ void rsm_free(struct rsm *s)
         return;
     rsm_close(s);
     pthread_rwlock_destroy(&s->lock);
+    pthread_mutex_destroy(&s->membership_lock);
     free(s->membership);
     sessions_free(s->sessions);
     free(s->machine_dir);
@@ -203,10 +205,13 @@ uint64_t rsm_machine_index(const struct rsm *s)
 
 /* ---- membership ---- */
 
-void rsm_copy_membership(const struct rsm *s, struct nh_membership *ret)
+void rsm_copy_membership(struct rsm *s, struct nh_membership *ret)
 {
-    int r = membership_decode(s->membership, s->membership_bytes, ret, NULL);
+    int r;
 
+    pthread_mutex_lock(&s->membership_lock);
+    r = membership_decode(s->membership, s->membership_bytes, ret, NULL);
+    pthread_mutex_unlock(&s->membership_lock);
     assert(r == NH_OK); /* it is as rsm_set_membership encoded it */
     (void)r;
 }
@@ -214,11 +219,15 @@ void rsm_copy_membership(const struct rsm *s, struct nh_membership *ret)
 void rsm_set_membership(struct rsm *s, const struct nh_membership *m, bool witness)
 {
     const struct nh_member *self = nh_membership_find(m, s->config.replica_id);
+    size_t bytes = membership_encode(m, NULL, 0);
+    uint8_t *encoded = bytes > 0 ? xmalloc(bytes) : NULL, *old = s->membership;
 
-    free(s->membership);
-    s->membership_bytes = membership_encode(m, NULL, 0);
-    s->membership = s->membership_bytes > 0 ? xmalloc(s->membership_bytes) : NULL;
-    membership_encode(m, s->membership, s->membership_bytes);
+    membership_encode(m, encoded, bytes);
+    pthread_mutex_lock(&s->membership_lock);
+    s->membership = encoded;
+    s->membership_bytes = bytes;
+    pthread_mutex_unlock(&s->membership_lock);
+    free(old);
     s->is_witness = self ? nh_kind_is_witness(self->kind) : witness;
 }
 
@@ -539,8 +548,6 @@ int rsm_get_membership(struct rsm *s, struct nh_membership *ret, struct nh_error
 
     if (r < 0)
         return r;
-    pthread_rwlock_rdlock(&s->lock);
     rsm_copy_membership(s, ret);
-    pthread_rwlock_unlock(&s->lock);
     return NH_OK;
 }

@@ -9,8 +9,8 @@
  * raftio/machine.h promises (what may run beside what) by not calling rsm_apply (where that is needed), rsm_recover and rsm_close
  * meanwhile. rsm_lookup, rsm_get_hash and rsm_get_membership may be called from any thread, until rsm_free.
  *
- * A read-write lock keeps lookups and updates of a regular machine apart, and lookups and recover of any: it is the one lock of
- * the engine that is held across a call of a plugin, because that is the promise to a machine. What would take it again from
+ * A read-write lock keeps lookups and updates of a regular machine apart, and lookups and a recovery of any: it is the one lock
+ * of the engine that is held across a call of a plugin, because that is the promise to a machine. What would take it again from
  * inside a machine's function is refused with NH_EDEADLOCK.
  *
  * Errors: a negative return of rsm_open, rsm_apply, rsm_sync or rsm_recover means that this replica cannot go on (quarantine).
@@ -79,7 +79,8 @@ bool rsm_is_quick(const struct rsm *s);
  * is given must be proposals without a session, at most RSM_UPDATE_ENTRIES_MAX and no no-op among them, so that there is no
  * second one. Of a regular machine. False: the machine is being asked something just now. */
 bool rsm_try_enter(struct rsm *s);
-/* What the machine was to take over could not be read: from now on it answers nothing. Thread: as rsm_recover. */
+/* What the machine was to take over or to apply could not be read: from now on it answers nothing. Thread: as rsm_recover, or
+ * rsm_apply. */
 void rsm_give_up(struct rsm *s);
 /* Waits for running lookups, closes the machine; later lookups are refused with NH_ECLOSED. */
 void rsm_close(struct rsm *s);

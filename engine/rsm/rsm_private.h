@@ -31,11 +31,12 @@ struct rsm {
     struct rsm_config config;
     struct nh_machine_ops *padded_ops; /* what config.machine points to if the machine knows fewer members; NULL: the machine's */
     char *machine_dir;
-    pthread_rwlock_t lock;      /* regular: update exclusive, lookups shared; recover exclusive for all */
-    enum rsm_state state;       /* guarded by lock */
-    bool is_witness;            /* guarded by lock; by its membership, or while it is no member by what it was sent */
-    struct nh_machine *machine; /* guarded by lock; NULL unless opened */
-    uint8_t *membership;        /* guarded by lock; encoded: it is large, and seldom looked at. NULL: nobody, 0 bytes */
+    pthread_rwlock_t lock;           /* regular: update exclusive, lookups shared; recover exclusive for all */
+    enum rsm_state state;            /* guarded by lock */
+    bool is_witness;                 /* guarded by lock; by its membership, or while it is no member by what it was sent */
+    struct nh_machine *machine;      /* guarded by lock; NULL unless opened */
+    pthread_mutex_t membership_lock; /* a leaf of its own: a recovery holds `lock` for long, and who asks for members waits not */
+    uint8_t *membership;             /* guarded by it; encoded: it is large, and seldom looked at. NULL: nobody, 0 bytes */
     size_t membership_bytes;
     uint64_t applied; /* atomic; written by the apply worker, or by a recovery */
 
@@ -61,9 +62,8 @@ void rsm_enter_machine(void);
 void rsm_leave_machine(void);
 void rsm_set_applied(struct rsm *s, uint64_t index, uint64_t term);
 void rsm_fail(struct rsm *s);
-/* A copy. With the lock held, or by the one thread that may change it. */
-void rsm_copy_membership(const struct rsm *s, struct nh_membership *ret);
-/* With the lock held. `witness`: whether it is one if it is no member. */
+void rsm_copy_membership(struct rsm *s, struct nh_membership *ret); /* a copy; any thread */
+/* With `lock` held. `witness`: whether it is one if it is no member. */
 void rsm_set_membership(struct rsm *s, const struct nh_membership *m, bool witness);
 
 #endif

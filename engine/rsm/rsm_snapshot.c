@@ -91,7 +91,7 @@ void rsm_release(struct rsm *s, struct rsm_moment *m)
     *m = (struct rsm_moment){0};
 }
 
-int rsm_sync(struct rsm *s, struct nh_error *err)
+static int sync_machine(struct rsm *s, struct nh_error *err)
 {
     int r;
 
@@ -99,10 +99,16 @@ int rsm_sync(struct rsm *s, struct nh_error *err)
     rsm_enter_machine();
     r = s->config.machine->sync(s->machine, err);
     rsm_leave_machine();
-    if (r >= 0)
-        return NH_OK;
-    rsm_fail(s);
-    return nh_error_wrap(err, r, "machine %s: sync", s->config.machine->name);
+    return r < 0 ? nh_error_wrap(err, r, "machine %s: sync", s->config.machine->name) : NH_OK;
+}
+
+int rsm_sync(struct rsm *s, struct nh_error *err)
+{
+    int r = sync_machine(s, err);
+
+    if (r < 0)
+        rsm_fail(s);
+    return r;
 }
 
 /* ---- saving ---- */
@@ -217,7 +223,8 @@ int rsm_save(struct rsm *s, const struct rsm_moment *m, uint32_t compression, co
     return r;
 }
 
-/* ---- recovering ---- */
+/* ---- recovering: with the lock held from the first byte to the new applied index, so that nobody is answered from anything
+ * between the old state and the new one ---- */
 
 struct recovering {
     struct rsm *rsm;
@@ -268,11 +275,13 @@ static int recover_data(struct recovering *v, struct nh_error *err)
     struct nh_reader in = {.read = read_data, .ctx = v};
     int r;
 
-    pthread_rwlock_wrlock(&s->lock);
+    if (!s->config.machine->recover)
+        return nh_error_set(err, NH_EUNSUPPORTED,
+                            "machine %s has no recover: the image was made by a build of it that has; use one again",
+                            s->config.machine->name);
     rsm_enter_machine();
     r = s->config.machine->recover(s->machine, &in, v->stop, err);
     rsm_leave_machine();
-    pthread_rwlock_unlock(&s->lock);
     if (v->code < 0) {
         if (err)
             *err = v->cause;
@@ -368,6 +377,9 @@ static int read_sections(struct recovering *v, bool files_only, struct nh_error 
             return section;
         if (section == IMAGE_FILE && files_only)
             r = read_file(v, err);
+        if (section == IMAGE_FILE && !v->rsm->config.machine->recover_files)
+            r = nh_error_set(err, NH_EUNSUPPORTED, "machine %s has no recover_files, and the image has extra files",
+                             v->rsm->config.machine->name);
         if (section == IMAGE_SESSIONS && !files_only)
             r = read_sessions(v, err);
         if (section == IMAGE_DATA && !files_only) {
@@ -427,7 +439,7 @@ static int recover_image(struct rsm *s, const struct nh_snapshot *record, const 
     if (r == NH_OK)
         r = sessions_decode(s->sessions, v.sessions, v.sessions_bytes, err);
     if (r == NH_OK && v.wants_data && rsm_is_on_disk(s)) {
-        r = rsm_sync(s, err);
+        r = sync_machine(s, err);
         s->machine_applied = record->on_disk_index;
     }
     image_reader_free(v.reader);
@@ -461,27 +473,36 @@ void rsm_give_up(struct rsm *s)
     rsm_fail(s);
 }
 
-int rsm_recover(struct rsm *s, const struct nh_snapshot *record, const struct rsm_image *image, const volatile bool *stop,
-                struct nh_error *err)
+static int recover_locked(struct rsm *s, const struct nh_snapshot *record, const struct rsm_image *image,
+                          const volatile bool *stop, struct nh_error *err)
 {
     struct image_source source;
     int r = NH_OK;
 
-    if (s->state != RSM_OPEN)
-        return nh_error_set(err, NH_EQUARANTINED, "the machine is not open");
     if (image && s->config.machine->recover_files)
         r = recover_extra_files(s, image, stop, err);
     if (image && r == NH_OK) {
         image->rewind(image->ctx, &source);
         r = recover_image(s, record, &source, stop, err);
     }
-    if (r < 0) {
-        rsm_fail(s);
-        return r;
-    }
+    return r;
+}
+
+int rsm_recover(struct rsm *s, const struct nh_snapshot *record, const struct rsm_image *image, const volatile bool *stop,
+                struct nh_error *err)
+{
+    int r;
+
+    if (s->state != RSM_OPEN)
+        return nh_error_set(err, NH_EQUARANTINED, "the machine is not open");
     pthread_rwlock_wrlock(&s->lock);
-    rsm_set_membership(s, &record->membership, record->witness);
-    rsm_set_applied(s, record->index, record->term);
+    r = recover_locked(s, record, image, stop, err);
+    if (r < 0) {
+        s->state = RSM_FAILED;
+    } else {
+        rsm_set_membership(s, &record->membership, record->witness);
+        rsm_set_applied(s, record->index, record->term);
+    }
     pthread_rwlock_unlock(&s->lock);
-    return NH_OK;
+    return r;
 }

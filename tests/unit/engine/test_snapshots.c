@@ -360,6 +360,47 @@ Test(snapshots, a_read_behind_a_recovery_that_fails_is_not_answered_from_before)
     end();
 }
 
+/* Nor is it after entries that the log store was to give back, and could not. */
+Test(snapshots, a_read_behind_entries_that_cannot_be_read_is_not_answered_from_before)
+{
+    struct nh_outcome outcome = {0};
+    struct run_list none = {0};
+    struct replica *r;
+    uint64_t applied;
+
+    begin();
+    add(3);
+    r = engine_find(host.engine, 1);
+    applied = rsm_applied(r->rsm);
+    apply_worker_post(r->apply, apply_entries_new(r, applied + 1, applied + 2, &none)); /* the store has no such entries */
+    post_read(r, &outcome);
+    host_run(5);
+    cr_assert_eq(host.n_quarantined, 1);
+    cr_assert_eq(outcome.code, NH_REQUEST_COMPLETED);
+    cr_assert_eq(outcome.status, NH_EQUARANTINED);
+    replica_unref(r);
+    end();
+}
+
+/* The host used to crash, at every start again. */
+Test(snapshots, a_machine_that_lost_its_snapshots_is_not_started_from_one)
+{
+    struct nh_machine_ops plain;
+
+    begin();
+    add(3);
+    snapshot(0);
+    plain = host_machine;
+    plain.save_snapshot = NULL;
+    plain.recover = NULL;
+    host_replica_config.machine = &plain;
+    restart(2);
+    host_run(50);
+    cr_assert_eq(host.n_quarantined, 1);
+    cr_assert(strstr(host.reason, "has no recover"), "%s", host.reason);
+    end();
+}
+
 Test(snapshots, a_session_outlives_them)
 {
     struct engine_session opening = {.client_id = 7, .series_id = SESSION_OPEN}, first = {.client_id = 7, .series_id = 1};
