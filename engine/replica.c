@@ -479,6 +479,19 @@ void replica_post_applied(struct replica *r, uint64_t applied, struct queue *cha
         post_notification(r);
 }
 
+void replica_post_failure(struct replica *r, const char *failure)
+{
+    bool must;
+
+    pthread_mutex_lock(&r->lock);
+    if (!r->failure)
+        r->failure = xstrdup(failure);
+    must = must_notify(r);
+    pthread_mutex_unlock(&r->lock);
+    if (must)
+        post_notification(r);
+}
+
 void replica_post_note(struct replica *r, const struct snapshot_note *note)
 {
     struct snapshot_note *copy = xmemdup(note, sizeof *note);

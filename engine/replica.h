@@ -263,6 +263,7 @@ void replica_expire(struct replica *r, uint64_t now_ns);
 uint64_t replica_earliest(struct replica *r);
 /* Refuses later requests with `code` and ends the pending ones of inbox and ring as TERMINATED. Thread: a worker. */
 void replica_terminate(struct replica *r, int code);
+void replica_post_failure(struct replica *r, const char *failure);           /* the same, of a failure alone; thread: any */
 void replica_post_note(struct replica *r, const struct snapshot_note *note); /* takes its contents; thread: any */
 void snapshot_note_free(struct snapshot_note *note);
 /* Where its images are; only with has_place. Thread: any. */

@@ -28,10 +28,11 @@ void save_batch_clear(struct save_batch *b)
         if (b->saves[i].snapshot)
             nh_snapshot_deinit(b->saves[i].snapshot);
         free(b->saves[i].snapshot);
+        free(b->saves[i].failure);
     }
     b->n = 0;
     messages_clear(&b->after);
-    b->must_sync = false;
+    b->must_sync = b->has_failures = false;
     b->begun = false;
 }
 
@@ -102,9 +103,34 @@ static void set_runs(struct save_batch *b)
             b->updates[i].runs = &b->runs[b->saves[i].first_run];
 }
 
+void save_batch_leave_out(struct save_batch *b, const struct replica *r, const char *reason)
+{
+    for (size_t i = 0; i < b->n; i++) {
+        if (b->saves[i].replica != r || b->saves[i].failure)
+            continue;
+        b->saves[i].failure = xstrdup(reason);
+        b->has_failures = true;
+    }
+}
+
+/* The store goes on, without the one of which it says that. */
+static void write_singly(struct save_batch *b, const struct nh_logdb_ops *ops, struct nh_logdb *db, uint32_t worker_id)
+{
+    b->result = NH_OK;
+    for (size_t i = 0; i < b->n && b->result == NH_OK; i++) {
+        if (b->saves[i].failure)
+            continue;
+        b->result = ops->save_raft_state(db, &b->updates[i], 1, worker_id, &b->err);
+        if (b->result != NH_ECORRUPT)
+            continue;
+        save_batch_leave_out(b, b->saves[i].replica, b->err.text);
+        b->result = NH_OK;
+    }
+}
+
 void save_batch_begin(struct save_batch *b, const struct nh_logdb_ops *ops, struct nh_logdb *db, uint32_t worker_id)
 {
-    if (!NH_HAS(ops, begin_save) || !NH_HAS(ops, end_save))
+    if (!NH_HAS(ops, begin_save) || !NH_HAS(ops, end_save) || b->has_failures)
         return;
     set_runs(b);
     b->result = ops->begin_save(db, b->updates, b->n, worker_id, &b->err);
@@ -115,7 +141,10 @@ void save_batch_write(struct save_batch *b, const struct nh_logdb_ops *ops, stru
 {
     if (!b->begun) {
         set_runs(b);
-        b->result = ops->save_raft_state(db, b->updates, b->n, worker_id, &b->err);
-    } else if (b->result == NH_OK)
+        b->result = b->has_failures ? NH_ECORRUPT : ops->save_raft_state(db, b->updates, b->n, worker_id, &b->err);
+    } else if (b->result == NH_OK) {
         b->result = ops->end_save(db, worker_id, &b->err);
+    }
+    if (b->result == NH_ECORRUPT)
+        write_singly(b, ops, db, worker_id);
 }

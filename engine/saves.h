@@ -3,6 +3,9 @@
  * A step worker fills a batch while the one before is being written. With each replica's save go the messages that may only
  * leave when it is durable (step 4 of the order of durability, engine/step_worker.c).
  *
+ * If the store cannot read what it has of one of them, that one is left out, with all it saves in this batch and the next, and
+ * the others are written one by one: it goes into quarantine, and its host lives on.
+ *
  * Threads: a batch belongs to its step worker, and to the log worker from the hand-over until it comes back. No locks.
  */
 #ifndef NH_ENGINE_SAVES_H
@@ -19,6 +22,7 @@ struct save {
     uint64_t save_id;             /* of the core; 0: the first save of a new replica */
     size_t first_run;             /* in the batch's runs */
     struct nh_snapshot *snapshot; /* a received one, to be recovered when the save is durable; owned; NULL: none */
+    char *failure;                /* of this replica alone: it was not and will not be written; owned; NULL: none */
 };
 
 struct save_batch {
@@ -34,8 +38,9 @@ struct save_batch {
     size_t *after_saves; /* parallel to them: of which save */
     size_t cap_after_saves;
     bool must_sync;
-    bool begun; /* the store has it, and result tells whether it took it */
-    int result; /* of the write */
+    bool has_failures; /* of single replicas */
+    bool begun;        /* the store has it, and result tells whether it took it */
+    int result;        /* of the write */
     struct nh_error err;
 };
 
@@ -53,9 +58,11 @@ void save_batch_add_after(struct save_batch *b, size_t at, struct nh_message *me
 uint64_t save_batch_entries(const struct save_batch *b);
 /* Of so few replicas and bytes of entries that it is put together at once. */
 bool save_batch_is_small(const struct save_batch *b);
+/* All of this replica's saves in it are not to be written: an earlier one failed for this reason. */
+void save_batch_leave_out(struct save_batch *b, const struct replica *r, const char *reason);
 /* Gets its write under way, if the store can do that. */
 void save_batch_begin(struct save_batch *b, const struct nh_logdb_ops *ops, struct nh_logdb *db, uint32_t worker_id);
-/* Writes it, or waits until it is written; sets result and err. */
+/* Writes it, or waits until it is written; sets result and err, and what has failed of single replicas. */
 void save_batch_write(struct save_batch *b, const struct nh_logdb_ops *ops, struct nh_logdb *db, uint32_t worker_id);
 
 #endif

@@ -115,6 +115,15 @@ static int make_image(struct snapshot_job *job, struct snapshot_dir *dir, struct
 
 /* ---- what follows ---- */
 
+/* A write of the log store that failed ends the host; what it cannot read of one replica ends that one. */
+static void store_failed(struct replica *r, int code, const char *reason)
+{
+    if (code == NH_ECORRUPT)
+        replica_post_failure(r, reason);
+    else
+        engine_fence(r->engine, reason);
+}
+
 static int save_record(struct replica *r, const struct nh_snapshot *record, struct nh_error *err)
 {
     const struct engine_config *c = &r->engine->config;
@@ -122,7 +131,7 @@ static int save_record(struct replica *r, const struct nh_snapshot *record, stru
     int rc = c->logdb_ops->save_snapshots(c->logdb, &u, 1, err);
 
     if (rc < 0)
-        engine_fence(r->engine, err->text);
+        store_failed(r, rc, err->text);
     return rc;
 }
 
@@ -148,11 +157,13 @@ static uint64_t compact(struct snapshot_job *job)
     uint64_t index = job->record.index > job->overhead ? job->record.index - job->overhead : 0;
     struct compaction *done;
     struct nh_error err;
+    int rc;
 
     if (index == 0 || index <= r->compacted)
         return 0;
-    if (c->logdb_ops->remove_entries_to(c->logdb, r->shard_id, r->replica_id, index, &err) < 0) {
-        engine_fence(r->engine, err.text);
+    rc = c->logdb_ops->remove_entries_to(c->logdb, r->shard_id, r->replica_id, index, &err);
+    if (rc < 0) {
+        store_failed(r, rc, err.text);
         return 0;
     }
     r->compacted = index;

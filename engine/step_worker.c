@@ -299,10 +299,25 @@ static void finish_save(struct step_worker *w, struct save_batch *b, size_t at)
         drive_finish_stop(w, r);
 }
 
+/* What they would save next stands on what was not saved. */
+static void quarantine_failed(struct step_worker *w, const struct save_batch *b)
+{
+    for (size_t i = 0; i < b->n && b->has_failures; i++) {
+        struct replica *r = b->saves[i].replica;
+
+        if (!b->saves[i].failure)
+            continue;
+        save_batch_leave_out(w->open, r, b->saves[i].failure);
+        if (r->state <= REPLICA_RUNNING)
+            drive_quarantine(w, r, b->saves[i].failure);
+    }
+}
+
 static void finish_batch(struct step_worker *w, struct save_batch *b)
 {
     assert(b == w->in_flight);
     w->in_flight = NULL;
+    quarantine_failed(w, b);
     release_after(w, b);
     for (size_t i = 0; i < b->n; i++) {
         if (i + LOOK_AHEAD < b->n)

@@ -12,7 +12,9 @@
  * same worker (order is kept). One save_raft_state call is atomic *per call*: after a crash all of it is there or none.
  *
  * Failure. After any failed write or sync the store must refuse every further write with NH_EFENCED: a retried fsync
- * can report success for data that is lost. The host then stops all replicas of that store; it never retries.
+ * can report success for data that is lost. The host then stops all replicas of that store; it never retries. ECORRUPT of a
+ * call that saves or removes is not such a failure: what is stored of a replica that the call names cannot be read, nothing of
+ * the call is written, and the store goes on. Only that replica stops then; the others' updates are saved again, one per call.
  *
  * Truncation. Entries saved from index i replace everything stored from i on, also above their own last index.
  * A reader never sees a truncated entry again, across crashes too.
@@ -75,7 +77,8 @@ struct nh_logdb_ops {
                          struct nh_error *err);
 
     /* Saves the updates, in order, as one atomic batch; durable on return if any has must_sync. The hot path: one call
-     * carries all ready replicas of a worker. An update may name a replica more than once (later ones win). */
+     * carries all ready replicas of a worker. An update may name a replica more than once (later ones win). Errors: ECORRUPT
+     * (see above), EFENCED, EIO, ENOSPC. */
     int (*save_raft_state)(struct nh_logdb *db, const struct nh_update *updates, size_t n, uint32_t worker_id,
                            struct nh_error *err);
 

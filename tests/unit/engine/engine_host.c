@@ -1,6 +1,7 @@
 #include "tests/unit/engine/engine_host.h"
 
 #include <criterion/criterion.h>
+#include <inttypes.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -167,10 +168,25 @@ static const struct nh_transport_ops draining_ops = {.struct_size = sizeof drain
 
 /* ---- log store ---- */
 
+/* So a save that names the shard writes nothing. */
+static int check_readable(const struct nh_update *updates, size_t n, struct nh_error *err)
+{
+    for (size_t i = 0; i < n; i++)
+        if (updates[i].shard_id == host.unreadable)
+            return nh_error_set(err, NH_ECORRUPT, "shard %" PRIu64 ": a block is damaged", host.unreadable);
+    return NH_OK;
+}
+
 static int save_raft_state(struct nh_logdb *db, const struct nh_update *updates, size_t n, uint32_t worker_id,
                            struct nh_error *err)
 {
+    int rc = check_readable(updates, n, err);
+
     host.now_ns += host.save_ns;
+    if (rc < 0 && n == 1)
+        host.unreadable = 0;
+    if (rc < 0)
+        return rc;
     return nh_logdb_memory()->save_raft_state(db, updates, n, worker_id, err);
 }
 
@@ -185,6 +201,8 @@ static int begin_save(struct nh_logdb *db, const struct nh_update *updates, size
     cr_assert_null(begun, "one at a time");
     if (host.begin_result < 0)
         return nh_error_set(err, host.begin_result, "begin_save");
+    if (check_readable(updates, n, err) < 0)
+        return NH_ECORRUPT;
     begun = updates;
     n_begun = n;
     return NH_OK;
@@ -201,12 +219,20 @@ static int end_save(struct nh_logdb *db, uint32_t worker_id, struct nh_error *er
     return save_raft_state(db, updates, n_begun, worker_id, err);
 }
 
+static int save_snapshots(struct nh_logdb *db, const struct nh_update *updates, size_t n, struct nh_error *err)
+{
+    int rc = check_readable(updates, n, err);
+
+    return rc < 0 ? rc : nh_logdb_memory()->save_snapshots(db, updates, n, err);
+}
+
 static const struct nh_logdb_ops *logdb_ops(void)
 {
     static struct nh_logdb_ops ops;
 
     ops = *nh_logdb_memory();
     ops.save_raft_state = save_raft_state;
+    ops.save_snapshots = save_snapshots;
     if (host_two_steps) {
         ops.begin_save = begin_save;
         ops.end_save = end_save;

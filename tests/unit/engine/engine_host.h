@@ -35,6 +35,7 @@ struct fixture {
     void (*on_lookup)(void); /* called while the machine is being asked */
     uint64_t save_ns;        /* a save takes so long */
     int begin_result;        /* of begin_save */
+    uint64_t unreadable;     /* the log store cannot read what it has of this shard, until it was saved alone */
     uint32_t n_two_steps;    /* saves in two steps */
     uint32_t n_sent_before;  /* n_sent when the last of them was ended */
     uint32_t n_stepped_in;   /* polls on the transport's thread, in place of the worker's */

@@ -465,6 +465,48 @@ Test(engine, a_fence_while_saves_wait_ends_them_all)
     memory_disk_fail_after(memory_disk_get(HOST_DIR), UINT64_MAX);
 }
 
+static uint64_t stored_last(uint64_t shard_id)
+{
+    struct nh_raft_state state = {0};
+
+    cr_assert_eq(nh_logdb_memory()->read_raft_state(host.logdb, shard_id, 1, &state, &host.err), 0, "%s", host.err.text);
+    return state.last_index;
+}
+
+/* The host used to be fenced, again after each restart. */
+Test(engine, what_the_log_store_cannot_read_harms_only_its_shard)
+{
+    struct ended bad = {0}, good = {0};
+    uint64_t last;
+
+    cr_assert_eq(host_start_replica(1, 1), 0);
+    cr_assert_eq(host_start_replica(2, 1), 0);
+    host_await_leader(1);
+    host_await_leader(2);
+    host_run(5);
+    last = stored_last(1);
+    host.hold_log = true;
+    host.unreadable = 1;
+    for (int i = 0; i < 2; i++) { /* into the batch that is written, and into the next */
+        cr_assert_eq(host_propose(1, 1, 1000, &bad), 0);
+        cr_assert_eq(host_propose(2, 1, 1000, &good), 0);
+        host_run(1);
+    }
+    host.hold_log = false;
+    host_run(5);
+    cr_assert_eq(host.n_fenced, 0, "%s", host.reason);
+    cr_assert_eq(host.n_quarantined, 1);
+    cr_assert_str_eq(host.reason, "shard 1: a block is damaged");
+    cr_assert_eq(bad.n, 2);
+    cr_assert_eq(bad.last.code, NH_REQUEST_TERMINATED);
+    cr_assert_eq(good.n, 2);
+    cr_assert_eq(good.last.code, NH_REQUEST_COMPLETED);
+    cr_assert_eq(stored_last(1), last, "nothing is built on it");
+    cr_assert_eq(engine_stop_replica(host.engine, 1, &host.err), 0);
+    host_run(1);
+    cr_assert_eq(host.n_unloaded, 1);
+}
+
 Test(engine, a_failed_lookup_reaches_the_reader)
 {
     struct ended e = {0};

@@ -360,6 +360,18 @@ Test(snapshots, a_read_behind_a_recovery_that_fails_is_not_answered_from_before)
     end();
 }
 
+Test(snapshots, one_whose_log_cannot_be_read_ends_its_replica_alone)
+{
+    begin();
+    add(3);
+    host.unreadable = 1;
+    cr_assert_eq(snapshot(0).last.code, NH_REQUEST_REJECTED);
+    cr_assert_eq(host.n_fenced, 0);
+    cr_assert_eq(host.n_quarantined, 1);
+    cr_assert(strstr(host.reason, "a block is damaged"), "%s", host.reason);
+    end();
+}
+
 /* Nor is it after entries that the log store was to give back, and could not. */
 Test(snapshots, a_read_behind_entries_that_cannot_be_read_is_not_answered_from_before)
 {

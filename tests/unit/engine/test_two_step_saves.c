@@ -64,3 +64,18 @@ Test(two_step_saves, one_that_cannot_begin_fences)
     cr_assert(strstr(host.reason, "begin_save"), "%s", host.reason);
     cr_assert_eq(host.n_sent, 0, "no vote without its save");
 }
+
+Test(two_step_saves, one_that_cannot_begin_for_one_shard_ends_that_one)
+{
+    struct nh_message request = {
+        .type = NH_MSG_REQUEST_VOTE, .shard_id = 1, .to = 1, .from = 2, .term = 9, .log_index = 100, .log_term = 8};
+
+    host.n_sent = 0;
+    host.unreadable = 1;
+    host_receive(&request, 1, "peer:2");
+    host_run(1);
+    cr_assert_eq(host.n_fenced, 0);
+    cr_assert_eq(host.n_quarantined, 1);
+    cr_assert_str_eq(host.reason, "shard 1: a block is damaged");
+    cr_assert_eq(host.n_sent, 0, "no vote without its save");
+}
