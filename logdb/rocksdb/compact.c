@@ -50,83 +50,100 @@ int store_remove_entries_to(struct nh_logdb *db, uint64_t shard_id, uint64_t rep
     return r < 0 ? nh_error_wrap(err, r, "remove entries of shard %" PRIu64, shard_id) : NH_OK;
 }
 
-/* The keys [low, end) of blocks that lie wholly below `limit` and are not the last. Returns 1 if there are any. */
-static int find_dead(struct nh_logdb *db, const struct replica *r, uint64_t limit, struct layout_key *ret_low,
-                     struct layout_key *ret_end)
+/* Keys of dead blocks, from a bound before the first of them to `last`. They end before `end`, a block that stays. */
+struct dead {
+    struct layout_key low, last, end;
+};
+
+static bool take_block_key(rocksdb_iterator_t *it, const struct replica *r, struct layout_key *ret)
 {
-    uint64_t shard_id = r->node.shard_id, replica_id = r->node.replica_id;
+    const char *key;
+
+    if (!rocksdb_iter_valid(it))
+        return false;
+    key = rocksdb_iter_key(it, &ret->size_bytes);
+    if (!layout_key_is(key, ret->size_bytes, r->node.shard_id, r->node.replica_id, LAYOUT_BLOCK))
+        return false;
+    memcpy(ret->bytes, key, ret->size_bytes);
+    return true;
+}
+
+/* The blocks that lie wholly below `limit` and are not the last. False: there are none. */
+static bool find_dead(struct nh_logdb *db, const struct replica *r, uint64_t limit, struct dead *ret)
+{
     rocksdb_iterator_t *it = rocksdb_create_iterator(db->db, db->read);
-    int found = 0;
+    struct layout_key key;
+    bool found;
 
-    layout_range_begin(ret_low, shard_id, replica_id);
-    layout_block_key(ret_end, shard_id, replica_id, limit);
-    rocksdb_iter_seek_for_prev(it, ret_end->bytes, ret_end->size_bytes);
-    if (rocksdb_iter_valid(it)) {
-        size_t size;
-        const char *key = rocksdb_iter_key(it, &size);
-
-        if (layout_key_is(key, size, shard_id, replica_id, LAYOUT_BLOCK)) {
-            memcpy(ret_end->bytes, key, size);
-            rocksdb_iter_prev(it);
-            if (rocksdb_iter_valid(it)) {
-                key = rocksdb_iter_key(it, &size);
-                found = layout_key_is(key, size, shard_id, replica_id, LAYOUT_BLOCK);
-            }
-        }
+    layout_range_begin(&ret->low, r->node.shard_id, r->node.replica_id);
+    layout_block_key(&key, r->node.shard_id, r->node.replica_id, limit);
+    rocksdb_iter_seek_for_prev(it, key.bytes, key.size_bytes);
+    found = take_block_key(it, r, &ret->end);
+    if (found) {
+        rocksdb_iter_prev(it);
+        found = take_block_key(it, r, &ret->last);
     }
     rocksdb_iter_destroy(it);
     return found;
 }
 
-static uint64_t table_bytes(struct nh_logdb *db, const struct layout_key *low, const struct layout_key *end)
+static uint64_t table_bytes(struct nh_logdb *db, const struct dead *d)
 {
-    const char *starts[1] = {low->bytes}, *limits[1] = {end->bytes};
+    const char *starts[1] = {d->low.bytes}, *limits[1] = {d->end.bytes};
     uint64_t size = 0;
     char *message = NULL;
 
-    rocksdb_approximate_sizes(db->db, 1, starts, &low->size_bytes, limits, &end->size_bytes, &size, &message);
+    rocksdb_approximate_sizes(db->db, 1, starts, &d->low.size_bytes, limits, &d->end.size_bytes, &size, &message);
     free(message);
     return message ? 0 : size;
 }
 
+/* Files with nothing but dead blocks. One that ends with the limit itself is among them, so that must be a dead block. */
+static int drop_files(struct nh_logdb *db, const struct dead *d, struct nh_error *err)
+{
+    char *message = NULL;
+
+    rocksdb_delete_file_in_range(db->db, d->low.bytes, d->low.size_bytes, d->last.bytes, d->last.size_bytes, &message);
+    return message ? store_error(message, "drop table files", err) : NH_OK;
+}
+
 /* Deletes the dead blocks of a held replica. *ret_compact: their range deserves a compaction. */
-static int delete_dead(struct nh_logdb *db, struct replica *r, uint64_t index, struct layout_key *ret_low,
-                       struct layout_key *ret_end, bool *ret_compact, struct nh_error *err)
+static int delete_dead(struct nh_logdb *db, struct replica *r, uint64_t index, struct dead *ret, bool *ret_compact,
+                       struct nh_error *err)
 {
     uint64_t limit = index < r->now.bounds.first ? index + 1 : r->now.bounds.first;
     rocksdb_writebatch_t *batch;
-    char *message = NULL;
     int status;
 
     *ret_compact = false;
-    if (!find_dead(db, r, limit, ret_low, ret_end))
+    if (!find_dead(db, r, limit, ret))
         return NH_OK;
     batch = rocksdb_writebatch_create();
-    rocksdb_writebatch_delete_range(batch, ret_low->bytes, ret_low->size_bytes, ret_end->bytes, ret_end->size_bytes);
+    rocksdb_writebatch_delete_range(batch, ret->low.bytes, ret->low.size_bytes, ret->end.bytes, ret->end.size_bytes);
     status = store_write_batch(db, batch, false, err);
     rocksdb_writebatch_destroy(batch);
-    if (status < 0 || table_bytes(db, ret_low, ret_end) < DEAD_BYTES_TO_COMPACT)
+    if (status < 0 || table_bytes(db, ret) < DEAD_BYTES_TO_COMPACT)
         return status;
-    rocksdb_delete_file_in_range(db->db, ret_low->bytes, ret_low->size_bytes, ret_end->bytes, ret_end->size_bytes, &message);
-    *ret_compact = message == NULL;
-    return message ? store_error(message, "drop table files", err) : NH_OK;
+    status = drop_files(db, ret, err);
+    *ret_compact = status == NH_OK;
+    return status;
 }
 
 static int compact(struct nh_logdb *db, const struct compact_job *job, struct nh_error *err)
 {
     struct replica *r = replica_hold(db, job->shard_id, job->replica_id);
-    struct layout_key low, end;
+    struct dead dead;
     bool wanted = false;
     int status = replica_load(db, r, err);
 
     if (status == NH_OK)
-        status = delete_dead(db, r, job->index, &low, &end, &wanted, err);
+        status = delete_dead(db, r, job->index, &dead, &wanted, err);
     replica_release(db, r);
     if (status == NH_OK && wanted) {
         rocksdb_compactoptions_t *options = rocksdb_compactoptions_create();
 
         rocksdb_compactoptions_set_exclusive_manual_compaction(options, 0);
-        rocksdb_compact_range_opt(db->db, options, low.bytes, low.size_bytes, end.bytes, end.size_bytes);
+        rocksdb_compact_range_opt(db->db, options, dead.low.bytes, dead.low.size_bytes, dead.end.bytes, dead.end.size_bytes);
         rocksdb_compactoptions_destroy(options);
     }
     return status;
