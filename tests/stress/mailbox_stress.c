@@ -7,18 +7,11 @@
 #include <stdlib.h>
 
 #include "raftio/support/mailbox.h"
+#include "tests/stress/check.h"
 
 #define N_PRODUCERS 6u
 #define N_ITEMS     40000u
 #define BATCH       7u
-
-#define CHECK(cond)                                                            \
-    do {                                                                       \
-        if (!(cond)) {                                                         \
-            fprintf(stderr, "%s:%d: failed: %s\n", __FILE__, __LINE__, #cond); \
-            exit(1);                                                           \
-        }                                                                      \
-    } while (0)
 
 struct item {
     struct queue_node node;

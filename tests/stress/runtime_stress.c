@@ -7,18 +7,11 @@
 
 #include "engine/runtime.h"
 #include "raftio/support/mailbox.h"
+#include "tests/stress/check.h"
 
 #define N_POSTERS 4u
 #define N_ITEMS   30000u
 #define TIMER_NS  200000u
-
-#define CHECK(cond)                                                            \
-    do {                                                                       \
-        if (!(cond)) {                                                         \
-            fprintf(stderr, "%s:%d: failed: %s\n", __FILE__, __LINE__, #cond); \
-            exit(1);                                                           \
-        }                                                                      \
-    } while (0)
 
 static struct runtime *rt;
 

@@ -13,6 +13,7 @@
 #include "raftio/plugin.h"
 #include "raftio/support/block.h"
 #include "raftio/transport.h"
+#include "tests/stress/check.h"
 #include "transport/tcp/tcp_transport.h"
 
 #define N_SENDERS  4u
@@ -21,14 +22,6 @@
 #define N_SIZES    4u
 #define AWAIT_MS   60000u
 #define DEPLOYMENT 7u
-
-#define CHECK(cond)                                                            \
-    do {                                                                       \
-        if (!(cond)) {                                                         \
-            fprintf(stderr, "%s:%d: failed: %s\n", __FILE__, __LINE__, #cond); \
-            exit(1);                                                           \
-        }                                                                      \
-    } while (0)
 
 static const uint32_t payloads[N_SIZES] = {16, 700, 40000, 150000};
 
