@@ -159,7 +159,9 @@ static void change_speed(struct sim_host *h)
 
 static void fail_disk(struct sim_host *h)
 {
-    if (sim.options.fail_disks)
+    if (sim.options.damage_blocks && sim_chance(50))
+        store_damage(h);
+    else if (sim.options.fail_disks)
         memory_disk_fail_after(h->disk, sim_below(20));
 }
 
@@ -268,6 +270,7 @@ void faults_end(void)
         struct sim_host *h = sim.hosts[i];
 
         memory_disk_fail_after(h->disk, UINT64_MAX);
+        store_repair(h);
         memory_files_set_limit(h->files, INT64_MAX);
         memory_files_fail_at(h->files, 0, NH_OK);
         memory_files_crash_at(h->files, 0);

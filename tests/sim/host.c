@@ -31,14 +31,17 @@ static void on_unloaded(void *ctx, struct nh_replica_info info)
     h->running[info.shard_id] = false;
 }
 
-/* A machine that could not read its image, as the disk failed just then: it must be tried again. */
+/* A machine that could not read its image, as the disk failed just then, or a log that could not be read: it must be tried again.
+ */
 static void on_quarantined(void *ctx, struct nh_replica_info info, const char *reason)
 {
     struct sim_host *h = ctx;
+    bool is_excused = store_excuses(h, info.shard_id);
 
-    if (memory_files_failed(h->files) > h->n_excused) {
+    if (is_excused || memory_files_failed(h->files) > h->n_excused) {
         sim_log("host %u: shard %" PRIu64 " is in quarantine: %s", h->id + 1, info.shard_id, reason);
-        h->n_excused = memory_files_failed(h->files);
+        if (!is_excused)
+            h->n_excused = memory_files_failed(h->files);
         h->hurt[info.shard_id] = true;
         sim.coverage.quarantines++;
         return;
@@ -158,7 +161,7 @@ static void make_engine(struct sim_host *h)
         .address = h->address,
         .incarnation = ++h->incarnation,
         .seed = sim_random(),
-        .logdb_ops = nh_logdb_memory(),
+        .logdb_ops = store_ops(),
         .logdb = h->logdb,
         .registry_ops = nh_registry_static(),
         .registry = h->registry,
@@ -245,7 +248,7 @@ static void start_replica(struct sim_host *h, uint64_t shard)
     if (!h->has_shard[shard] && is_first)
         c.initial = &members;
     r = engine_start_replica(h->engine, &c, &err);
-    if (r < 0 && memory_files_failed(h->files) > n_failed) /* its directory cannot be read just now */
+    if (r < 0 && (memory_files_failed(h->files) > n_failed || store_excuses(h, shard))) /* it cannot be read just now */
         return;
     if (r == NH_EFENCED || r == NH_EIO) { /* the disk fails just now, and the log store takes nothing before a restart */
         h->fenced = true;
@@ -297,6 +300,9 @@ void host_start(struct sim_host *h)
     open_transport(h);
     if (!sim.calm && sim.options.fail_files && sim_chance(15)) /* while it reads its images */
         memory_files_fail_at(h->files, 1 + sim_below(30), NH_EIO);
+    store_forget_damage(h);
+    if (!sim.calm && sim.options.damage_blocks && sim_chance(25)) /* while it reads its logs */
+        store_damage(h);
     if (engine_start(h->engine, NULL) < 0)
         sim_fail("the engine does not start");
     h->up = true;
@@ -331,6 +337,7 @@ static void take_down(struct sim_host *h, bool power_cut)
     nh_transport_loopback()->close(h->transport);
     engine_free(h->engine);
     nh_logdb_memory()->close(h->logdb);
+    h->logdb = NULL; /* another host's may get its address */
     nh_registry_static()->close(h->registry);
     clock_free(h->runtime);
     memset(h->running, 0, sizeof h->running);

@@ -62,6 +62,7 @@ void plan_draw(void)
         draw_snapshots(&sim.options);
     sim.options.inline_applies = hash_u64(sim.seed) & 1; /* not drawn: older seeds stay what they are, half of them */
     sim.options.step_in = hash_u64(sim.seed) >> 1 & 1;
+    sim.options.damage_blocks = (hash_u64(sim.seed) >> 2 & 3) == 0;
     sim.options.n_members = sim.options.churn ? 1 + (uint32_t)sim_below(SIM_HOSTS_MAX) : sim.options.n_hosts;
 }
 

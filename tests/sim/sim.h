@@ -8,6 +8,7 @@
  *     wire.c       what hosts send is looked at
  *     network.c    parcels in flight: loss, doubling, reordering, delay, partitions
  *     host.c       hosts; start, stop, crash, restart
+ *     store.c      their log stores, and blocks that cannot be read
  *     machines.c   their machines, one of each kind
  *     faults.c     what goes wrong, and how it is mended
  *     client.c     requests and how they ended
@@ -52,6 +53,7 @@ struct sim_options {
     bool inline_saves, inline_applies, step_in, pre_vote, check_quorum, quiesce;
     bool share_blocks;  /* the network hands blocks over instead of encoding */
     bool fail_disks;    /* writes fail now and then */
+    bool damage_blocks; /* what is stored of a replica cannot be read now and then */
     bool small_limits;  /* few pending requests, short send queues */
     bool small_windows; /* small messages, windows and caches in the cores */
     bool in_order;      /* parcels do not overtake each other, as on connections that live */
@@ -91,6 +93,7 @@ struct sim_options {
     X(slow_disks)         \
     X(hung_disks)         \
     X(fences)             \
+    X(damaged_blocks)     \
     X(quarantines)        \
     X(clock_changes)      \
     X(partitions)         \
@@ -276,6 +279,17 @@ uint64_t network_next_ns(void);
 /* The loopback transport, with a look at every message (disks_check_message). */
 const struct nh_transport_ops *wire_ops(void);
 
+/* ---- store.c ---- */
+
+struct sim_host;
+const struct nh_logdb_ops *store_ops(void);
+/* A block of one of its replicas cannot be read from now on, or from soon on. */
+void store_damage(struct sim_host *h);
+/* True: that is why this replica of its is in quarantine, or does not start; it is over with that. */
+bool store_excuses(struct sim_host *h, uint64_t shard);
+void store_repair(struct sim_host *h);        /* unless it was met already */
+void store_forget_damage(struct sim_host *h); /* a new life begins */
+
 /* ---- host.c ---- */
 
 /* A host's replica of a shard is id + 1 at first; one that joins anew after a removal gets the next of its own numbers. */
@@ -305,6 +319,9 @@ struct sim_host {
     uint64_t received_before[SIM_SHARDS_MAX + 1]; /* and in the life before this one */
     bool hurt[SIM_SHARDS_MAX + 1];                /* in quarantine, and there was a reason: to be restarted */
     uint64_t n_excused;                           /* failures of files that were the reason */
+    uint64_t unreadable;                          /* a shard, of which a block is damaged; 0: none */
+    uint32_t reads_before;                        /* so many calls do not meet it */
+    bool could_not_read;                          /* one has met it */
     uint32_t n_requests;                          /* accepted and not ended */
 };
 
