@@ -242,7 +242,9 @@ static void delete_all(rocksdb_writebatch_t *batch, uint64_t shard_id, uint64_t 
     rocksdb_writebatch_delete_range(batch, low.bytes, low.size_bytes, end.bytes, end.size_bytes);
 }
 
-/* Writes a batch that replaces all that is known of a replica; what is remembered of it goes too. */
+/* Writes a batch that replaces all that is known of a replica; what is remembered of it goes too. Its tail is written out before:
+ * the horizon may move past the saves there while this batch is not durable yet. If that fails all stays, and the store is
+ * fenced. */
 static int replace_all(struct nh_logdb *db, rocksdb_writebatch_t *batch, uint64_t shard_id, uint64_t replica_id,
                        struct nh_error *err)
 {
@@ -254,8 +256,9 @@ static int replace_all(struct nh_logdb *db, rocksdb_writebatch_t *batch, uint64_
         db->services->log(NH_LOG_WARN, "logdb",
                           "shard %" PRIu64 " replica %" PRIu64 ": its place in the journal stays until the next start: %s",
                           shard_id, replica_id, uses.text);
-    tail_drop(db, replica);
-    r = store_write_batch(db, batch, true, err);
+    r = tail_write(db, replica, err);
+    if (r == NH_OK)
+        r = store_write_batch(db, batch, true, err);
     if (r == NH_OK) {
         replica_forget_uses(db, replica, replica->n_uses);
         replica_forget(db, replica);

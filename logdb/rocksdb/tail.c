@@ -162,12 +162,3 @@ int tail_write_all(struct nh_logdb *db, uint64_t cut, struct nh_error *err)
     free(all);
     return status;
 }
-
-void tail_drop(struct nh_logdb *db, struct replica *r)
-{
-    pthread_mutex_t *lock = tail_lock_of(db, r->node.shard_id);
-
-    pthread_mutex_lock(lock);
-    release(&r->tail);
-    pthread_mutex_unlock(lock);
-}

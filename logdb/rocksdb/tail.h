@@ -6,7 +6,8 @@
  *     - The journal has them, as puts of one block per save; nothing is acknowledged by being here.
  *
  *     - A tail is behind all blocks of its replica in RocksDB, and they tile the log. Before anything else is done with
- *       these blocks the tail is written out, and before they are read; so readers go on using RocksDB alone.
+ *       these blocks, also before they are deleted, the tail is written out, and before they are read; so readers go on using
+ *       RocksDB alone.
  *
  *     - Calls on either side of a *cut* (journal.h) are not put together. A recovery repeats the calls from the horizon on, which
  *       is a cut, each with its own block. Key by key these take the place of what was put together from them, whatever of it
@@ -70,7 +71,5 @@ int tail_write_of(struct nh_logdb *db, uint64_t shard_id, uint64_t replica_id, s
 int tail_write_all(struct nh_logdb *db, uint64_t cut, struct nh_error *err);
 /* The lock, for who takes a replica out of the store's map. */
 pthread_mutex_t *tail_lock_of(struct nh_logdb *db, uint64_t shard_id);
-/* Forgets it: all that the replica has is about to be deleted. */
-void tail_drop(struct nh_logdb *db, struct replica *r);
 
 #endif

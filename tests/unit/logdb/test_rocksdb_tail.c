@@ -219,6 +219,93 @@ Test(tail, nothing_is_put_together_over_a_cut)
     run_and_die(check_13);
 }
 
+/* ---- a removal that does not become durable ---- */
+
+static bool something_waits(void)
+{
+    pthread_mutex_t *lock = tail_lock_of(f.db, SHARD);
+    struct replica_node *n;
+    bool waits;
+
+    pthread_mutex_lock(lock);
+    pthread_mutex_lock(&f.db->lock);
+    n = replica_map_find(&f.db->replicas, SHARD, REPLICA);
+    waits = n && container_of(n, struct replica, node)->tail.size_bytes > 0;
+    pthread_mutex_unlock(&f.db->lock);
+    pthread_mutex_unlock(lock);
+    return waits;
+}
+
+static void *remove_all(void *arg)
+{
+    struct nh_error err;
+
+    (void)arg;
+    f.ops->remove_replica_data(f.db, SHARD, REPLICA, &err);
+    MUST(false, "there is no stream for it");
+    return NULL;
+}
+
+static void *import_over(void *arg)
+{
+    struct nh_snapshot s = make_snapshot(SHARD, 100, 3);
+    struct nh_error err;
+
+    (void)arg;
+    f.ops->import_snapshot(f.db, &s, REPLICA, &err);
+    MUST(false, "there is no stream for it");
+    return NULL;
+}
+
+/* The host ends while `replace` waits for a stream to write its record, and what it has done before is in tables. */
+static void end_before_the_record(void *(*replace)(void *arg))
+{
+    const struct nh_bootstrap bootstrap = {.join = true};
+    pthread_t thread;
+
+    MUST(f.ops->save_bootstrap(f.db, SHARD, REPLICA, &bootstrap, &f.err) == NH_OK, "%s", f.err.text);
+    save_singly(1, 10, 1);
+    for (uint32_t i = 0; i < JOURNAL_SHARED_STREAMS; i++)
+        journal_borrow(&f.db->journal);
+    MUST(something_waits(), "or there is nothing to lose");
+    MUST(pthread_create(&thread, NULL, replace, NULL) == 0, "no thread");
+    while (something_waits())
+        usleep(1000);
+    move_horizon();
+}
+
+static void end_before_removal(void)
+{
+    end_before_the_record(remove_all);
+}
+
+static void end_before_import(void)
+{
+    end_before_the_record(import_over);
+}
+
+static void check_nothing_is_lost(void)
+{
+    struct nh_bootstrap bootstrap;
+
+    MUST(f.ops->get_bootstrap(f.db, SHARD, REPLICA, &bootstrap, &f.err) == NH_OK, "%s", f.err.text);
+    nh_bootstrap_deinit(&bootstrap);
+    check_log(SHARD, 1, 10, ones);
+}
+
+/* Found by a review: the tail was dropped before, and a horizon went past its saves. */
+Test(tail, a_removal_that_a_crash_prevents_loses_nothing)
+{
+    run_and_die(end_before_removal);
+    run_and_die(check_nothing_is_lost);
+}
+
+Test(tail, an_import_that_a_crash_prevents_loses_nothing)
+{
+    run_and_die(end_before_import);
+    run_and_die(check_nothing_is_lost);
+}
+
 /* ---- a part of the journal is lost ---- */
 
 static void put_together_a_hundred(void)
