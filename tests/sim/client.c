@@ -104,10 +104,11 @@ static void check_write_answer(const struct op *op, size_t number, const struct 
                  oracle_number_of(op->id));
 }
 
-/* Its machine is being closed, or could not be recovered. */
+/* Its machine is being closed, or could not be recovered, or could not be given all entries. */
 static bool may_fail(const struct sim_host *h, int status)
 {
-    return (status == NH_EQUARANTINED || status == NH_ECLOSED) && (!h->up || memory_files_failed(h->files) > 0);
+    return (status == NH_EQUARANTINED || status == NH_ECLOSED) &&
+           (!h->up || memory_files_failed(h->files) > 0 || h->n_damaged > 0);
 }
 
 static void check_answer(const struct sim_host *h, const struct op *op, size_t number, const struct nh_outcome *o)

@@ -301,6 +301,7 @@ void host_start(struct sim_host *h)
     if (!sim.calm && sim.options.fail_files && sim_chance(15)) /* while it reads its images */
         memory_files_fail_at(h->files, 1 + sim_below(30), NH_EIO);
     store_forget_damage(h);
+    h->n_damaged = 0;
     if (!sim.calm && sim.options.damage_blocks && sim_chance(25)) /* while it reads its logs */
         store_damage(h);
     if (engine_start(h->engine, NULL) < 0)

@@ -322,6 +322,7 @@ struct sim_host {
     uint64_t unreadable;                          /* a shard, of which a block is damaged; 0: none */
     uint32_t reads_before;                        /* so many calls do not meet it */
     bool could_not_read;                          /* one has met it */
+    uint32_t n_damaged;                           /* calls that did, in this life */
     uint32_t n_requests;                          /* accepted and not ended */
 };
 

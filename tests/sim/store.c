@@ -21,6 +21,7 @@ static int check(const struct nh_logdb *db, uint64_t shard, struct nh_error *err
         return NH_OK;
     h->reads_before = 0;
     h->could_not_read = true;
+    h->n_damaged++;
     sim_log("host %u: a block of shard %" PRIu64 " is damaged", h->id + 1, shard);
     sim.coverage.damaged_blocks++;
     return nh_error_set(err, NH_ECORRUPT, "shard %" PRIu64 ": a damaged block", shard);
