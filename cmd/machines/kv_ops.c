@@ -4,7 +4,6 @@
 #include <inttypes.h>
 #include <stdarg.h>
 #include <stdio.h>
-#include <strings.h>
 
 /* One entry being applied. */
 struct job {
@@ -93,9 +92,18 @@ static enum kv_reply answer_item(struct job *j, struct kv_item *i)
     return KV_REPLY_BULK;
 }
 
+/* In any case of ASCII. strcasecmp would ask the process's locale, and replicas of one shard may run in different ones: in a
+ * Turkish one INCR is not incr. */
 static bool is_word(struct kv_slice s, const char *word)
 {
-    return s.size == strlen(word) && strncasecmp((const char *)s.data, word, s.size) == 0;
+    const uint8_t *text = s.data;
+
+    if (s.size != strlen(word))
+        return false;
+    for (size_t i = 0; i < s.size; i++)
+        if ((text[i] >= 'A' && text[i] <= 'Z' ? text[i] | 0x20 : text[i]) != (uint8_t)word[i])
+            return false;
+    return true;
 }
 
 /* As Redis reads integers: no spaces, no plus, no leading zeros, all of the text. */

@@ -77,6 +77,9 @@ class Layers(LintTest):
     def test_include_from_above(self):
         self.planted("raftio/b.c", '#include "engine/e.h"\n', "raftio/b.c:1: engine/e.h is above or beside raftio/")
 
+    def test_locale_where_replicas_must_agree(self):
+        self.planted("cmd/machines/m.c", "#include <strings.h>\n", "cmd/machines/m.c:1: strings.h is only for cmd/nodehostd")
+
     def test_core_includes_engine(self):
         self.planted("engine/raft/x.c", '#include "engine/e.h"\n', "engine/e.h is above or beside engine/raft/")
 

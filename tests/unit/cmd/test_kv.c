@@ -112,6 +112,17 @@ static int64_t integer(void)
         cr_assert(strstr(answer, text), "%s", answer); \
     } while (0)
 
+/* Of ASCII alone, whatever the locale: no dotless i, and no letter that differs from another by one bit. */
+Test(kv, names_of_commands_in_any_case)
+{
+    EXPECT_INTEGER(apply("InCr n"), 1);
+    EXPECT_INTEGER(apply("incr n"), 2);
+    EXPECT_ERROR(apply("\xc4\xb1ncr n"), "not a command");
+    EXPECT_ERROR(apply("\x09NCR n"), "not a command");
+    EXPECT_ERROR(apply("INC\x12 n"), "not a command");
+    EXPECT_INTEGER(apply("INCR n"), 3);
+}
+
 Test(kv, set_and_its_options)
 {
     cr_assert_eq(apply("SET a 1"), KV_REPLY_OK);
