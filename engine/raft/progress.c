@@ -63,6 +63,7 @@ void raft_peer_to_replicate(struct raft_peer *p)
     p->state = RAFT_REPLICATE;
     p->probing = false;
     p->pending_snapshot = 0;
+    p->n_failed = 0;
     p->next = p->match + 1;
 }
 

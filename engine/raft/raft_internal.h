@@ -178,6 +178,8 @@ struct raft_peer {
     uint64_t lease_from;   /* when the newest heartbeat was sent that it answered */
     uint64_t fetch_low;
     uint64_t pending_snapshot; /* SNAPSHOT: index of the one on its way */
+    uint64_t snapshot_after;   /* the next one is not begun before */
+    uint32_t n_failed;         /* snapshots that did not arrive, one after the other */
     uint64_t overloaded_until; /* it asked for no entries; lapses, should its "go on" be lost */
     /* Window: a ring of what is in flight. */
     struct raft_inflight *window;

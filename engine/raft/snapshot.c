@@ -8,6 +8,9 @@
 
 #include <stdlib.h>
 
+/* More make the pause before the next try no longer: 64 election timeouts. */
+#define FAILURES_COUNTED 6u
+
 static void keep(struct raft *r, const struct nh_snapshot *snapshot)
 {
     if (r->snapshot)
@@ -33,7 +36,8 @@ static bool fits(const struct raft *r, const struct raft_peer *p)
 /* Not to a peer that was silent for E ticks: it would only lie in a queue (statement 65). */
 bool raft_snapshot_is_due(const struct raft *r, const struct raft_peer *p)
 {
-    return p->state != RAFT_SNAPSHOT && p->active && !(p->state == RAFT_PROBE && p->probing) && fits(r, p);
+    return p->state != RAFT_SNAPSHOT && p->active && !(p->state == RAFT_PROBE && p->probing) && r->now >= p->snapshot_after &&
+           fits(r, p);
 }
 
 bool raft_snapshot_is_wanted(const struct raft *r)
@@ -71,12 +75,28 @@ static void end_snapshot(struct raft_peer *p, bool arrived)
     p->probing = true;
 }
 
+/* The first failure may have been the network's, and the next try waits for a sign of life only. What fails again (an image that
+ * is damaged, a disk there that is full) waits for an election timeout, and twice as long each time: each try may be gigabytes.
+ */
+static void put_off(const struct raft *r, struct raft_peer *p)
+{
+    if (p->n_failed > 0)
+        p->snapshot_after = r->now + ((uint64_t)r->options.election_ticks << (p->n_failed - 1));
+    if (p->n_failed <= FAILURES_COUNTED)
+        p->n_failed++;
+}
+
 void raft_on_snapshot_status(struct raft *r, uint64_t peer, bool failed)
 {
     struct raft_peer *p = raft_peer(r, peer);
 
-    if (p && p->state == RAFT_SNAPSHOT)
-        end_snapshot(p, !failed);
+    if (!p || p->state != RAFT_SNAPSHOT)
+        return;
+    end_snapshot(p, !failed);
+    if (failed)
+        put_off(r, p);
+    else
+        p->n_failed = 0;
 }
 
 /* The answer to it may be lost, and the report too: what the peer says to have committed tells that it arrived. Nobody reports on

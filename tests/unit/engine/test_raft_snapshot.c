@@ -113,6 +113,41 @@ Test(raft_snapshot, a_failed_one_is_sent_again)
     cluster_deinit(&c);
 }
 
+static uint32_t ticks_until_sent(void)
+{
+    uint32_t ticks = 0;
+
+    for (; cluster_peer(&c, 1, 3).state != RAFT_SNAPSHOT; ticks++) {
+        cr_assert_lt(ticks, 1000);
+        cluster_tick(&c, 1);
+    }
+    return ticks;
+}
+
+/* A damaged image was sent again with each heartbeat, for ever. */
+Test(raft_snapshot, what_fails_again_waits_longer_each_time)
+{
+    static const uint32_t waits[] = {0, 10, 20, 40, 80, 160, 320, 640, 640};
+
+    behind();
+    cluster_heal(&c);
+    c.lose = lose_snapshots;
+    cluster_tick(&c, 12);
+    for (size_t i = 0; i < sizeof waits / sizeof *waits; i++) {
+        uint32_t ticks;
+
+        expect_pending(22);
+        report(true);
+        ticks = ticks_until_sent();
+        cr_assert(ticks >= waits[i] && ticks <= waits[i] + 2, "failure %zu: %u", i + 1, ticks);
+    }
+    report(false); /* it arrived, and what fails later is a first failure again */
+    c.lose = NULL;
+    cluster_tick(&c, 3);
+    cr_assert_eq(raft_peer(c.nodes[1].core, 3)->n_failed, 0);
+    cluster_deinit(&c);
+}
+
 /* Statement 67: finished: probed from the snapshot. And weakness 6 of other cores: the answer is lost, nobody reports; the peer's
  * heartbeat answers tell that it has arrived. */
 Test(raft_snapshot, a_lost_answer_does_not_block_the_peer)
