@@ -5,6 +5,8 @@
 #include <stdarg.h>
 #include <stdio.h>
 
+#include "raftio/entry.h"
+
 /* One entry being applied. */
 struct job {
     struct kv_answers *answers;
@@ -433,7 +435,10 @@ int kv_lookup(const struct kv_view *view, const void *query, size_t size_bytes, 
     int r = args ? answer_query(view, args, n, out, ret_value) : write_error(out, ret_value, "ERR not a query of the kv machine");
 
     free(args);
-    return r < 0 ? kv_error(err, r, "the answer could not be read, or is too large") : r;
+    if (r == NH_ETOOBIG)
+        return kv_error(err, r, "the answer of this shard has more than %u bytes, which is the limit: ask for fewer keys at once",
+                        NH_ENTRY_PAYLOAD_MAX);
+    return r < 0 ? kv_error(err, r, "the answer could not be read") : r;
 }
 
 int kv_error(struct nh_error *err, int code, const char *fmt, ...)

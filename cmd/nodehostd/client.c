@@ -9,12 +9,20 @@
 
 /* ---- calls ---- */
 
-void call_free(struct call *call)
+static void free_answers(struct call *call)
 {
     for (uint32_t i = 0; i < call->n_parts; i++) {
-        buffer_deinit(&call->parts[i].cmd);
         free(call->parts[i].data);
+        call->parts[i].data = NULL;
+        call->parts[i].size = 0;
     }
+}
+
+void call_free(struct call *call)
+{
+    free_answers(call);
+    for (uint32_t i = 0; i < call->n_parts; i++)
+        buffer_deinit(&call->parts[i].cmd);
     free(call->parts);
     free(call->key_parts);
     buffer_deinit(&call->reply);
@@ -40,6 +48,17 @@ static struct call *call_new(struct client *c, const struct command *command)
     return call;
 }
 
+/* Small replies widen the window, one call per reply; a large one narrows it to what fits. */
+static void adapt_window(struct client *c, size_t reply_bytes)
+{
+    size_t fits = CLIENT_WINDOW_BYTES / (reply_bytes + 1);
+
+    if (fits >= CLIENT_CALLS_MAX)
+        c->calls_max += c->calls_max < CLIENT_CALLS_MAX;
+    else if (fits < c->calls_max)
+        c->calls_max = fits > CLIENT_CALLS_MIN ? (uint32_t)fits : CLIENT_CALLS_MIN;
+}
+
 void call_done(struct call *call)
 {
     struct client *c = call->client;
@@ -49,9 +68,56 @@ void call_done(struct call *call)
         call_free(call);
         return;
     }
+    free_answers(call);
+    c->held_bytes += call->reply.size;
+    c->n_put_off -= call->asked_again;
+    adapt_window(c, call->reply.size);
     if (call->counted) {
         c->n_writes -= call->command->kind == COMMAND_WRITE;
         c->n_reads -= call->command->kind == COMMAND_READ;
+    }
+}
+
+/* ---- answers without room ---- */
+
+static bool is_query(const struct call *call)
+{
+    for (uint32_t i = 0; i < call->n_parts; i++)
+        if (!call->parts[i].is_query)
+            return false;
+    return true;
+}
+
+/* The first call is never put off. Behind a call that is, all are: a later one of the same shard must not be older. */
+bool call_put_off(struct call *call)
+{
+    struct client *c = call->client;
+
+    if (!c || call == c->first || call->asked_again || !is_query(call))
+        return false;
+    if (c->n_put_off == 0 && c->held_bytes + call->answer_bytes <= CLIENT_HELD_BYTES_MAX)
+        return false;
+    free_answers(call);
+    adapt_window(c, call->answer_bytes);
+    call->expected_bytes = call->answer_bytes;
+    call->put_off = true;
+    c->n_put_off++;
+    return true;
+}
+
+/* From the front, as many as fit. */
+static void ask_again(struct client *c)
+{
+    size_t bytes = c->held_bytes;
+
+    for (struct call *call = c->first; call && c->n_put_off > 0; call = call->next) {
+        if (call->done || !(call->put_off || call->asked_again))
+            continue;
+        bytes += call->expected_bytes;
+        if (bytes > CLIENT_WINDOW_BYTES && call != c->first)
+            return;
+        if (call->put_off)
+            call_ask_again(call);
     }
 }
 
@@ -85,7 +151,7 @@ void client_close(struct client *c)
     for (struct call *call = c->first; call; call = next) { /* what is on its way ends without us */
         next = call->next;
         call->client = NULL;
-        if (call->done)
+        if (call->done || call->put_off)
             call_free(call);
     }
     c->first = c->last = NULL;
@@ -102,6 +168,8 @@ static void on_written(uv_write_t *req, int status)
 
     c->is_writing = false;
     c->writing.size = 0;
+    if (c->writing.cap > 4 * CLIENT_OUT_BYTES_SOFT)
+        buffer_deinit(&c->writing); /* one large reply is no reason to keep so much */
     if (status < 0)
         client_close(c);
     if (!c->closing)
@@ -124,25 +192,26 @@ static void start_write(struct client *c)
         client_close(c);
 }
 
-/* Small replies widen the window, one call per reply; a large one narrows it to what fits. */
-static void adapt_window(struct client *c, size_t reply_bytes)
+static void move_reply(struct buffer *out, struct buffer *reply)
 {
-    size_t fits = CLIENT_WINDOW_BYTES / (reply_bytes + 1);
+    struct buffer spare = *out;
 
-    if (fits >= CLIENT_CALLS_MAX)
-        c->calls_max += c->calls_max < CLIENT_CALLS_MAX;
-    else if (fits < c->calls_max)
-        c->calls_max = fits > CLIENT_CALLS_MIN ? (uint32_t)fits : CLIENT_CALLS_MIN;
+    if (out->size == 0 && reply->size > CLIENT_OUT_BYTES_SOFT) { /* not twice in memory */
+        *out = *reply;
+        *reply = spare;
+        return;
+    }
+    buffer_add(out, reply->data, reply->size);
 }
 
-/* Replies leave in the order of the calls: those at the front that are done. */
+/* Replies leave in the order of the calls: those at the front that are done, as the client reads them. */
 static void collect_replies(struct client *c)
 {
-    while (c->first && c->first->done) {
+    while (c->first && c->first->done && c->out.size < CLIENT_OUT_BYTES_SOFT) {
         struct call *call = c->first;
 
-        buffer_add(&c->out, call->reply.data, call->reply.size);
-        adapt_window(c, call->reply.size);
+        c->held_bytes -= call->reply.size;
+        move_reply(&c->out, &call->reply);
         c->first = call->next;
         if (!c->first)
             c->last = NULL;
@@ -188,7 +257,7 @@ static void run_call(struct call *call)
     else
         call->command->run(call);
     if (call->n_parts == 0)
-        call->done = true;
+        call_done(call);
     call->args = NULL;
 }
 
@@ -215,7 +284,7 @@ static void end_by_protocol_error(struct client *c)
 
     call->args = NULL;
     reply_error(&call->reply, c->parser.error);
-    call->done = true;
+    call_done(call);
     c->last_call = true;
 }
 
@@ -261,7 +330,8 @@ static bool take_command(struct client *c)
 
 static bool has_room(const struct client *c)
 {
-    return !c->closing && !c->last_call && c->n_calls < c->calls_max && c->out.size < CLIENT_OUT_BYTES_SOFT;
+    return !c->closing && !c->last_call && c->n_calls < c->calls_max && c->out.size < CLIENT_OUT_BYTES_SOFT &&
+           c->held_bytes < CLIENT_WINDOW_BYTES && c->n_put_off == 0;
 }
 
 static void take_commands(struct client *c)
@@ -324,10 +394,8 @@ void client_go_on(struct client *c)
     collect_replies(c);
     take_commands(c);
     collect_replies(c);
-    if (c->out.size > CLIENT_OUT_BYTES_HARD) {
-        client_close(c);
-        return;
-    }
+    if (c->out.size < CLIENT_OUT_BYTES_SOFT)
+        ask_again(c);
     start_write(c);
     if (c->closing)
         return;

@@ -115,7 +115,8 @@ void cmd_hello(struct call *call)
 
 static void describe_client(const struct client *c, struct buffer *b)
 {
-    buffer_printf(b, "id=%llu addr=%s name=%s db=0 resp=%d", (unsigned long long)c->id, c->address, c->name, c->resp);
+    buffer_printf(b, "id=%llu addr=%s name=%s db=0 resp=%d omem=%zu", (unsigned long long)c->id, c->address, c->name, c->resp,
+                  c->held_bytes + c->out.size + c->writing.size);
 }
 
 static void client_info(struct call *call, bool all)

@@ -4,6 +4,8 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "raftio/entry.h"
+
 static void reply_outcome(struct call *call, const struct part *p)
 {
     reply_array(&call->reply, 3);
@@ -89,6 +91,10 @@ void cmd_nh_propose(struct call *call)
 
 static int collect(void *ctx, const void *data, size_t size_bytes)
 {
+    const struct buffer *b = ctx;
+
+    if (size_bytes > NH_ENTRY_PAYLOAD_MAX || b->size > NH_ENTRY_PAYLOAD_MAX - size_bytes)
+        return NH_ETOOBIG; /* as of a query that is not stale */
     buffer_add(ctx, data, size_bytes);
     return 0;
 }

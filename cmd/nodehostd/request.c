@@ -36,17 +36,18 @@ static void post_ended(struct part *p)
         uv_async_send(&s->ended_async);
 }
 
-/* Runs on a thread of the host: notes and wakes. */
+/* Runs on a thread of the host: notes and wakes. What is too large for a reply is counted only. */
 static void on_end(void *ctx, const struct nh_outcome *o)
 {
     struct part *p = ctx;
+    size_t all_bytes = __atomic_add_fetch(&p->call->answer_bytes, o->size_bytes, __ATOMIC_RELAXED);
 
     p->code = o->code;
     p->drop_reason = o->drop_reason;
     p->status = o->status;
     p->index = o->index;
     p->value = o->value;
-    if (o->size_bytes) {
+    if (o->size_bytes && all_bytes <= CLIENT_REPLY_BYTES_MAX) {
         p->data = must_alloc(malloc(o->size_bytes));
         memcpy(p->data, o->data, o->size_bytes);
         p->size = o->size_bytes;
@@ -62,6 +63,31 @@ static void refuse_part(struct part *p, int code, const char *text)
     post_ended(p); /* not at once: the call may still be making its other parts */
 }
 
+static void reply_too_large(struct call *call)
+{
+    if (call->command->kind == COMMAND_WRITE)
+        reply_errorf(&call->reply, "ACKED it was applied; its answer has %zu bytes, the limit is %u", call->answer_bytes,
+                     CLIENT_REPLY_BYTES_MAX);
+    else
+        reply_errorf(&call->reply, "ERR the answer has %zu bytes, the limit is %u: ask for fewer keys at once",
+                     call->answer_bytes, CLIENT_REPLY_BYTES_MAX);
+}
+
+static void end_call(struct call *call)
+{
+    struct client *c = call->client;
+
+    if (!call_put_off(call)) {
+        if (c && call->answer_bytes > CLIENT_REPLY_BYTES_MAX)
+            reply_too_large(call);
+        else if (c)
+            call->finish(call);
+        call_done(call);
+    }
+    if (c)
+        client_go_on(c);
+}
+
 void requests_take_ended(struct server *s)
 {
     struct part *p, *next;
@@ -72,16 +98,10 @@ void requests_take_ended(struct server *s)
     pthread_mutex_unlock(&s->ended_lock);
     for (; p; p = next) {
         struct call *call = p->call;
-        struct client *c = call->client;
 
         next = p->next;
-        if (++call->n_ended < call->n_parts)
-            continue;
-        if (c)
-            call->finish(call);
-        call_done(call);
-        if (c)
-            client_go_on(c);
+        if (++call->n_ended == call->n_parts)
+            end_call(call);
     }
 }
 
@@ -167,10 +187,23 @@ void part_query(struct part *p)
 {
     struct server *s = p->call->server;
     struct nh_error err = {0};
-    int r = nh_query(s->host, p->shard_id, p->cmd.data, p->cmd.size, s->config->redis.timeout_ms, on_end, p, &err);
+    int r;
 
+    p->is_query = true;
+    r = nh_query(s->host, p->shard_id, p->cmd.data, p->cmd.size, s->config->redis.timeout_ms, on_end, p, &err);
     if (r < 0)
         refuse_part(p, r, err.text);
+}
+
+void call_ask_again(struct call *call)
+{
+    call->put_off = false;
+    call->asked_again = true;
+    call->answer_bytes = call->n_ended = 0;
+    for (uint32_t i = 0; i < call->n_parts; i++) {
+        call->parts[i].submit_code = 0;
+        part_query(&call->parts[i]);
+    }
 }
 
 void part_change_membership(struct part *p, const struct nh_config_change *change)

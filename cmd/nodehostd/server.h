@@ -24,16 +24,25 @@
 #include "cmd/nodehostd/config.h"
 #include "cmd/nodehostd/resp.h"
 
-/* Calls of one client that are not answered yet; more are read when some are. How many, depends on how large its replies are:
- * about CLIENT_WINDOW_BYTES of replies may be on their way, so that one client cannot fill our memory by asking. */
-#define CLIENT_CALLS_MAX    1024u
-#define CLIENT_CALLS_START  16u
-#define CLIENT_CALLS_MIN    2u
-#define CLIENT_WINDOW_BYTES (16u << 20)
-/* Replies that wait for a client to read them: above the first, nothing more is taken from it; above the second it is cut. */
-#define CLIENT_OUT_BYTES_SOFT (1u << 20)
-#define CLIENT_OUT_BYTES_HARD (256u << 20)
-#define CLIENT_NAME_BYTES     64u
+/* How much one client may ask for and not read; nobody is cut for it.
+ *
+ *   on their way   CLIENT_CALLS_MAX calls; fewer if replies are large: as many as make about CLIENT_WINDOW_BYTES
+ *   done           replies wait in their calls, until those before them have left: above CLIENT_WINDOW_BYTES of them no further
+ *                  command is taken. The window does not know the next replies: an answer to a query that would make it more
+ *                  than CLIENT_HELD_BYTES_MAX is not kept, the shard is asked again when its turn comes
+ *   leaving        replies move to `out` below CLIENT_OUT_BYTES_SOFT, so there are two times that and two replies at most
+ *
+ * A reply may have CLIENT_REPLY_BYTES_MAX; of an answer that is larger nothing beyond is kept, and the call is refused. So memory
+ * is bounded by CLIENT_HELD_BYTES_MAX and some replies, whatever a client asks for, but for what ended since the loop looked
+ * last, and for writes that answer a value (GETSET): these were applied, and are as many as are on their way. */
+#define CLIENT_CALLS_MAX       1024u
+#define CLIENT_CALLS_START     16u
+#define CLIENT_CALLS_MIN       2u
+#define CLIENT_WINDOW_BYTES    (16u << 20)
+#define CLIENT_HELD_BYTES_MAX  (64u << 20)
+#define CLIENT_OUT_BYTES_SOFT  (1u << 20)
+#define CLIENT_REPLY_BYTES_MAX (256u << 20)
+#define CLIENT_NAME_BYTES      64u
 
 struct server;
 struct client;
@@ -52,6 +61,7 @@ struct part {
     uint64_t shard_id;
     struct buffer cmd; /* as the machine takes it */
     uint32_t n_keys;
+    bool is_query; /* may be asked again */
     /* How it ended. */
     int submit_code; /* negative: it was not accepted; `data` is the text */
     int code, drop_reason, status;
@@ -71,9 +81,13 @@ struct call {
     struct buffer reply;
     bool done;
     bool counted; /* among the client's reads or writes on their way */
+    bool put_off; /* its answer was not kept: its shards are to be asked again, once */
+    bool asked_again;
     struct part *parts;
     uint32_t n_parts, n_ended;
-    uint32_t *key_parts; /* MGET: which part has the i-th key; else NULL */
+    size_t answer_bytes;   /* of all parts, kept or not; atomic */
+    size_t expected_bytes; /* what they were when it was put off */
+    uint32_t *key_parts;   /* MGET: which part has the i-th key; else NULL */
     uint32_t n_keys;
     void (*finish)(struct call *call); /* makes the reply when all parts have ended */
 };
@@ -94,6 +108,8 @@ struct client {
     struct call *first, *last;
     uint32_t n_calls, n_writes, n_reads;
     uint32_t calls_max; /* CLIENT_CALLS_MIN .. CLIENT_CALLS_MAX */
+    size_t held_bytes;  /* replies of calls that are done */
+    uint32_t n_put_off; /* calls that are put off, or asked again and not done */
 };
 
 /* Parts of one shard that are proposed together, at the end of a round of input or when they are this many bytes: a batch is
@@ -150,8 +166,10 @@ void client_accept(struct server *s);
 void client_close(struct client *c);
 /* Sends what is done, and goes on with what was read. */
 void client_go_on(struct client *c);
-/* A call that had parts is done: it may have been the last of its client that others wait for. */
+/* A call has its reply: it may have been the last of its client that others wait for. */
 void call_done(struct call *call);
+/* All parts of a call have ended. True: there is no room for the answer now, and it is forgotten; the parts run again. */
+bool call_put_off(struct call *call);
 void call_free(struct call *call);
 
 /* ---- request.c ---- */
@@ -161,6 +179,8 @@ void call_make_parts(struct call *call, uint32_t n);
 /* Sends a part on its way; it may end at once. */
 void part_propose(struct part *p);
 void part_query(struct part *p);
+/* Sends the parts of a call that is put off on their way again: queries. */
+void call_ask_again(struct call *call);
 void part_change_membership(struct part *p, const struct nh_config_change *change);
 void part_transfer(struct part *p, uint64_t target);
 void part_look_at_peers(struct part *p); /* its data are struct nh_peer_info */

@@ -8,6 +8,7 @@ import os
 import pty
 import select
 import socket
+import struct
 import subprocess
 import time
 
@@ -206,6 +207,127 @@ def test_limits(c):
     check(raw(port, b"*3\r\n$3\r\nSET\r\n$4\r\nhuge\r\n$%d\r\n" % (len(value) + 1)).startswith(b"-ERR Protocol error"), "one byte more")
     check(b"maximum allowed size" in raw(port, b"APPEND huge x\r\n", until=b"\r\n", seconds=60), "APPEND beyond the largest value")
     c.client(1).delete("huge")
+
+
+REPLY_BYTES_MAX = 256 << 20
+
+
+class Slow:
+    """A client that sends, and reads when it is told to."""
+
+    def __init__(self, port):
+        self.socket = socket.create_connection(("127.0.0.1", port), timeout=120)
+        self.buffer = self.socket.makefile("rb", 1 << 20)
+        self.send(b"CLIENT ID\r\n")
+        self.id = int(self.line()[1:])
+
+    def send(self, data):
+        self.socket.sendall(data)
+
+    def line(self):
+        line = self.buffer.readline()
+        check(line.endswith(b"\r\n"), f"the connection ended after {line!r}")
+        return line[:-2]
+
+    def bulk(self):
+        line = self.line()
+        check(line.startswith(b"$"), f"a bulk string was expected, not {line[:200]!r}")
+        value = self.buffer.read(int(line[1:]) + 2)
+        check(len(value) == int(line[1:]) + 2, "the connection ended in a value")
+        return value[:-2]
+
+    def close(self):
+        self.buffer.close()
+        self.socket.close()
+
+
+def await_rest(c, client):
+    """Until the host does no more for this client; gives the bytes that wait in it for the client."""
+    before, quiet = None, 0
+    while quiet < 10:
+        time.sleep(0.05)
+        mine = [x for x in c.client(1).client_list() if int(x["id"]) == client.id]
+        check(mine, "the connection was cut")
+        now = (c.client(1).info("nodehost")["reads_answered"], mine[0]["omem"])
+        before, quiet = now, quiet + 1 if now == before else 0
+    return int(before[1])
+
+
+def test_large_replies(c):
+    """MGET over several shards, up to the largest reply and one byte past it: an error, and the connection lives."""
+    a, size = c.client(1, 120), 1 << 20
+    keys = [f"part:{i}" for i in range(16)]
+    for i, key in enumerate(keys):
+        a.set(key, bytes([i]) * size)
+    check(a.mget(keys * 2) == [bytes([i]) * size for i in range(16)] * 2, "the answers of several shards in the order of the keys")
+    a.set("rest", b"x" * size)
+    asked = [*(keys * 16)[:255], "rest"]
+    try:
+        a.mget(asked)
+        raise AssertionError("more than the largest reply was answered")
+    except redis.ResponseError as e:
+        check(f"the limit is {REPLY_BYTES_MAX}" in str(e) and "fewer keys" in str(e), str(e))
+        over = int(str(e).split(" has ")[1].split()[0]) - REPLY_BYTES_MAX
+    a.set("rest", b"x" * (size - over))
+    values = a.mget(asked)
+    check(len(values) == 256 and values[16] == bytes(size) and values[255] == b"x" * (size - over), "the largest reply")
+    a.append("rest", "x")
+    client = Slow(c.redis[1])
+    client.send(b"MGET " + " ".join(asked).encode() + b"\r\nGET greeting-of-none\r\nPING\r\n")
+    check(client.line().startswith(b"-ERR the answer has %d bytes" % (REPLY_BYTES_MAX + 1)), "one byte past it")
+    check([client.line(), client.line()] == [b"$-1", b"+PONG"], "the connection lives")
+    client.close()
+    a.delete(*keys, "rest")
+
+
+def kv_command(*args):
+    """As the machine takes it (cmd/machines/kv_command.h)."""
+    return struct.pack("<II", 1, len(args)) + b"".join(struct.pack("<I", len(x)) + x for x in args)
+
+
+def test_large_answers_of_one_shard(c):
+    a, quarter = c.client(1, 120), b"x" * ((16 << 20) - 3)
+    for _ in range(2):
+        a.execute_command("NH.PROPOSE", 1, kv_command(b"append", b"half", quarter))  # of the answer: u32 n, u32 size of each
+    for stale in ([], ["STALE"]):
+        answer = a.execute_command("NH.QUERY", 1, kv_command(b"mget", b"half", b"half"), *stale)[2]
+        check(len(answer) == 64 << 20, f"the largest answer{stale}")
+        for keys in ([b"half"] * 3, [b"half", b"half", b"none"]):
+            try:
+                a.execute_command("NH.QUERY", 1, kv_command(b"mget", *keys), *stale)
+                raise AssertionError(f"a larger one was answered{stale}")
+            except redis.ResponseError as e:
+                check("has more than 67108864 bytes" in str(e) and "fewer keys" in str(e), str(e))
+    a.execute_command("NH.PROPOSE", 1, kv_command(b"del", b"half"))
+
+
+def test_slow_readers(c):
+    """Whoever asks for much at once and reads later gets all of it, in order; it is not all in memory meanwhile."""
+    a = c.client(1, 120)
+    for i in range(10):
+        a.set(f"slow:{i}", bytes([i]) * (300 << 10))
+    client = Slow(c.redis[1])  # as from a pool: small commands before have widened its window
+    for _ in range(20):
+        client.send(b"GET none\r\n" * 100)
+        check([client.line() for _ in range(100)] == [b"$-1"] * 100, "small commands")
+    client.send(b"".join(b"GET slow:%d\r\n" % (i % 10) for i in range(1000)) + b"SET slow:end 1\r\nGET slow:end\r\n")
+    waiting = await_rest(c, client)
+    check(waiting <= 72 << 20, f"{waiting} bytes wait for a client that does not read")
+    for i in range(1000):
+        check(client.bulk() == bytes([i % 10]) * (300 << 10), f"reply {i}")
+    check([client.line(), client.bulk()] == [b"+OK", b"1"], "what follows them")
+    client.close()
+    for i in range(2):
+        a.set(f"slow:{i}", bytes([i]) * (32 << 20))
+    client = Slow(c.redis[1])  # as it comes
+    client.send(b"".join(b"GET slow:%d\r\n" % (i % 2) for i in range(16)) + b"PING\r\n")
+    waiting = await_rest(c, client)
+    check(waiting <= 136 << 20, f"{waiting} bytes wait for a client that does not read")
+    for i in range(16):
+        check(client.bulk() == bytes([i % 2]) * (32 << 20), f"large reply {i}")
+    check(client.line() == b"+PONG", "what follows them")
+    client.close()
+    a.delete(*(f"slow:{i}" for i in range(10)))
 
 
 def memory_kib(pid):
