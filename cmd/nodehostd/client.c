@@ -254,6 +254,8 @@ static void run_call(struct call *call)
     else if (is_loading(s) && !(call->command->flags & FLAG_LOADING))
         reply_errorf(&call->reply, "LOADING %u of %u shards are started; nothing was applied",
                      __atomic_load_n(&s->n_shards_started, __ATOMIC_RELAXED), s->n_shards_wanted);
+    else if (call->client->in_multi && !(call->command->flags & FLAG_UNQUEUED))
+        reply_simple(&call->reply, "QUEUED");
     else
         call->command->run(call);
     if (call->n_parts == 0)

@@ -29,7 +29,61 @@ void cmd_reset(struct call *call)
 {
     call->client->resp = 2;
     call->client->name[0] = 0;
+    call->client->in_multi = false;
     reply_simple(&call->reply, "RESET");
+}
+
+/* ---- transactions: there are none ----
+ *
+ * Many clients send MULTI, commands and EXEC in one piece, without waiting for an answer. If MULTI were refused, the commands
+ * would be applied all the same, and again when EXEC's error makes the program repeat them. So MULTI is taken, what
+ * follows is answered and forgotten, and EXEC is refused. */
+
+#define INSTEAD \
+    "send commands without MULTI (redis-py: pipeline(transaction=False)), MSET of keys with one {hash tag}, or NH.ONCE"
+
+void cmd_multi(struct call *call)
+{
+    if (call->client->in_multi)
+        reply_error(&call->reply, "ERR MULTI calls can not be nested");
+    else
+        reply_simple(&call->reply, "OK");
+    call->client->in_multi = true;
+}
+
+/* False: an error reply is written. */
+static bool leave_multi(struct call *call, const char *name)
+{
+    bool was_in = call->client->in_multi;
+
+    call->client->in_multi = false;
+    if (!was_in)
+        reply_errorf(&call->reply, "ERR %s without MULTI", name);
+    return was_in;
+}
+
+void cmd_exec(struct call *call)
+{
+    if (leave_multi(call, "EXEC"))
+        reply_error(&call->reply,
+                    "EXECABORT Transaction discarded because there are no transactions here; nothing was applied: " INSTEAD);
+}
+
+void cmd_discard(struct call *call)
+{
+    if (leave_multi(call, "DISCARD"))
+        reply_simple(&call->reply, "OK");
+}
+
+void cmd_watch(struct call *call)
+{
+    reply_error(&call->reply, call->client->in_multi ? "ERR WATCH inside MULTI is not allowed"
+                                                     : "ERR there are no transactions here, so nothing is watched: " INSTEAD);
+}
+
+void cmd_unwatch(struct call *call)
+{
+    reply_simple(&call->reply, "OK");
 }
 
 void cmd_readonly(struct call *call)

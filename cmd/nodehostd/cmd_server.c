@@ -21,7 +21,7 @@ static const struct {
 
 static void describe_flags(struct call *call, const struct command *c)
 {
-    reply_set(&call->reply, call->resp, (size_t)__builtin_popcount(c->flags));
+    reply_set(&call->reply, call->resp, (size_t)__builtin_popcount(c->flags & ~(unsigned)FLAG_UNQUEUED));
     for (size_t i = 0; i < N_FLAGS; i++)
         if (c->flags & flag_names[i].flag)
             reply_simple(&call->reply, flag_names[i].name);

@@ -7,6 +7,7 @@
 #define WF (FLAG_WRITE | FLAG_DENYOOM | FLAG_FAST)
 #define RF (FLAG_READONLY | FLAG_FAST)
 #define CF (FLAG_FAST | FLAG_LOADING)
+#define MF (CF | FLAG_UNQUEUED)
 
 const struct command commands[] = {
     {"append", 3, WF, 1, 1, 1, COMMAND_WRITE, cmd_kv_write, "Appends to the value of a key"},
@@ -19,7 +20,9 @@ const struct command commands[] = {
     {"decr", 2, WF, 1, 1, 1, COMMAND_WRITE, cmd_kv_write, "Subtracts one"},
     {"decrby", 3, WF, 1, 1, 1, COMMAND_WRITE, cmd_kv_write, "Subtracts a number"},
     {"del", -2, FLAG_WRITE, 1, -1, 1, COMMAND_WRITE, cmd_del, "Removes keys; not atomic across shards"},
+    {"discard", 1, MF, 0, 0, 0, COMMAND_NOW, cmd_discard, "Ends what MULTI began; nothing was applied"},
     {"echo", 2, CF, 0, 0, 0, COMMAND_NOW, cmd_echo, "Answers its argument"},
+    {"exec", 1, MF, 0, 0, 0, COMMAND_NOW, cmd_exec, "Refuses what came since MULTI: there are no transactions"},
     {"exists", -2, RF, 1, -1, 1, COMMAND_READ, cmd_exists, "Counts which keys exist"},
     {"get", 2, RF, 1, 1, 1, COMMAND_READ, cmd_kv_read, "The value of a key, linearizable"},
     {"getset", 3, WF, 1, 1, 1, COMMAND_WRITE, cmd_kv_write, "Sets a key and answers its former value"},
@@ -29,6 +32,7 @@ const struct command commands[] = {
     {"info", -1, FLAG_LOADING, 0, 0, 0, COMMAND_NOW, cmd_info, "About this host"},
     {"mget", -2, RF, 1, -1, 1, COMMAND_READ, cmd_mget, "The values of keys; not atomic across shards"},
     {"mset", -3, W, 1, -1, 2, COMMAND_WRITE, cmd_mset, "Sets keys; not atomic across shards"},
+    {"multi", 1, MF, 0, 0, 0, COMMAND_NOW, cmd_multi, "Nothing of what follows is applied until EXEC or DISCARD"},
     {"nh.once", -3, W, 0, 0, 0, COMMAND_WRITE, cmd_nh_once,
      "A write that is applied once, however often it is sent with its token"},
     {"nh.propose", -3, W, 0, 0, 0, COMMAND_WRITE, cmd_nh_propose, "Proposes bytes to the machine of a shard; SESSION"},
@@ -38,15 +42,17 @@ const struct command commands[] = {
      "Members and leader of a shard: INFO ADD REMOVE PROMOTE TRANSFER"},
     {"nh.snapshot", -2, FLAG_ADMIN, 0, 0, 0, COMMAND_READ, cmd_nh_snapshot, "Makes a snapshot of a shard; EXPORT"},
     {"ping", -1, CF, 0, 0, 0, COMMAND_NOW, cmd_ping, "Answers PONG"},
-    {"quit", -1, CF, 0, 0, 0, COMMAND_NOW, cmd_quit, "Closes the connection"},
+    {"quit", -1, MF, 0, 0, 0, COMMAND_NOW, cmd_quit, "Closes the connection"},
     {"readonly", 1, CF, 0, 0, 0, COMMAND_NOW, cmd_readonly, "Does nothing here: reads are linearizable"},
     {"readwrite", 1, CF, 0, 0, 0, COMMAND_NOW, cmd_readonly, "Does nothing here"},
-    {"reset", 1, CF, 0, 0, 0, COMMAND_NOW, cmd_reset, "Resets the connection"},
+    {"reset", 1, MF, 0, 0, 0, COMMAND_NOW, cmd_reset, "Resets the connection"},
     {"select", 2, CF, 0, 0, 0, COMMAND_NOW, cmd_select, "Selects database 0, the only one"},
     {"set", -3, W, 1, 1, 1, COMMAND_WRITE, cmd_kv_write, "Sets a key; NX, XX, GET"},
     {"setnx", 3, WF, 1, 1, 1, COMMAND_WRITE, cmd_kv_write, "Sets a key that does not exist"},
     {"strlen", 2, RF, 1, 1, 1, COMMAND_READ, cmd_kv_read, "Length of a value"},
     {"time", 1, CF, 0, 0, 0, COMMAND_NOW, cmd_time, "The clock of this host"},
+    {"unwatch", 1, CF, 0, 0, 0, COMMAND_NOW, cmd_unwatch, "Does nothing here"},
+    {"watch", -2, MF, 1, -1, 1, COMMAND_NOW, cmd_watch, "Is refused: there are no transactions"},
 };
 const size_t n_commands = sizeof commands / sizeof *commands;
 

@@ -12,6 +12,7 @@ enum command_flags {
     FLAG_LOADING = 8, /* allowed while shards are being started */
     FLAG_ADMIN = 16,
     FLAG_DENYOOM = 32,
+    FLAG_UNQUEUED = 64, /* runs between MULTI and EXEC too; COMMAND does not tell */
 };
 
 struct command {
@@ -44,6 +45,11 @@ void cmd_select(struct call *call);
 void cmd_hello(struct call *call);
 void cmd_client(struct call *call);
 void cmd_readonly(struct call *call);
+void cmd_multi(struct call *call);
+void cmd_exec(struct call *call);
+void cmd_discard(struct call *call);
+void cmd_watch(struct call *call);
+void cmd_unwatch(struct call *call);
 
 void cmd_command(struct call *call);
 void cmd_info(struct call *call);

@@ -105,6 +105,7 @@ struct client {
     struct resp_parser parser;
     uv_write_t write_req;
     bool is_writing, is_reading, closing, last_call; /* last_call: close when all is answered */
+    bool in_multi;                                   /* between MULTI and EXEC: commands are answered, not run */
     struct call *first, *last;
     uint32_t n_calls, n_writes, n_reads;
     uint32_t calls_max; /* CLIENT_CALLS_MIN .. CLIENT_CALLS_MAX */

@@ -161,6 +161,45 @@ def test_pipeline_lengths(c):
                     lines += got.count(b"\n")
 
 
+def test_transactions_are_refused(c):
+    """Nothing between MULTI and EXEC is applied, whether a client waits for QUEUED or not."""
+    a, port = c.client(1), c.redis[1]
+    a.set("tx", 5)
+    pipe = a.pipeline()
+    pipe.incr("tx")
+    pipe.incr("tx")
+    for refused in (pipe.execute, lambda: a.transaction(lambda p: p.incr("tx"), "tx"), lambda: a.transaction(lambda p: p.incr("tx"))):
+        try:
+            refused()
+            raise AssertionError("a transaction was accepted")
+        except redis.ResponseError as e:
+            check("pipeline(transaction=False)" in str(e) and "{hash tag}" in str(e), str(e))
+    check(a.get("tx") == b"5" and a.ping(), "a part of a transaction was applied")
+    steps = ((b"INCR tx", b":6"), (b"EXEC", b"-ERR EXEC without MULTI"), (b"DISCARD", b"-ERR DISCARD without MULTI"), (b"UNWATCH", b"+OK"),
+             (b"WATCH tx", b"-ERR there are no transactions"), (b"MULTI x", b"-ERR wrong number"),
+             (b"MULTI", b"+OK"), (b"INCR tx", b"+QUEUED"), (b"GET tx", b"+QUEUED"), (b"UNWATCH", b"+QUEUED"), (b"PING", b"+QUEUED"),
+             (b"NH.ONCE tx-token INCR tx", b"+QUEUED"), (b"CLIENT SETNAME tx", b"+QUEUED"), (b"NOSUCH", b"-ERR unknown command"),
+             (b"GET", b"-ERR wrong number"), (b"MULTI", b"-ERR MULTI calls can not be nested"),
+             (b"WATCH tx", b"-ERR WATCH inside MULTI is not allowed"), (b"EXEC", b"-EXECABORT Transaction discarded because"),
+             (b"INCR tx", b":7"), (b"EXEC", b"-ERR EXEC without MULTI"),
+             (b"MULTI", b"+OK"), (b"DEL tx", b"+QUEUED"), (b"DISCARD", b"+OK"), (b"INCR tx", b":8"), (b"CLIENT GETNAME", b"$-1"),
+             (b"MULTI", b"+OK"), (b"DEL tx", b"+QUEUED"), (b"RESET", b"+RESET"), (b"EXEC", b"-ERR EXEC without MULTI"), (b"INCR tx", b":9"),
+             (b"MULTI", b"+OK"), (b"DEL tx", b"+QUEUED"), (b"QUIT", b"+OK"))
+    one_by_one = Slow(port)
+    for command, answer in steps:
+        one_by_one.send(command + b"\r\n")
+        got = one_by_one.line()
+        check(got.startswith(answer), f"{command}: {got}")
+    one_by_one.close()
+    a.set("tx", 5)
+    at_once = raw(port, b"".join(command + b"\r\n" for command, _ in steps)).split(b"\r\n")
+    check(len(at_once) == len(steps) + 1, f"{len(at_once) - 1} replies")
+    for (command, answer), got in zip(steps, at_once):
+        check(got.startswith(answer), f"in one piece: {command}: {got}")
+    raw(port, b"MULTI\r\nDEL tx\r\n", until=b"+QUEUED\r\n")
+    check(raw(port, b"EXEC\r\nQUIT\r\n").startswith(b"-ERR EXEC without MULTI") and a.get("tx") == b"9", "the state ends with its connection")
+
+
 def test_cluster_client(c):
     client = redis.RedisCluster(host="127.0.0.1", port=c.redis[1])
     for i in range(200):
