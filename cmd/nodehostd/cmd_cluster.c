@@ -205,13 +205,14 @@ static void cluster_shards(struct call *call)
 
 void cmd_cluster(struct call *call)
 {
+    static const char usage[] = "CLUSTER INFO | KEYSLOT key | MYID | NODES | SHARDS | SLOTS";
     struct kv_slice sub = call->args[1];
     char id[NODE_ID_BYTES];
 
     if (arg_is(sub, "keyslot") && call->n_args == 3) {
         reply_integer(&call->reply, slot_of_key(call->args[2].data, call->args[2].size));
     } else if (call->n_args != 2) {
-        reply_unknown_subcommand(call);
+        reply_unknown_subcommand(call, usage);
     } else if (arg_is(sub, "info")) {
         cluster_info(call);
     } else if (arg_is(sub, "nodes")) {
@@ -224,6 +225,6 @@ void cmd_cluster(struct call *call)
         node_id(call->server, call->server->config->host.id, id);
         reply_text(&call->reply, id);
     } else {
-        reply_unknown_subcommand(call);
+        reply_unknown_subcommand(call, usage);
     }
 }

@@ -205,5 +205,7 @@ void cmd_client(struct call *call)
     else if ((arg_is(sub, "info") || arg_is(sub, "list")) && call->n_args == 2)
         client_info(call, arg_is(sub, "list"));
     else
-        reply_unknown_subcommand(call);
+        reply_unknown_subcommand(call,
+                                 "CLIENT GETNAME | ID | INFO | LIST | NO-EVICT ON|OFF | NO-TOUCH ON|OFF | SETINFO name value | "
+                                 "SETNAME name");
 }

@@ -155,6 +155,23 @@ static bool one_shard(const struct call *call, const struct command *c, const st
     return true;
 }
 
+/* What the machine would refuse is not worth an entry of the log. NULL: it would not. */
+static const char *refuse_set(const struct kv_slice *args, uint32_t n_args)
+{
+    bool nx = false, xx = false, get = false;
+
+    for (uint32_t i = 3; i < n_args; i++) {
+        if (arg_is(args[i], "ex") || arg_is(args[i], "px") || arg_is(args[i], "exat") || arg_is(args[i], "pxat") ||
+            arg_is(args[i], "keepttl"))
+            return "ERR keys do not expire here: SET takes NX or XX, and GET, but not EX, PX, EXAT, PXAT, KEEPTTL; nothing was "
+                   "applied";
+        nx |= arg_is(args[i], "nx");
+        xx |= arg_is(args[i], "xx");
+        get |= arg_is(args[i], "get");
+    }
+    return n_args - 3 == (uint32_t)nx + xx + get && !(nx && xx) ? NULL : "ERR syntax error: SET key value [NX|XX] [GET]";
+}
+
 static const char *refuse_write(const struct call *call, const struct command *c, const struct kv_slice *args, uint32_t n_args,
                                 uint32_t *ret_shard)
 {
@@ -164,6 +181,8 @@ static const char *refuse_write(const struct call *call, const struct command *c
         return "ERR wrong number of arguments of the command";
     if (c->step > 1 && (n_args - 1) % (uint32_t)c->step != 0)
         return "ERR wrong number of arguments of the command";
+    if (c->run == cmd_set && refuse_set(args, n_args))
+        return refuse_set(args, n_args);
     if (!one_shard(call, c, args, n_args, ret_shard))
         return "ERR the keys are in several shards, which are not written at once: give them one {hash tag}";
     return NULL;
@@ -210,6 +229,16 @@ void cmd_kv_write(struct call *call)
 {
     if (have_shards(call))
         part_propose(make_one_part(call));
+}
+
+void cmd_set(struct call *call)
+{
+    const char *refusal = refuse_set(call->args, call->n_args);
+
+    if (refusal)
+        reply_error(&call->reply, refusal);
+    else
+        cmd_kv_write(call);
 }
 
 void cmd_kv_read(struct call *call)

@@ -127,7 +127,7 @@ void cmd_command(struct call *call)
     } else if (arg_is(call->args[1], "getkeys") && call->n_args > 2) {
         command_getkeys(call);
     } else {
-        reply_unknown_subcommand(call);
+        reply_unknown_subcommand(call, "COMMAND [INFO [name...] | COUNT | DOCS [name...] | GETKEYS command argument... | LIST]");
     }
 }
 

@@ -47,7 +47,7 @@ const struct command commands[] = {
     {"readwrite", 1, CF, 0, 0, 0, COMMAND_NOW, cmd_readonly, "Does nothing here"},
     {"reset", 1, MF, 0, 0, 0, COMMAND_NOW, cmd_reset, "Resets the connection"},
     {"select", 2, CF, 0, 0, 0, COMMAND_NOW, cmd_select, "Selects database 0, the only one"},
-    {"set", -3, W, 1, 1, 1, COMMAND_WRITE, cmd_kv_write, "Sets a key; NX, XX, GET"},
+    {"set", -3, W, 1, 1, 1, COMMAND_WRITE, cmd_set, "Sets a key; NX, XX, GET"},
     {"setnx", 3, WF, 1, 1, 1, COMMAND_WRITE, cmd_kv_write, "Sets a key that does not exist"},
     {"strlen", 2, RF, 1, 1, 1, COMMAND_READ, cmd_kv_read, "Length of a value"},
     {"time", 1, CF, 0, 0, 0, COMMAND_NOW, cmd_time, "The clock of this host"},
@@ -100,11 +100,10 @@ bool arg_number(struct kv_slice arg, uint64_t *ret)
     return true;
 }
 
-void reply_unknown_subcommand(struct call *call)
+void reply_unknown_subcommand(struct call *call, const char *usage)
 {
-    reply_errorf(&call->reply, "ERR unknown subcommand '%.*s'. Try %s HELP.",
-                 (int)(call->args[1].size < 128 ? call->args[1].size : 128), (const char *)call->args[1].data,
-                 call->command->name);
+    reply_errorf(&call->reply, "ERR unknown subcommand or wrong number of arguments for '%.*s': %s",
+                 (int)(call->args[1].size < 128 ? call->args[1].size : 128), (const char *)call->args[1].data, usage);
 }
 
 void reply_wrong_arity(struct call *call)

@@ -33,8 +33,8 @@ const struct command *command_find(struct kv_slice name);
 bool arg_is(struct kv_slice arg, const char *word);
 /* A decimal number that fills the argument. */
 bool arg_number(struct kv_slice arg, uint64_t *ret);
-/* "ERR unknown subcommand ..." */
-void reply_unknown_subcommand(struct call *call);
+/* "ERR unknown subcommand ...", also of a known one with other arguments. `usage`: what there is. */
+void reply_unknown_subcommand(struct call *call, const char *usage);
 void reply_wrong_arity(struct call *call);
 
 void cmd_ping(struct call *call);
@@ -60,7 +60,8 @@ void cmd_time(struct call *call);
 void cmd_cluster(struct call *call);
 
 void cmd_kv_write(struct call *call); /* one key, one proposal */
-void cmd_kv_read(struct call *call);  /* one key, one query */
+void cmd_set(struct call *call);
+void cmd_kv_read(struct call *call); /* one key, one query */
 void cmd_del(struct call *call);
 void cmd_exists(struct call *call);
 void cmd_mset(struct call *call);

@@ -21,6 +21,10 @@ void resp_parser_deinit(struct resp_parser *p)
     *p = (struct resp_parser){.n_expected = -1};
 }
 
+/* As the texts below say. */
+_Static_assert(RESP_ARGS_MAX == 65536u && RESP_INLINE_BYTES_MAX == 65536u, "limits in texts");
+_Static_assert(RESP_BULK_BYTES_MAX == 33554432u && RESP_REQUEST_BYTES_MAX == 50331648u, "limits in texts");
+
 static enum resp_status fail(struct resp_parser *p, const char *text)
 {
     p->error = text;
@@ -111,10 +115,12 @@ static enum resp_status parse_bulk(struct resp_parser *p, const char *data, size
     s = read_header(p, data, size_bytes, "ERR Protocol error: invalid bulk length", &n);
     if (s != RESP_REQUEST)
         return s;
-    if (n < 0 || n > (int64_t)RESP_BULK_BYTES_MAX)
+    if (n < 0)
         return fail(p, "ERR Protocol error: invalid bulk length");
+    if (n > (int64_t)RESP_BULK_BYTES_MAX)
+        return fail(p, "ERR Protocol error: invalid bulk length: the limit is 33554432 bytes");
     if ((size_t)n > RESP_REQUEST_BYTES_MAX - p->arg_bytes)
-        return fail(p, "ERR Protocol error: request too large");
+        return fail(p, "ERR Protocol error: request too large: the limit of all arguments together is 50331648 bytes");
     if (size_bytes - p->at < (size_t)n + 2) {
         p->at = before;
         return RESP_MORE;
@@ -137,7 +143,7 @@ static enum resp_status parse_array(struct resp_parser *p, const char *data, siz
         if (s != RESP_REQUEST)
             return s;
         if (n > (int64_t)RESP_ARGS_MAX)
-            return fail(p, "ERR Protocol error: invalid multibulk length");
+            return fail(p, "ERR Protocol error: invalid multibulk length: the limit is 65536 arguments");
         if (n <= 0) {
             *ret_bytes = p->at;
             begin(p);
@@ -228,9 +234,11 @@ static enum resp_status parse_inline(struct resp_parser *p, char *data, size_t s
     size_t end = find_line(p, data, size_bytes), at = 0;
 
     if (end == SIZE_MAX)
-        return size_bytes > RESP_INLINE_BYTES_MAX ? fail(p, "ERR Protocol error: too big inline request") : RESP_MORE;
+        return size_bytes > RESP_INLINE_BYTES_MAX
+                   ? fail(p, "ERR Protocol error: too big inline request: the limit is 65536 bytes")
+                   : RESP_MORE;
     if (end > RESP_INLINE_BYTES_MAX)
-        return fail(p, "ERR Protocol error: too big inline request");
+        return fail(p, "ERR Protocol error: too big inline request: the limit is 65536 bytes");
     begin(p);
     for (;;) {
         size_t from;

@@ -1,5 +1,5 @@
 #!/usr/bin/env python3
-"""What the documents point at exists: links and anchors, paths in backticks, commands in code blocks."""
+"""What the documents point at exists: links and anchors, paths in backticks, commands in code blocks; Redis commands are listed."""
 import os
 import re
 
@@ -71,6 +71,18 @@ def check_commands(root, path, text):
     return problems
 
 
+def check_redis_commands(root):
+    """The commands that README names under "Redis commands" are those of the table."""
+    table, readme = root / "cmd/nodehostd/command.c", root / "README.md"
+    if not table.is_file():
+        return []
+    known = {name.upper() for name in re.findall(r'^ *\{"([a-z.]+)", -?\d+, ', table.read_text(), re.M)}
+    section = re.search(r"^#+ Redis commands\n(.*?)^#", readme.read_text(), re.M | re.S)
+    listed = set(re.findall(r"`([A-Z.]+)`", section.group(1))) if section else set()
+    return [f"README.md: the command {x} is not listed" for x in sorted(known - listed)] + [
+        f"README.md: there is no command {x}" for x in sorted(listed - known)]
+
+
 def main():
     root = common.arguments(__doc__).root
     documents = [p.relative_to(root) for p in [*sorted(root.glob("*.md")), *sorted((root / "docs").rglob("*.md"))]]
@@ -79,6 +91,7 @@ def main():
         text = (root / path).read_text()
         problems += check_links(root, path, text)
         problems += check_commands(root, path, text)
+    problems += check_redis_commands(root)
     common.finish(problems, f"{len(documents)} documents")
 
 

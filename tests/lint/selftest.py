@@ -25,7 +25,9 @@ CLEAN = {
     "logdb/rocksdb/keys.h": "#ifndef NH_KEYS_H\n#define NH_KEYS_H\n#endif\n",
     "nodehost/n.c": '#include "engine/e.h"\n#include "logdb/rocksdb/rocksdb_logdb.h"\n',
     "cmd/c.c": '#include "raftio/a.h"\n',
-    "README.md": "# Top\n\nSee [HACKING](docs/HACKING.md#four-commands) and `raftio/a.h`.\n\n```sh\n./run.sh --suite lint\n```\n",
+    "cmd/nodehostd/command.c": '#include "raftio/a.h"\n\nstatic const struct command commands[] = {\n    {"get", 2, 0},\n    {"nh.x", -2, 1},\n};\n',
+    "README.md": "# Top\n\nSee [HACKING](docs/HACKING.md#four-commands) and `raftio/a.h`.\n\n```sh\n./run.sh --suite lint\n```\n\n"
+                 "## Redis commands\n\n`GET`, `NH.X`\n\n## End\n",
     "docs/HACKING.md": "# Hacking\n\n## Four commands\n",
     "tests/lint/meson.build": "",
     "run.sh": "#!/bin/sh\n",
@@ -264,6 +266,14 @@ class Docs(LintTest):
 
     def test_unbuilt_program_fails(self):
         self.planted("```sh\nbuild/cmd/nodehostd/nodehostd\n```\n", "is not built by any meson.build")
+
+    def test_unlisted_redis_command_fails(self):
+        self.write("README.md", CLEAN["README.md"].replace(", `NH.X`", ""))
+        self.fails("the command NH.X is not listed", "docs.py")
+
+    def test_unknown_redis_command_fails(self):
+        self.write("README.md", CLEAN["README.md"].replace("`GET`", "`GET`, `GOT`"))
+        self.fails("there is no command GOT", "docs.py")
 
     def test_unknown_suite_fails(self):
         self.planted("`meson test --suite nothing`\n", "there is no suite nothing")

@@ -122,17 +122,18 @@ Test(resp, limits_hold_at_the_limit_and_one_past)
     cr_assert_eq(resp_parse(&p, text, strlen(text), &used), RESP_MORE);
     resp_parser_deinit(&p);
     snprintf(text, sizeof text, "*%u\r\n", RESP_ARGS_MAX + 1);
-    expect_error(text, "invalid multibulk length");
+    expect_error(text, "invalid multibulk length: the limit is 65536 arguments");
     snprintf(text, sizeof text, "*1\r\n$%u\r\n", RESP_BULK_BYTES_MAX);
     cr_assert_eq(resp_parse(&p, text, strlen(text), &used), RESP_MORE);
     resp_parser_deinit(&p);
     snprintf(text, sizeof text, "*1\r\n$%u\r\n", RESP_BULK_BYTES_MAX + 1);
-    expect_error(text, "invalid bulk length");
+    expect_error(text, "invalid bulk length: the limit is 33554432 bytes");
     memset(line, 'x', RESP_INLINE_BYTES_MAX);
     line[RESP_INLINE_BYTES_MAX] = '\n';
     cr_assert_eq(resp_parse(&p, line, RESP_INLINE_BYTES_MAX + 1, &used), RESP_REQUEST);
     memset(line, 'x', RESP_INLINE_BYTES_MAX + 1);
     cr_assert_eq(resp_parse(&p, line, RESP_INLINE_BYTES_MAX + 1, &used), RESP_ERROR);
+    cr_assert(strstr(p.error, "too big inline request: the limit is 65536 bytes"), "%s", p.error);
     free(line);
 }
 
@@ -146,7 +147,7 @@ Test(resp, all_arguments_together_are_limited)
     n += (int)half;
     n += snprintf(text + n, size - (size_t)n, "\r\n$%zu\r\n", half);
     cr_assert_eq(resp_parse(&p, text, (size_t)n, &used), RESP_ERROR);
-    cr_assert(strstr(p.error, "request too large"), "%s", p.error);
+    cr_assert(strstr(p.error, "request too large: the limit of all arguments together is 50331648 bytes"), "%s", p.error);
     free(text);
 }
 

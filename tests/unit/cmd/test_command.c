@@ -1,0 +1,69 @@
+/* What commands answer without a shard: refusals teach, and nothing is on its way to a shard then. */
+#include "cmd/nodehostd/command.h"
+
+#include <criterion/criterion.h>
+#include <stdlib.h>
+#include <string.h>
+
+static uint64_t shards[] = {1};
+static struct shard_queue queues[] = {{.shard_id = 1}};
+static struct config config;
+static struct server server = {.config = &config, .kv_shards = shards, .n_kv = 1, .kv_queues = queues};
+static struct client client = {.server = &server, .resp = 2};
+
+/* The reply to an inline command, to be freed; empty if it is on its way to a shard, that is, in its queue. */
+static char *run(const char *line)
+{
+    char *words = strdup(line), *rest = words, *reply;
+    struct kv_slice args[16];
+    struct call call = {.server = &server, .client = &client, .args = args, .resp = 2};
+
+    for (char *word; (word = strtok_r(rest, " ", &rest)); call.n_args++)
+        args[call.n_args] = (struct kv_slice){(const uint8_t *)word, (uint32_t)strlen(word)};
+    call.command = command_find(args[0]);
+    cr_assert(call.command, "%s", line);
+    call.command->run(&call);
+    cr_assert_eq(queues[0].n, call.n_parts, "%s", line);
+    cr_assert_neq(call.n_parts > 0, call.reply.size > 0, "%s", line);
+    for (uint32_t i = 0; i < call.n_parts; i++)
+        buffer_deinit(&call.parts[i].cmd);
+    free(call.parts);
+    free(queues[0].items);
+    queues[0] = (struct shard_queue){.shard_id = 1};
+    reply = strndup(call.reply.data ? call.reply.data : "", call.reply.size);
+    buffer_deinit(&call.reply);
+    free(words);
+    return reply;
+}
+
+static void expect(const char *line, const char *text)
+{
+    char *reply = run(line);
+
+    cr_assert(*text ? strstr(reply, text) != NULL : *reply == 0, "%s: %s", line, reply);
+    free(reply);
+}
+
+Test(command, what_set_does_not_know_is_not_replicated)
+{
+    expect("SET k v", "");
+    expect("SET k v NX GET", "");
+    expect("set k v xx", "");
+    expect("SET k v EX 60", "keys do not expire here");
+    expect("SET k v NX px 60", "keys do not expire here");
+    expect("SET k v EXAT 60", "keys do not expire here");
+    expect("SET k v PXAT 60", "keys do not expire here");
+    expect("SET k v KEEPTTL", "keys do not expire here");
+    expect("SET k v IFEQ x", "ERR syntax error: SET key value [NX|XX] [GET]");
+    expect("SET k v NX XX", "ERR syntax error: SET key value [NX|XX] [GET]");
+    expect("NH.ONCE token SET k v EX 60", "keys do not expire here");
+}
+
+Test(command, a_wrong_subcommand_gets_the_list_of_them)
+{
+    expect("CLUSTER KEYSLOT", "'KEYSLOT': CLUSTER INFO | KEYSLOT key |");
+    expect("CLUSTER HELP", "CLUSTER INFO | KEYSLOT key |");
+    expect("CLIENT KILL x", "CLIENT GETNAME | ID | INFO |");
+    expect("COMMAND STATS", "COMMAND [INFO [name...] | COUNT |");
+    expect("CLUSTER KEYSLOT k", ":");
+}
