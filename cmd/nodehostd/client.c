@@ -287,7 +287,7 @@ static void end_by_protocol_error(struct client *c)
     call->args = NULL;
     reply_error(&call->reply, c->parser.error);
     call_done(call);
-    c->last_call = true;
+    c->last_call = c->is_refused = true;
 }
 
 /* Looks for the next request. One that must wait was parsed before: it is only found again. */
@@ -369,6 +369,12 @@ static void on_read(uv_stream_t *stream, ssize_t n, const uv_buf_t *buf)
         client_close(c);
         return;
     }
+    if (c->lingers) {
+        c->refused_bytes += (size_t)n;
+        if (c->refused_bytes > CLIENT_REFUSED_BYTES_MAX)
+            client_close(c);
+        return;
+    }
     c->in.size += (size_t)n;
     client_go_on(c);
 }
@@ -389,9 +395,34 @@ static void set_reading(struct client *c)
         uv_read_stop((uv_stream_t *)&c->tcp);
 }
 
+static void on_shutdown(uv_shutdown_t *req, int status)
+{
+    (void)req;
+    (void)status;
+}
+
+/* A connection that is closed with bytes unread is reset, and a client that is still sending would not see the error that it was
+ * given: so it is closed when the client does. */
+static void linger(struct client *c)
+{
+    c->lingers = true;
+    buffer_deinit(&c->in);
+    if (uv_shutdown(&c->shutdown_req, (uv_stream_t *)&c->tcp, on_shutdown) < 0 ||
+        (!c->is_reading && uv_read_start((uv_stream_t *)&c->tcp, on_alloc, on_read) < 0))
+        client_close(c);
+}
+
+static void end_client(struct client *c)
+{
+    if (c->is_refused)
+        linger(c);
+    else
+        client_close(c);
+}
+
 void client_go_on(struct client *c)
 {
-    if (c->closing)
+    if (c->closing || c->lingers)
         return;
     collect_replies(c);
     take_commands(c);
@@ -402,7 +433,7 @@ void client_go_on(struct client *c)
     if (c->closing)
         return;
     if (c->last_call && !c->first && !c->is_writing && c->out.size == 0) {
-        client_close(c);
+        end_client(c);
         return;
     }
     set_reading(c);

@@ -43,6 +43,8 @@
 #define CLIENT_OUT_BYTES_SOFT  (1u << 20)
 #define CLIENT_REPLY_BYTES_MAX (256u << 20)
 #define CLIENT_NAME_BYTES      64u
+/* What a client may still send of a request that was refused by its form; more is answered by a reset. */
+#define CLIENT_REFUSED_BYTES_MAX (1u << 30)
 
 struct server;
 struct client;
@@ -104,8 +106,11 @@ struct client {
     size_t parsed_bytes; /* of a request at in_at that waits for its turn; 0: none */
     struct resp_parser parser;
     uv_write_t write_req;
+    uv_shutdown_t shutdown_req;
     bool is_writing, is_reading, closing, last_call; /* last_call: close when all is answered */
-    bool in_multi;                                   /* between MULTI and EXEC: commands are answered, not run */
+    bool is_refused, lingers;                        /* its last request was malformed; what it sends is thrown away */
+    size_t refused_bytes;
+    bool in_multi; /* between MULTI and EXEC: commands are answered, not run */
     struct call *first, *last;
     uint32_t n_calls, n_writes, n_reads;
     uint32_t calls_max; /* CLIENT_CALLS_MIN .. CLIENT_CALLS_MAX */

@@ -248,6 +248,20 @@ def test_limits(c):
     c.client(1).delete("huge")
 
 
+def test_refused_requests_are_explained(c):
+    """A client reads the error of a request that is too large, though it still sends when we know: no reset comes before it."""
+    a, value = c.client(1), b"x" * (33 << 20)
+    for request, limit in ((("SET", "k", value), "33554432 bytes"), (("MGET", *(b"%0100d" % i for i in range(65536))), "65536 arguments")) * 3:
+        try:
+            a.execute_command(*request)
+            raise AssertionError("more than the limit was accepted")
+        except redis.ResponseError as e:
+            check(limit in str(e), str(e))
+    result = subprocess.run(["redis-cli", "-p", str(c.redis[1]), "-x", "SET", "k"], input=value, capture_output=True, timeout=60)
+    check(b"33554432 bytes" in result.stdout, f"redis-cli: {result}")
+    check(raw(c.redis[1], b"*1\r\n$-5\r\nabc").endswith(b"\r\n"), "the connection ends for a client that does not close it")
+
+
 REPLY_BYTES_MAX = 256 << 20
 
 
