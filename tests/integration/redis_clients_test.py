@@ -294,6 +294,16 @@ class Slow:
         self.socket.close()
 
 
+def persist(f, *args):
+    """The result of what may be repeated: on a busy machine large writes are late, and leaders move."""
+    for left in range(20, -1, -1):
+        try:
+            return f(*args)
+        except redis.ResponseError as e:
+            if left == 0 or not str(e).startswith(("TIMEOUT", "TRYAGAIN", "CLUSTERDOWN")):
+                raise
+
+
 def await_rest(c, client):
     """Until the host does no more for this client; gives the bytes that wait in it for the client."""
     before, quiet = None, 0
@@ -311,26 +321,26 @@ def test_large_replies(c):
     a, size = c.client(1, 120), 1 << 20
     keys = [f"part:{i}" for i in range(16)]
     for i, key in enumerate(keys):
-        a.set(key, bytes([i]) * size)
-    check(a.mget(keys * 2) == [bytes([i]) * size for i in range(16)] * 2, "the answers of several shards in the order of the keys")
-    a.set("rest", b"x" * size)
+        persist(a.set, key, bytes([i]) * size)
+    check(persist(a.mget, keys * 2) == [bytes([i]) * size for i in range(16)] * 2, "the answers of several shards in the order of the keys")
+    persist(a.set, "rest", b"x" * size)
     asked = [*(keys * 16)[:255], "rest"]
     try:
-        a.mget(asked)
+        persist(a.mget, asked)
         raise AssertionError("more than the largest reply was answered")
     except redis.ResponseError as e:
         check(f"the limit is {REPLY_BYTES_MAX}" in str(e) and "fewer keys" in str(e), str(e))
         over = int(str(e).split(" has ")[1].split()[0]) - REPLY_BYTES_MAX
-    a.set("rest", b"x" * (size - over))
-    values = a.mget(asked)
+    persist(a.set, "rest", b"x" * (size - over))
+    values = persist(a.mget, asked)
     check(len(values) == 256 and values[16] == bytes(size) and values[255] == b"x" * (size - over), "the largest reply")
-    a.append("rest", "x")
+    persist(a.set, "rest", b"x" * (size - over + 1))
     client = Slow(c.redis[1])
     client.send(b"MGET " + " ".join(asked).encode() + b"\r\nGET greeting-of-none\r\nPING\r\n")
     check(client.line().startswith(b"-ERR the answer has %d bytes" % (REPLY_BYTES_MAX + 1)), "one byte past it")
     check([client.line(), client.line()] == [b"$-1", b"+PONG"], "the connection lives")
     client.close()
-    a.delete(*keys, "rest")
+    persist(a.delete, *keys, "rest")
 
 
 def kv_command(*args):
@@ -340,25 +350,25 @@ def kv_command(*args):
 
 def test_large_answers_of_one_shard(c):
     a, quarter = c.client(1, 120), b"x" * ((16 << 20) - 3)
-    for _ in range(2):
-        a.execute_command("NH.PROPOSE", 1, kv_command(b"append", b"half", quarter))  # of the answer: u32 n, u32 size of each
+    for i in range(2):  # of the largest answer: u32 n, and u32 size of each value
+        persist(a.execute_command, "NH.ONCE", f"quarter:{i}", "NH.PROPOSE", 1, kv_command(b"append", b"half", quarter))
     for stale in ([], ["STALE"]):
-        answer = a.execute_command("NH.QUERY", 1, kv_command(b"mget", b"half", b"half"), *stale)[2]
+        answer = persist(a.execute_command, "NH.QUERY", 1, kv_command(b"mget", b"half", b"half"), *stale)[2]
         check(len(answer) == 64 << 20, f"the largest answer{stale}")
         for keys in ([b"half"] * 3, [b"half", b"half", b"none"]):
             try:
-                a.execute_command("NH.QUERY", 1, kv_command(b"mget", *keys), *stale)
+                persist(a.execute_command, "NH.QUERY", 1, kv_command(b"mget", *keys), *stale)
                 raise AssertionError(f"a larger one was answered{stale}")
             except redis.ResponseError as e:
                 check("has more than 67108864 bytes" in str(e) and "fewer keys" in str(e), str(e))
-    a.execute_command("NH.PROPOSE", 1, kv_command(b"del", b"half"))
+    persist(a.execute_command, "NH.PROPOSE", 1, kv_command(b"del", b"half"))
 
 
 def test_slow_readers(c):
     """Whoever asks for much at once and reads later gets all of it, in order; it is not all in memory meanwhile."""
     a = c.client(1, 120)
     for i in range(10):
-        a.set(f"slow:{i}", bytes([i]) * (300 << 10))
+        persist(a.set, f"slow:{i}", bytes([i]) * (300 << 10))
     client = Slow(c.redis[1])  # as from a pool: small commands before have widened its window
     for _ in range(20):
         client.send(b"GET none\r\n" * 100)
@@ -371,16 +381,16 @@ def test_slow_readers(c):
     check([client.line(), client.bulk()] == [b"+OK", b"1"], "what follows them")
     client.close()
     for i in range(2):
-        a.set(f"slow:{i}", bytes([i]) * (32 << 20))
+        persist(a.set, f"slow:{i}", bytes([i]) * (20 << 20))
     client = Slow(c.redis[1])  # as it comes
     client.send(b"".join(b"GET slow:%d\r\n" % (i % 2) for i in range(16)) + b"PING\r\n")
     waiting = await_rest(c, client)
-    check(waiting <= 136 << 20, f"{waiting} bytes wait for a client that does not read")
+    check(waiting <= 112 << 20, f"{waiting} bytes wait for a client that does not read")
     for i in range(16):
-        check(client.bulk() == bytes([i % 2]) * (32 << 20), f"large reply {i}")
+        check(client.bulk() == bytes([i % 2]) * (20 << 20), f"large reply {i}")
     check(client.line() == b"+PONG", "what follows them")
     client.close()
-    a.delete(*(f"slow:{i}" for i in range(10)))
+    persist(a.delete, *(f"slow:{i}" for i in range(10)))
 
 
 def memory_kib(pid):
