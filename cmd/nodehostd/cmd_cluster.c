@@ -1,11 +1,13 @@
 /* CLUSTER: hosts as nodes, shards as ranges of slots. The leader of a shard, as this host knows it, is the master of its slots;
- * but any host answers for any key, so a client that goes elsewhere loses a hop and nothing more. */
+ * but any host that has a replica answers for its keys, so a client that goes there loses a hop and nothing more. Others send it
+ * on by MOVED (request.c). */
 #include "cmd/nodehostd/command.h"
 
 #include <inttypes.h>
 #include <stdlib.h>
 #include <string.h>
 
+#include "cmd/nodehostd/shard_hosts.h"
 #include "cmd/nodehostd/slots.h"
 
 #define NODE_ID_BYTES 41u
@@ -16,49 +18,29 @@ static void node_id(const struct server *s, uint64_t host_id, char out[NODE_ID_B
     snprintf(out, NODE_ID_BYTES, "%024" PRIx64 "%016" PRIx64, s->config->host.deployment_id, host_id);
 }
 
-/* Which hosts have which shards, and who leads. */
-struct shard_view {
-    uint64_t shard_id, leader_id;
-    const struct config_shards *section;
-};
-
-static const struct config_shards *section_of(const struct config *c, uint64_t shard_id)
+/* Whom to ask for the slots of each shard, by host id, in order; 0: nobody leads. To be freed. */
+static uint64_t *find_masters(const struct server *s)
 {
-    for (unsigned i = 0; i < c->shards_count; i++)
-        if (shard_id >= c->shards[i].first && shard_id - c->shards[i].first < c->shards[i].count)
-            return &c->shards[i];
-    return NULL;
-}
+    uint64_t *masters = must_alloc(calloc(s->n_kv + 1, sizeof *masters));
 
-static struct shard_view view_shard(const struct server *s, uint32_t i)
-{
-    struct shard_view v = {.shard_id = s->kv_shards[i], .section = section_of(s->config, s->kv_shards[i])};
-    uint64_t term;
+    for (uint32_t i = 0; i < s->n_kv; i++) {
+        struct shard_hosts h;
 
-    if (nh_get_leader(s->host, v.shard_id, &v.leader_id, &term, NULL) < 0)
-        v.leader_id = NH_NO_LEADER;
-    return v;
-}
-
-/* Leaders of all shards of the slots, in order; to be freed. */
-static uint64_t *find_leaders(const struct server *s)
-{
-    uint64_t *leaders = must_alloc(calloc(s->n_kv + 1, sizeof *leaders));
-
-    for (uint32_t i = 0; i < s->n_kv; i++)
-        leaders[i] = view_shard(s, i).leader_id;
-    return leaders;
+        shard_hosts_find(s, s->kv_shards[i], &h);
+        masters[i] = h.has_master ? h.hosts[0]->id : 0;
+    }
+    return masters;
 }
 
 static void cluster_info(struct call *call)
 {
     const struct server *s = call->server;
-    uint64_t *leaders = find_leaders(s);
+    uint64_t *masters = find_masters(s);
     struct buffer text = {0};
     uint32_t ok = 0;
 
     for (uint32_t i = 0; i < s->n_kv; i++)
-        ok += leaders[i] ? slot_first(i + 1, s->n_kv) - slot_first(i, s->n_kv) : 0;
+        ok += masters[i] ? slot_first(i + 1, s->n_kv) - slot_first(i, s->n_kv) : 0;
     buffer_printf(&text,
                   "cluster_state:%s\r\ncluster_slots_assigned:%u\r\ncluster_slots_ok:%u\r\ncluster_slots_pfail:0\r\n"
                   "cluster_slots_fail:%u\r\ncluster_known_nodes:%u\r\ncluster_size:%u\r\ncluster_current_epoch:1\r\n"
@@ -67,18 +49,18 @@ static void cluster_info(struct call *call)
                   s->config->peers_count, s->config->peers_count);
     reply_verbatim(&call->reply, call->resp, text.data, text.size);
     buffer_deinit(&text);
-    free(leaders);
+    free(masters);
 }
 
-/* The slots that a host leads, neighbours joined: " 0-99 200-300". */
-static void add_slots(const struct server *s, const uint64_t *leaders, uint64_t host_id, struct buffer *b)
+/* The slots that a host is to be asked for, neighbours joined: " 0-99 200-300". */
+static void add_slots(const struct server *s, const uint64_t *masters, uint64_t host_id, struct buffer *b)
 {
     for (uint32_t i = 0; i < s->n_kv; i++) {
         uint32_t first = i, begin, end;
 
-        if (leaders[i] != host_id)
+        if (masters[i] != host_id)
             continue;
-        while (i + 1 < s->n_kv && leaders[i + 1] == host_id)
+        while (i + 1 < s->n_kv && masters[i + 1] == host_id)
             i++;
         begin = slot_first(first, s->n_kv);
         end = slot_first(i + 1, s->n_kv) - 1;
@@ -92,7 +74,7 @@ static void add_slots(const struct server *s, const uint64_t *leaders, uint64_t 
 static void cluster_nodes(struct call *call)
 {
     const struct server *s = call->server;
-    uint64_t *leaders = find_leaders(s);
+    uint64_t *masters = find_masters(s);
     struct buffer text = {0};
 
     for (unsigned i = 0; i < s->config->peers_count; i++) {
@@ -105,12 +87,12 @@ static void cluster_nodes(struct call *call)
         config_split_address(p->redis, host, &port);
         buffer_printf(&text, "%s %s:%u@%u %smaster - 0 0 %" PRIu64 " connected", id, host, port, bus_port,
                       p->id == s->config->host.id ? "myself," : "", p->id);
-        add_slots(s, leaders, p->id, &text);
+        add_slots(s, masters, p->id, &text);
         buffer_add_text(&text, "\n");
     }
     reply_verbatim(&call->reply, call->resp, text.data, text.size);
     buffer_deinit(&text);
-    free(leaders);
+    free(masters);
 }
 
 static void add_node(const struct server *s, const struct config_peer *p, struct buffer *b)
@@ -126,15 +108,6 @@ static void add_node(const struct server *s, const struct config_peer *p, struct
     reply_text(b, id);
 }
 
-/* The leader first, then the others that have a replica. */
-static void add_members(const struct server *s, const struct shard_view *v, struct buffer *b)
-{
-    add_node(s, config_find_peer(s->config, v->leader_id), b);
-    for (unsigned k = 0; k < v->section->replicas_count; k++)
-        if (v->section->replicas[k] != v->leader_id)
-            add_node(s, config_find_peer(s->config, v->section->replicas[k]), b);
-}
-
 static void cluster_slots(struct call *call)
 {
     const struct server *s = call->server;
@@ -142,14 +115,16 @@ static void cluster_slots(struct call *call)
     size_t n = 0;
 
     for (uint32_t i = 0; i < s->n_kv; i++) {
-        struct shard_view v = view_shard(s, i);
+        struct shard_hosts h;
 
-        if (!config_find_peer(s->config, v.leader_id))
+        shard_hosts_find(s, s->kv_shards[i], &h);
+        if (!h.has_master)
             continue; /* nobody leads: these slots are not served at present */
-        reply_array(&list, 2 + v.section->replicas_count);
+        reply_array(&list, 2 + h.n);
         reply_integer(&list, slot_first(i, s->n_kv));
         reply_integer(&list, slot_first(i + 1, s->n_kv) - 1);
-        add_members(s, &v, &list);
+        for (unsigned k = 0; k < h.n; k++)
+            add_node(s, h.hosts[k], &list);
         n++;
     }
     reply_array(&call->reply, n);
@@ -157,7 +132,7 @@ static void cluster_slots(struct call *call)
     buffer_deinit(&list);
 }
 
-static void add_shard_node(struct call *call, const struct config_peer *p, bool leads)
+static void add_shard_node(struct call *call, const struct config_peer *p, bool is_master)
 {
     char id[NODE_ID_BYTES], host[NH_ADDRESS_BYTES];
     struct buffer *b = &call->reply;
@@ -175,7 +150,7 @@ static void add_shard_node(struct call *call, const struct config_peer *p, bool 
     reply_text(b, "endpoint");
     reply_text(b, host);
     reply_text(b, "role");
-    reply_text(b, leads ? "master" : "replica");
+    reply_text(b, is_master ? "master" : "replica");
     reply_text(b, "replication-offset");
     reply_integer(b, 0);
     reply_text(b, "health");
@@ -189,17 +164,18 @@ static void cluster_shards(struct call *call)
 
     reply_array(b, s->n_kv);
     for (uint32_t i = 0; i < s->n_kv; i++) {
-        struct shard_view v = view_shard(s, i);
+        struct shard_hosts h;
 
+        shard_hosts_find(s, s->kv_shards[i], &h);
         reply_map(b, call->resp, 2);
         reply_text(b, "slots");
         reply_array(b, 2);
         reply_integer(b, slot_first(i, s->n_kv));
         reply_integer(b, slot_first(i + 1, s->n_kv) - 1);
         reply_text(b, "nodes");
-        reply_array(b, v.section->replicas_count);
-        for (unsigned k = 0; k < v.section->replicas_count; k++)
-            add_shard_node(call, config_find_peer(s->config, v.section->replicas[k]), v.section->replicas[k] == v.leader_id);
+        reply_array(b, h.n);
+        for (unsigned k = 0; k < h.n; k++)
+            add_shard_node(call, h.hosts[k], h.has_master && k == 0);
     }
 }
 

@@ -227,6 +227,14 @@ const struct config_peer *config_find_peer(const struct config *c, uint64_t id)
     return NULL;
 }
 
+const struct config_shards *config_find_section(const struct config *c, uint64_t shard_id)
+{
+    for (unsigned i = 0; i < c->shards_count; i++)
+        if (shard_id >= c->shards[i].first && shard_id - c->shards[i].first < c->shards[i].count)
+            return &c->shards[i];
+    return NULL;
+}
+
 bool config_is_kv(const struct config_shards *s)
 {
     return strcmp(s->machine, "kv") == 0 || strcmp(s->machine, "kv-disk") == 0;

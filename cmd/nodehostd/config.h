@@ -110,6 +110,8 @@ int config_load(const char *path, struct config **ret, struct nh_error *err);
 int config_parse(const char *path, const char *text, size_t size_bytes, struct config **ret, struct nh_error *err);
 void config_free(struct config *c); /* takes NULL */
 const struct config_peer *config_find_peer(const struct config *c, uint64_t id);
+/* The section that a shard belongs to; NULL: none. */
+const struct config_shards *config_find_section(const struct config *c, uint64_t shard_id);
 static inline bool config_is_on(enum config_switch s, bool unset)
 {
     return s == CONFIG_UNSET ? unset : s == CONFIG_ON;

@@ -143,6 +143,48 @@ def test_membership(c):
     print(f"{writer.acknowledged} acknowledged writes while members came and went, {writer.unknown} unknown")
 
 
+def ask_and_ping(c, h, *command):
+    """The answer; what comes next on the connection has to be the answer to the next command."""
+    connection = redis.Connection(port=c.redis[h], socket_timeout=20)
+    connection.send_command(*command)
+    answer = connection.read_response()
+    connection.send_command("PING")
+    pong = connection.read_response()
+    connection.disconnect()
+    check(pong == b"PONG", f"after {command} PING is answered by {pong}")
+    return answer
+
+
+def slots_of(c, h):
+    """[(first, last, master, {replicas})] by CLUSTER SLOTS, hosts as ports."""
+    return [(s[0], s[1], s[2][1], {r[1] for r in s[3:]}) for s in ask_and_ping(c, h, "CLUSTER", "SLOTS")]
+
+
+def shards_of(c, h):
+    """The same by CLUSTER SHARDS."""
+    found = []
+    for shard in map(as_dict, ask_and_ping(c, h, "CLUSTER", "SHARDS")):
+        nodes = [as_dict(n) for n in shard["nodes"]]
+        masters = [n["port"] for n in nodes if n["role"] == b"master"]
+        check(len(masters) == 1, f"host {h}: {nodes}")
+        found.append((*shard["slots"], masters[0], {n["port"] for n in nodes} - set(masters)))
+    return found
+
+
+def test_cluster_commands(c):
+    """Old hosts and the new one name the members of today and the leader, whatever their configurations say."""
+    for leader in (4, 2):
+        for shard in range(1, SHARDS + 1):
+            retry(20, lambda: c.client(4).execute_command("NH.SHARD", "TRANSFER", shard, leader) == b"OK")
+        others = {c.redis[h] for h in (2, 3, 4) if h != leader}
+        size = 16384 // SHARDS
+        expected = [(i * size, (i + 1) * size - 1, c.redis[leader], others) for i in range(SHARDS)]
+        for h in (2, 3, 4):
+            retry(20, lambda: all(info(c, h, shard)["leader"] == leader for shard in range(1, SHARDS + 1)))
+            check(slots_of(c, h) == expected, f"CLUSTER SLOTS of host {h}: {slots_of(c, h)}")
+            check(shards_of(c, h) == expected, f"CLUSTER SHARDS of host {h}: {shards_of(c, h)}")
+
+
 def test_restart(c):
     """All four again: who was removed learns it anew, the others go on; two of the three voters are enough."""
     for h in (1, 2, 3, 4):
@@ -170,7 +212,8 @@ def main():
         for h in HOSTS:
             cluster.start(h)
         cluster.await_leaders(30)
-        tests = (test_info, test_transfer, test_trace, test_membership, test_restart)
+        tests = (test_info, test_transfer, test_trace, test_membership, test_cluster_commands,
+                 test_restart)
         for f in tests:
             f(cluster)
             print(f"{f.__name__}: ok", flush=True)

@@ -1,0 +1,55 @@
+#include "cmd/nodehostd/shard_hosts.h"
+
+/* NULL and what is there already are left out. */
+static void add(struct shard_hosts *h, const struct config_peer *peer)
+{
+    for (unsigned i = 0; i < h->n; i++)
+        if (h->hosts[i] == peer)
+            return;
+    if (peer)
+        h->hosts[h->n++] = peer;
+}
+
+static void add_members(const struct server *s, uint64_t shard_id, struct shard_hosts *h)
+{
+    struct nh_membership m = {0};
+
+    if (nh_get_membership(s->host, shard_id, &m, NULL) < 0)
+        return;
+    for (uint32_t i = 0; i < m.n_members; i++)
+        if (!nh_kind_is_witness(m.members[i].kind))
+            add(h, config_find_peer(s->config, m.members[i].replica_id));
+    nh_membership_deinit(&m);
+}
+
+static void find_here(const struct server *s, uint64_t shard_id, uint64_t leader_id, struct shard_hosts *h)
+{
+    const struct config_peer *leader = config_find_peer(s->config, leader_id);
+
+    h->is_here = true;
+    h->has_master = leader_id != NH_NO_LEADER;
+    if (h->has_master)
+        add(h, leader ? leader : config_find_peer(s->config, s->config->host.id));
+    add_members(s, shard_id, h);
+}
+
+static void find_configured(const struct server *s, uint64_t shard_id, struct shard_hosts *h)
+{
+    const struct config_shards *section = config_find_section(s->config, shard_id);
+
+    for (unsigned i = 0; section && i < section->replicas_count; i++)
+        if (section->replicas[i] != s->config->host.id)
+            add(h, config_find_peer(s->config, section->replicas[i]));
+    h->has_master = h->n > 0;
+}
+
+void shard_hosts_find(const struct server *s, uint64_t shard_id, struct shard_hosts *ret)
+{
+    uint64_t leader_id, term;
+
+    *ret = (struct shard_hosts){0};
+    if (nh_get_leader(s->host, shard_id, &leader_id, &term, NULL) == NH_OK)
+        find_here(s, shard_id, leader_id, ret);
+    else
+        find_configured(s, shard_id, ret);
+}

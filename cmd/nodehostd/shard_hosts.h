@@ -1,0 +1,25 @@
+/* cmd/nodehostd/shard_hosts.h - which hosts have a shard, as far as this one knows.
+ *
+ * Of a shard with a replica here: its members as they are applied here, and its leader, whatever the configuration says: hosts
+ * come and go. Of any other shard: the hosts that the configuration names, without ourselves. A host that is no peer of the
+ * configuration has no address for clients, and a witness has no data for them: neither is named.
+ *
+ * Threads: the loop's.
+ */
+#ifndef NH_CMD_NODEHOSTD_SHARD_HOSTS_H
+#define NH_CMD_NODEHOSTD_SHARD_HOSTS_H
+
+#include "cmd/nodehostd/server.h"
+
+struct shard_hosts {
+    bool is_here; /* this host has a replica */
+    /* hosts[0] is whom to ask: the leader; ourselves, if the leader has no address for clients, as we pass on to it; of a shard
+     * that is not here, any of its hosts. False: nobody leads. */
+    bool has_master;
+    unsigned n;
+    const struct config_peer *hosts[NH_MEMBERS_MAX + 1]; /* the leader may not be among the members that are applied here */
+};
+
+void shard_hosts_find(const struct server *s, uint64_t shard_id, struct shard_hosts *ret);
+
+#endif
