@@ -8,6 +8,8 @@
 #include <time.h>
 #include <unistd.h>
 
+#include "cmd/nodehostd/layout.h"
+
 /* ---- COMMAND ---- */
 
 static const struct {
@@ -194,9 +196,10 @@ static void info_nodehost(const struct server *s, const struct nh_host_info *h, 
 {
     buffer_printf(b,
                   "# Nodehost\r\nhost_id:%" PRIu64 "\r\nunique_id:%s\r\nincarnation:%" PRIu64 "\r\nlogdb:%s\r\ntransport:%s\r\n"
-                  "shards_configured:%u\r\nshards:%u\r\nleaders:%u\r\nleaderless:%u\r\nquarantined:%u\r\n",
+                  "shards_configured:%u\r\nshards:%u\r\nleaders:%u\r\nleaderless:%u\r\nquarantined:%u\r\nkv_layout:%08" PRIx32
+                  "\r\n",
                   h->host_id, h->unique_id, h->incarnation, h->logdb_name, h->transport_name, s->n_shards_wanted, h->n_shards,
-                  h->n_leaders, h->n_leaderless, h->n_quarantined);
+                  h->n_leaders, h->n_leaderless, h->n_quarantined, layout_number(s->config));
     buffer_printf(b,
                   "entries_applied:%" PRIu64 "\r\nreads_answered:%" PRIu64 "\r\nsaves:%" PRIu64 "\r\nsynced_saves:%" PRIu64
                   "\r\nsaved_entries:%" PRIu64 "\r\nmessages_sent:%" PRIu64 "\r\nmessages_received:%" PRIu64

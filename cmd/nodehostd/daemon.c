@@ -9,6 +9,7 @@
 #include <sys/resource.h>
 #include <unistd.h>
 
+#include "cmd/nodehostd/layout.h"
 #include "cmd/nodehostd/log.h"
 #include "cmd/nodehostd/server.h"
 
@@ -233,6 +234,19 @@ static int open_host(struct daemon *d, struct nh_error *err)
     return nh_host_open(&hc, &d->host, err);
 }
 
+/* What needs an open host, and its data directory locked. */
+static int start_serving(struct daemon *d, struct nh_error *err)
+{
+    int r = layout_check(d->config, err);
+
+    if (r == NH_OK)
+        r = server_init(&d->server, d->config, err);
+    if (r < 0)
+        nh_host_close(d->host);
+    d->server.host = d->host;
+    return r;
+}
+
 static void run(struct daemon *d)
 {
     uv_async_init(&d->server.loop, &d->started_async, on_started);
@@ -258,12 +272,8 @@ int daemon_run(const struct config *config, const char *plugin_dir)
     r = load_machines(d, plugin_dir, &err);
     if (r == NH_OK)
         r = open_host(d, &err);
-    if (r == NH_OK) {
-        r = server_init(&d->server, config, &err);
-        d->server.host = d->host;
-        if (r < 0)
-            nh_host_close(d->host);
-    }
+    if (r == NH_OK)
+        r = start_serving(d, &err);
     if (r < 0)
         LOG_ERROR("%s", err.text);
     else

@@ -8,22 +8,23 @@
 
 #include "cmd/nodehostd/config.h"
 
-static const char usage[] = "Rebuilds the replica of this host of a shard that has lost the majority of its voters for good.\n"
-                            "\n"
-                            "    nodehostd import --config h4.yaml --shard 7 --from /exports/snapshot-000000000000002a \\\n"
-                            "                     --member 4@10.0.0.4:7101 --member 5@10.0.0.5:7101 [--dry-run]\n"
-                            "\n"
-                            "    --config FILE         the configuration of this host, which must not run\n"
-                            "    --shard N             the shard\n"
-                            "    --replica N           our replica: the id of this host (the default)\n"
-                            "    --from DIR            an export (NH.SNAPSHOT shard EXPORT name), or a copy of it\n"
-                            "    --member ID@ADDRESS   a voter of the shard from now on; name all, on each host the same\n"
-                            "    --nonvoting ID@ADDRESS\n"
-                            "    --dry-run             check everything, say what would be done, change nothing\n"
-                            "\n"
-                            "Stop all hosts of the old shard first, import one and the same export on the hosts of all new "
-                            "members, then start them with\n"
-                            "`replicas: [ID of the host], join: true` for this shard.\n";
+static const char usage[] =
+    "Rebuilds the replica of this host of a shard that has lost the majority of its voters for good.\n"
+    "\n"
+    "    nodehostd import --config h4.yaml --shard 7 --from /exports/snapshot-000000000000002a \\\n"
+    "                     --member 4@10.0.0.4:7101 --member 5@10.0.0.5:7101 [--dry-run]\n"
+    "\n"
+    "    --config FILE         the configuration of this host, which must not run\n"
+    "    --shard N             the shard\n"
+    "    --replica N           our replica: the id of this host (the default)\n"
+    "    --from DIR            an export (NH.SNAPSHOT shard EXPORT name), or a copy of it\n"
+    "    --member ID@ADDRESS   a voter of the shard from now on; name all, on each host the same\n"
+    "    --nonvoting ID@ADDRESS\n"
+    "    --dry-run             check everything, say what would be done, change nothing\n"
+    "\n"
+    "Stop all hosts of the old shard first, import one and the same export on the hosts of all new "
+    "members, then start them with\n"
+    "`replicas: [ID of the host], join: true` for this shard. Every host goes on listing all kv shards.\n";
 
 struct options {
     const char *config;

@@ -2,7 +2,8 @@
  *
  * As in Redis Cluster a key has one of 16,384 slots: CRC16 of the key, or of its hash tag (what stands between the first '{' and
  * the next '}', if that is not empty). The slots are dealt out evenly to the shards of the machines kv and kv-disk in ascending
- * order: shard i of n owns [i * 16384 / n, (i + 1) * 16384 / n). So the mapping follows from the configuration alone.
+ * order: shard i of n owns [i * 16384 / n, (i + 1) * 16384 / n). So the mapping follows from the list of these shards alone,
+ * which must be the same on all hosts and for ever (layout.h).
  */
 #ifndef NH_CMD_NODEHOSTD_SLOTS_H
 #define NH_CMD_NODEHOSTD_SLOTS_H

@@ -127,6 +127,31 @@ def test_other_members_are_refused(c):
     c.await_leaders(30)
 
 
+def test_another_layout_is_refused(c):
+    """With another list of shards the keys would be looked for elsewhere. What an earlier version left has no list and gets one."""
+    layout = f"{c.dir}/data-2/LAYOUT"
+    check(c.stop(2) == 0, c.tail(2))
+    with open(c.config(2)) as f:
+        text = f.read()
+    section = text[text.index("  - { first: 1,"):]
+    for other in (text.replace(f"count: {SHARDS}", f"count: {SHARDS + 1}"),
+                  text + section.replace("first: 1,", "first: 100,"),
+                  text.replace(f"count: {SHARDS}", f"count: {SHARDS - 1}")):
+        with open(f"{c.dir}/other.yaml", "w") as f:
+            f.write(other)
+        r = run("--config", f"{c.dir}/other.yaml", "--plugin-dir", c.plugin_dir)
+        check(r.returncode == 1 and f"the keys are in kv shards 1-{SHARDS}; the configuration has 1-" in r.stderr, str(r))
+    with open(layout, "rb") as f:
+        first = f.read()
+    os.unlink(layout)
+    c.start(2)
+    c.await_leaders(30)
+    with open(layout, "rb") as f:
+        check(f.read() == first, "the list of shards is written again")
+    numbers = {h: c.client(h).info("nodehost")["kv_layout"] for h in HOSTS}
+    check(len(set(numbers.values())) == 1, f"INFO: {numbers}")
+
+
 def test_demo(c):
     nodehostd, _ = find_program()
     demo_dir = f"{c.dir}/demo"
@@ -168,7 +193,8 @@ def main():
             cluster.start(h)
         cluster.await_leaders(30)
         for f in (test_options, test_check_config, test_second_process_is_refused, test_clients_are_limited, test_info_names_the_allocator,
-                  test_missing_machine_is_refused, test_without_quorum, test_other_members_are_refused, test_demo):
+                  test_missing_machine_is_refused, test_without_quorum, test_other_members_are_refused,
+                  test_another_layout_is_refused, test_demo):
             f(cluster)
             cluster.check_alive()
             print(f"{f.__name__}: ok", flush=True)
