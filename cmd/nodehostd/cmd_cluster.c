@@ -185,6 +185,7 @@ void cmd_cluster(struct call *call)
     struct kv_slice sub = call->args[1];
     char id[NODE_ID_BYTES];
 
+    call->server->next_place++;
     if (arg_is(sub, "keyslot") && call->n_args == 3) {
         reply_integer(&call->reply, slot_of_key(call->args[2].data, call->args[2].size));
     } else if (call->n_args != 2) {

@@ -215,11 +215,14 @@ void kv_reply_part(struct call *call, const struct part *p)
 
 static struct part *make_one_part(struct call *call)
 {
+    const struct server *s = call->server;
     struct part *p;
 
     call_make_parts(call, 1);
     p = &call->parts[0];
-    p->shard_id = call->server->kv_shards[shard_of(call->server, call->args[1])];
+    p->n_keys = 1;
+    p->slot = slot_of_key(call->args[1].data, call->args[1].size);
+    p->shard_id = s->kv_shards[slot_owner(p->slot, s->n_kv)];
     encode(&p->cmd, call->args, call->n_args);
     call->finish = finish_one;
     return p;
@@ -285,6 +288,7 @@ static void encode_group(struct call *call, struct part *p, const struct key_pla
             args[1 + i * step + k] = call->args[places[i].arg + k];
     encode(&p->cmd, args, 1 + n * step);
     p->n_keys = n;
+    p->slot = slot_of_key(args[1].data, args[1].size);
     free(args);
 }
 
@@ -313,6 +317,10 @@ static void split(struct call *call, uint32_t step)
 static void send_parts(struct call *call, void (*finish)(struct call *call))
 {
     call->finish = finish;
+    if (call_reply_elsewhere(call)) {
+        call->done = true;
+        return;
+    }
     for (uint32_t i = 0; i < call->n_parts; i++) {
         if (call->command->kind == COMMAND_WRITE)
             part_propose(&call->parts[i]);

@@ -11,7 +11,7 @@
 
 const struct command commands[] = {
     {"append", 3, WF, 1, 1, 1, COMMAND_WRITE, cmd_kv_write, "Appends to the value of a key"},
-    {"asking", 1, CF, 0, 0, 0, COMMAND_NOW, cmd_readonly, "Does nothing here: any host answers for any key"},
+    {"asking", 1, CF, 0, 0, 0, COMMAND_NOW, cmd_readonly, "Does nothing here: no slot is being moved"},
     {"client", -2, FLAG_LOADING, 0, 0, 0, COMMAND_NOW, cmd_client, "About this connection"},
     {"cluster", -2, FLAG_LOADING, 0, 0, 0, COMMAND_NOW, cmd_cluster, "About hosts, shards and slots"},
     {"command", -1, FLAG_LOADING, 0, 0, 0, COMMAND_NOW, cmd_command, "About commands"},

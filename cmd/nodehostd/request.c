@@ -6,6 +6,7 @@
 #include <string.h>
 
 #include "cmd/nodehostd/command.h"
+#include "cmd/nodehostd/shard_hosts.h"
 
 void call_make_parts(struct call *call, uint32_t n)
 {
@@ -310,14 +311,67 @@ static enum fate fate_of(const struct part *p)
     }
 }
 
+/* Where to ask for a shard that has no replica here, as "host:port". False: the configuration names no host. */
+static bool find_elsewhere(struct server *s, uint64_t shard_id, char out[NH_ADDRESS_BYTES + 8])
+{
+    char host[NH_ADDRESS_BYTES];
+    struct shard_hosts h;
+    uint16_t port;
+
+    s->next_place++;
+    shard_hosts_find(s, shard_id, &h);
+    if (h.is_here || h.n == 0 || !config_split_address(h.hosts[0]->redis, host, &port))
+        return false;
+    snprintf(out, NH_ADDRESS_BYTES + 8, "%s:%u", host, port);
+    return true;
+}
+
+/* Cluster clients follow MOVED to its address; there is no room for more words in it. */
+static void reply_not_here(struct call *call, const struct part *p)
+{
+    char address[NH_ADDRESS_BYTES + 8];
+    bool found = find_elsewhere(call->server, p->shard_id, address);
+
+    if (found && p->n_keys > 0)
+        reply_errorf(&call->reply, "MOVED %u %s", p->slot, address);
+    else if (found)
+        reply_errorf(&call->reply, "ERR %s: ask %s; nothing was applied", p->data, address);
+    else
+        reply_errorf(&call->reply, "%s %s; nothing was applied", p->n_keys > 0 ? "CLUSTERDOWN" : "ERR", p->data);
+}
+
+bool call_reply_elsewhere(struct call *call)
+{
+    char address[NH_ADDRESS_BYTES + 8];
+    uint64_t leader_id, term;
+
+    for (uint32_t i = 0; call->n_parts > 1 && i < call->n_parts; i++) {
+        uint64_t shard_id = call->parts[i].shard_id;
+        bool found;
+
+        if (nh_get_leader(call->server->host, shard_id, &leader_id, &term, NULL) != NH_ENOTFOUND)
+            continue;
+        found = find_elsewhere(call->server, shard_id, address);
+        reply_errorf(&call->reply,
+                     "CROSSSLOT the keys are in several shards, of which shard %" PRIu64
+                     " has no replica on this host%s%s; nothing was applied",
+                     shard_id, found ? ": for it ask " : "", found ? address : "");
+        return true;
+    }
+    return false;
+}
+
 static void reply_submit_error(struct call *call, const struct part *p)
 {
     const char *prefix = "ERR";
 
+    if (p->submit_code == NH_ENOTFOUND) {
+        reply_not_here(call, p);
+        return;
+    }
     switch (p->submit_code) {
     case NH_EBUSY:
     case NH_ECLOSED: prefix = "TRYAGAIN"; break;
-    case NH_ENOTFOUND: prefix = call->command->first ? "CLUSTERDOWN" : "ERR"; break;
     case NH_EFENCED:
     case NH_EQUARANTINED: prefix = "MISCONF"; break;
     default: break;

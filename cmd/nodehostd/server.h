@@ -63,6 +63,7 @@ struct part {
     uint64_t shard_id;
     struct buffer cmd; /* as the machine takes it */
     uint32_t n_keys;
+    uint16_t slot; /* of the first key, if there are any */
     bool is_query; /* may be asked again */
     /* How it ended. */
     int submit_code; /* negative: it was not accepted; `data` is the text */
@@ -150,6 +151,7 @@ struct server {
     uint32_t n_kv;
     struct shard_queue *kv_queues; /* parallel to kv_shards */
     struct shard_queue *dirty;
+    uint32_t next_place;                        /* which of the hosts that may have a shard is named next (shard_hosts.h) */
     uint32_t n_shards_wanted, n_shards_started; /* the latter atomic */
     bool loading;                               /* atomic: shards are being started */
 
@@ -204,6 +206,8 @@ void requests_take_ended(struct server *s);
 bool call_reply_failure(struct call *call);
 /* The same as if the call had this part alone. */
 bool part_reply_failure(struct call *call, const struct part *p);
+/* Refuses a call of several parts, of which none was sent yet, if one of their shards is not on this host. False: all are. */
+bool call_reply_elsewhere(struct call *call);
 /* "-ERR shard N: why; nothing was changed" for a refusal that has a reason. False: it is none. */
 bool part_reply_refusal(struct call *call, const struct part *p);
 

@@ -37,9 +37,12 @@ static void find_configured(const struct server *s, uint64_t shard_id, struct sh
 {
     const struct config_shards *section = config_find_section(s->config, shard_id);
 
-    for (unsigned i = 0; section && i < section->replicas_count; i++)
-        if (section->replicas[i] != s->config->host.id)
-            add(h, config_find_peer(s->config, section->replicas[i]));
+    for (unsigned i = 0; section && i < section->replicas_count; i++) {
+        uint64_t id = section->replicas[(s->next_place + i) % section->replicas_count];
+
+        if (id != s->config->host.id)
+            add(h, config_find_peer(s->config, id));
+    }
     h->has_master = h->n > 0;
 }
 
