@@ -33,6 +33,7 @@ struct daemon {
     bool failed;         /* atomic: a shard could not be started because of the configuration */
     uv_async_t started_async;
     uv_signal_t signals[2];
+    bool is_gone[CONFIG_PEERS_MAX]; /* atomic: server.h */
     int exit_code;
 };
 
@@ -213,9 +214,30 @@ static void raise_file_limit(void)
     }
 }
 
+static void note_connection(struct daemon *d, const char *address, bool gone)
+{
+    for (unsigned i = 0; i < d->config->peers_count; i++)
+        if (strcmp(d->config->peers[i].raft, address) == 0)
+            __atomic_store_n(&d->is_gone[i], gone, __ATOMIC_RELAXED);
+}
+
+static void on_connected(void *ctx, const struct nh_connection_info *info)
+{
+    note_connection(ctx, info->address, false);
+}
+
+static void on_disconnected(void *ctx, const struct nh_connection_info *info)
+{
+    note_connection(ctx, info->address, true);
+}
+
 static int open_host(struct daemon *d, struct nh_error *err)
 {
     const struct config *c = d->config;
+    struct nh_system_event_listener listener = {.struct_size = sizeof listener,
+                                                .ctx = d,
+                                                .connection_established = on_connected,
+                                                .connection_failed = on_disconnected};
     struct nh_host_config hc = NH_HOST_CONFIG_INIT;
 
     hc.host_id = c->host.id;
@@ -223,6 +245,7 @@ static int open_host(struct daemon *d, struct nh_error *err)
     hc.data_dir = c->host.data_dir;
     hc.wal_dir = c->host.wal_dir;
     hc.address = c->raft.listen;
+    hc.system_listener = &listener;
     hc.rtt_ms = c->raft.rtt_ms;
     hc.step_workers = c->raft.step_workers;
     hc.apply_workers = c->raft.apply_workers;
@@ -244,6 +267,7 @@ static int start_serving(struct daemon *d, struct nh_error *err)
     if (r < 0)
         nh_host_close(d->host);
     d->server.host = d->host;
+    d->server.is_gone = d->is_gone;
     return r;
 }
 

@@ -151,6 +151,7 @@ struct server {
     uint32_t n_kv;
     struct shard_queue *kv_queues; /* parallel to kv_shards */
     struct shard_queue *dirty;
+    const bool *is_gone;                        /* atomic; parallel to config->peers: our last connection to it failed */
     uint32_t next_place;                        /* which of the hosts that may have a shard is named next (shard_hosts.h) */
     uint32_t n_shards_wanted, n_shards_started; /* the latter atomic */
     bool loading;                               /* atomic: shards are being started */

@@ -33,16 +33,30 @@ static void find_here(const struct server *s, uint64_t shard_id, uint64_t leader
     add_members(s, shard_id, h);
 }
 
+static bool is_gone(const struct server *s, const struct config_peer *peer)
+{
+    return __atomic_load_n(&s->is_gone[peer - s->config->peers], __ATOMIC_RELAXED);
+}
+
+static void add_configured(const struct server *s, const struct config_shards *section, bool gone, struct shard_hosts *h)
+{
+    for (unsigned i = 0; i < section->replicas_count; i++) {
+        uint64_t id = section->replicas[(s->next_place + i) % section->replicas_count];
+        const struct config_peer *peer = config_find_peer(s->config, id);
+
+        if (id != s->config->host.id && is_gone(s, peer) == gone)
+            add(h, peer);
+    }
+}
+
 static void find_configured(const struct server *s, uint64_t shard_id, struct shard_hosts *h)
 {
     const struct config_shards *section = config_find_section(s->config, shard_id);
 
-    for (unsigned i = 0; section && i < section->replicas_count; i++) {
-        uint64_t id = section->replicas[(s->next_place + i) % section->replicas_count];
-
-        if (id != s->config->host.id)
-            add(h, config_find_peer(s->config, id));
-    }
+    if (!section)
+        return;
+    add_configured(s, section, false, h);
+    add_configured(s, section, true, h); /* what is there already stays where it is */
     h->has_master = h->n > 0;
 }
 
