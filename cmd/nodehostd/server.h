@@ -1,10 +1,11 @@
 /* cmd/nodehostd/server.h - the Redis server: one event loop that takes commands from clients, turns them into requests to shards,
  * and gives the answers back in order.
  *
- *     client.c    bytes of one client to calls, replies back to bytes; order and limits per client
- *     command.c   which call is which command (cmd_*.c)
- *     request.c   parts of a call on their way to shards and back
- *     server.c    sockets, start and stop
+ *     client.c        bytes of one client to calls, replies back to bytes; order and limits per client
+ *     command.c       which call is which command (cmd_*.c)
+ *     request.c       parts of a call on their way to shards and back
+ *     shard_hosts.c   which hosts have a shard, for CLUSTER and for what is asked of the wrong host
+ *     server.c        sockets, start and stop
  *
  * A *call* is one command of one client. It is answered at once, or it has *parts*, each a request to one shard; it is done when
  * its last part has ended. Replies leave in the order of the calls.
