@@ -164,12 +164,13 @@ static int answer_fetch(struct step_worker *w, struct replica *r, const struct r
     return NH_OK;
 }
 
-/* Collects, obeys, answers fetches; false: an entry cannot be read, the replica is in quarantine. */
+/* Collects, obeys, answers fetches; false: an entry cannot be read, the replica is in quarantine. What was fetched leaves in this
+ * turn, as the update is the worker's, and the next replica's begins empty; a peer's window bounds how much that is. */
 static bool settle(struct step_worker *w, struct replica *r)
 {
     struct raft_update *out = &w->update;
 
-    for (uint32_t round = 0; round < ROUNDS_MAX; round++) {
+    for (uint32_t round = 1;; round++) {
         struct raft_fetch fetches[NH_MEMBERS_MAX];
         struct nh_error err;
         size_t n;
@@ -191,6 +192,8 @@ static bool settle(struct step_worker *w, struct replica *r)
         }
         if (n == 0 && !raft_has_work(r->raft))
             return true;
+        if (n == 0 && round >= ROUNDS_MAX)
+            break;
     }
     step_worker_again(w, r);
     return true;
@@ -367,6 +370,7 @@ void drive(struct step_worker *w, struct replica *r)
         drive_starting(w, r);
         return;
     }
+    assert(w->update.send.n == 0 && w->update.send_after_save.n == 0); /* of the replica before */
     leader_is_reachable = peers_leader_is_reachable(w, r);
     replica_take_inbox(r, leader_is_reachable, &in);
     if (r->uses_leases) /* a lease must hold at a moment after the reads came, however long this thread has stood still since */

@@ -523,6 +523,42 @@ Test(engine, a_failed_lookup_reaches_the_reader)
 
 /* ---- messages ---- */
 
+/* What was fetched in the last round of a turn stood in the worker's update, and left with the next replica's messages: to where
+ * that one's peers are. */
+Test(engine, what_a_follower_far_behind_is_sent_leaves_in_its_own_turn)
+{
+    static uint8_t bytes[900 * 1024];
+    struct nh_message accepted = {.type = NH_MSG_REPLICATE_RESP, .shard_id = 1, .to = 1};
+    struct ended e = {0};
+    uint32_t n_before;
+
+    cr_assert_eq(host_start_replica(1, 3), 0);
+    host_win_election();
+    accepted.term = host_status(1).term;
+    accepted.from = 2; /* it has the first entry, and is slow */
+    accepted.log_index = 1;
+    host_receive(&accepted, 1, "peer:2");
+    for (int i = 0; i < 19; i++) {
+        cr_assert_eq(host_propose_bytes(1, bytes, sizeof bytes, 1000, &e), 0, "%s", host.err.text);
+        accepted.from = 3;
+        host_run(1);
+        accepted.log_index = host_status(1).last_index;
+        host_receive(&accepted, 1, "peer:3");
+        host_run(1);
+    }
+    cr_assert_eq(e.n, 19);
+    accepted.from = 2;
+    accepted.log_index = 2;
+    accepted.reject = true; /* of what was sent before: it begins again */
+    accepted.hint = 1;
+    host_receive(&accepted, 1, "peer:2");
+    accepted.reject = false;
+    host_receive(&accepted, 1, "peer:2");
+    n_before = host.n_sent;
+    host_run(1);
+    cr_assert_geq(host.n_sent - n_before, 9, "%u", host.n_sent - n_before);
+}
+
 Test(engine, messages_for_nobody_and_of_local_types_are_ignored)
 {
     struct nh_message messages[] = {
