@@ -9,6 +9,7 @@
 #include "cmd/nodehostd/buffer.h"
 #include "cmd/nodehostd/config_check.h"
 #include "cmd/nodehostd/config_lines.h"
+#include "cmd/nodehostd/config_numbers.h"
 
 /* ---- the schema ---- */
 
@@ -176,20 +177,30 @@ static int read_file(const char *path, struct buffer *ret, struct nh_error *err)
     return NH_OK;
 }
 
+/* On an error *ret may be set too. */
+static int load_text(const char *path, const char *text, size_t size_bytes, const struct config_lines *lines, struct config **ret,
+                     struct nh_error *err)
+{
+    struct complaint complaint = {0};
+    cyaml_config_t settings = cyaml_settings(&complaint);
+    cyaml_err_t e = cyaml_load_data((const uint8_t *)text, size_bytes, &settings, &config_value, (cyaml_data_t **)ret, NULL);
+
+    if (e != CYAML_OK)
+        return refuse_schema(path, &complaint, lines, err);
+    if (!*ret || !lines)
+        return nh_error_set(err, NH_EINVAL, "%s:1: the file is empty: see README.md for an example", path);
+    return NH_OK;
+}
+
 int config_parse(const char *path, const char *text, size_t size_bytes, struct config **ret, struct nh_error *err)
 {
     struct config_lines *lines = config_lines_new(text, size_bytes);
-    struct complaint complaint = {0};
-    cyaml_config_t settings = cyaml_settings(&complaint);
     struct config *c = NULL;
-    cyaml_err_t e = cyaml_load_data((const uint8_t *)text, size_bytes, &settings, &config_value, (cyaml_data_t **)&c, NULL);
-    int r;
+    int r = lines ? config_numbers_check(path, lines, &config_value, err) : NH_OK;
 
-    if (e != CYAML_OK)
-        r = refuse_schema(path, &complaint, lines, err);
-    else if (!c || !lines)
-        r = nh_error_set(err, NH_EINVAL, "%s:1: the file is empty: see README.md for an example", path);
-    else
+    if (r == NH_OK)
+        r = load_text(path, text, size_bytes, lines, &c, err);
+    if (r == NH_OK)
         r = config_check(c, path, lines, err);
     config_lines_free(lines);
     if (r < 0)

@@ -2,6 +2,7 @@
  *
  * YAML, read through libcyaml against a schema: unknown keys and wrong types are errors. What the schema cannot say (ranges,
  * addresses, references between sections) is checked afterwards. Every error names file and line, and what to do.
+ * A number is written in decimal digits, without unit, sign, separators or leading zeros.
  *
  *     key                         default   meaning
  *     host.id                               ours; one of peers
@@ -34,7 +35,7 @@
  *     shards[].priority           0         of candidates with equal logs the lower one yields
  *     shards[].automatic_snapshots true     false: only by NH.SNAPSHOT, and when another replica needs one
  *     shards[].snapshot_entries   100000    a snapshot after so many entries since the last one,
- *     shards[].snapshot_bytes     256 MiB   or after so many bytes of them
+ *     shards[].snapshot_bytes     268435456 or after so many bytes of them (256 MiB)
  *     shards[].compaction_overhead 5000     entries that stay in the log behind a snapshot
  *     shards[].snapshots_kept     1         images, 1 .. 64
  *     shards[].compress_snapshots false     zstd

@@ -37,7 +37,7 @@ void config_lines_free(struct config_lines *l)
     free(l);
 }
 
-static yaml_document_t *document(const struct config_lines *l)
+yaml_document_t *config_lines_document(const struct config_lines *l)
 {
     return (yaml_document_t *)(size_t)&l->document; /* libyaml's readers are not const */
 }
@@ -53,17 +53,17 @@ static yaml_node_t *descend(const struct config_lines *l, const yaml_node_t *nod
 {
     if (node->type == YAML_MAPPING_NODE) {
         for (yaml_node_pair_t *p = node->data.mapping.pairs.start; p < node->data.mapping.pairs.top; p++) {
-            yaml_node_t *key = yaml_document_get_node(document(l), p->key);
+            yaml_node_t *key = yaml_document_get_node(config_lines_document(l), p->key);
 
             if (!is_key(key, name))
                 continue;
             *ret_line = (unsigned)key->start_mark.line + 1;
-            return yaml_document_get_node(document(l), p->value);
+            return yaml_document_get_node(config_lines_document(l), p->value);
         }
     }
     if (node->type == YAML_SEQUENCE_NODE) {
         size_t i = strtoul(name, NULL, 10), n = (size_t)(node->data.sequence.items.top - node->data.sequence.items.start);
-        yaml_node_t *item = i < n ? yaml_document_get_node(document(l), node->data.sequence.items.start[i]) : NULL;
+        yaml_node_t *item = i < n ? yaml_document_get_node(config_lines_document(l), node->data.sequence.items.start[i]) : NULL;
 
         if (item)
             *ret_line = (unsigned)item->start_mark.line + 1;
@@ -74,7 +74,7 @@ static yaml_node_t *descend(const struct config_lines *l, const yaml_node_t *nod
 
 unsigned config_lines_of(const struct config_lines *l, const char *const *path)
 {
-    const yaml_node_t *node = yaml_document_get_root_node(document(l));
+    const yaml_node_t *node = yaml_document_get_root_node(config_lines_document(l));
     unsigned line = node ? (unsigned)node->start_mark.line + 1 : 1;
 
     for (; node && *path; path++)
@@ -86,11 +86,11 @@ unsigned config_lines_of_key(const struct config_lines *l, const char *key)
 {
     const yaml_node_t *node;
 
-    for (int i = 1; (node = yaml_document_get_node(document(l), i)); i++) {
+    for (int i = 1; (node = yaml_document_get_node(config_lines_document(l), i)); i++) {
         if (node->type != YAML_MAPPING_NODE)
             continue;
         for (yaml_node_pair_t *p = node->data.mapping.pairs.start; p < node->data.mapping.pairs.top; p++) {
-            const yaml_node_t *k = yaml_document_get_node(document(l), p->key);
+            const yaml_node_t *k = yaml_document_get_node(config_lines_document(l), p->key);
 
             if (is_key(k, key))
                 return (unsigned)k->start_mark.line + 1;

@@ -8,6 +8,7 @@
 #include <stddef.h>
 
 struct config_lines;
+struct yaml_document_s;
 
 /* NULL if the text is no YAML. */
 struct config_lines *config_lines_new(const char *text, size_t size_bytes);
@@ -16,5 +17,7 @@ void config_lines_free(struct config_lines *l); /* takes NULL */
 unsigned config_lines_of(const struct config_lines *l, const char *const *path);
 /* The line of the first mapping key of this name; 0: none. */
 unsigned config_lines_of_key(const struct config_lines *l, const char *key);
+/* The tree itself, libyaml's yaml_document_t, with aliases resolved. Borrowed; to be read only. */
+struct yaml_document_s *config_lines_document(const struct config_lines *l);
 
 #endif

@@ -7,6 +7,8 @@
 #include <string.h>
 #include <unistd.h>
 
+#include "cmd/nodehostd/buffer.h"
+
 static const char good[] = "host:   { id: 1, data_dir: data/h1, deployment_id: 1 }\n"
                            "raft:   { listen: \"127.0.0.1:7101\", rtt_ms: 100 }\n"
                            "redis:  { listen: \"127.0.0.1:6379\" }\n"
@@ -84,7 +86,7 @@ Test(config, unknown_and_missing_keys_and_wrong_types)
     expect("rtt_ms: 100", "rtt: 100", 2, "unknown key \"rtt\"");
     expect("    machine: counter\n", "    machine: counter\n    snapshot_entry: 10\n", 14, "unknown key \"snapshot_entry\"");
     expect("data_dir: data/h1, ", "", 1, "key \"data_dir\" is missing");
-    expect("id: 1, data_dir", "id: one, data_dir", 1, "Invalid");
+    expect("id: 1, data_dir", "id: one, data_dir", 1, "id is \"one\": write a whole number");
     expect("replicas: [1, 3]", "replicas: 3", 14, "SEQUENCE");
     expect("quiesce: true", "quiesce: maybe", 10, "Invalid");
     expect("shards:\n", "shards: [\n", 8, "libyaml");
@@ -103,25 +105,106 @@ Test(config, ranges)
     expect("count: 1000", "count: 0", 9, "count is 0");
     expect("count: 1000", "count: 16385", 8, "only 16384 slots");
     expect("first: 20000", "first: 0", 11, "first is 0");
-    expect("count: 5", "count: -1", 12, "count is ");
+}
+
+static const char raft_line[] = "raft:   { listen: \"127.0.0.1:7101\", rtt_ms: 100 }\n";
+static const char machine_line[] = "    machine: counter\n";
+
+Test(config, a_number_with_anything_but_its_digits_is_refused_as_it_was_written)
+{
+    expect(machine_line, "    machine: counter\n    snapshot_bytes: 256 MiB\n", 14,
+           "snapshot_bytes is \"256 MiB\": write a whole number of bytes, digits 0 to 9 alone");
+    expect(raft_line, "raft: { listen: \"127.0.0.1:7101\" }\nsnapshots: { send_bytes_per_s: 100MB }\n", 3,
+           "send_bytes_per_s is \"100MB\": write a whole number of bytes per second,");
+    expect("listen: \"127.0.0.1:6379\" }", "listen: \"127.0.0.1:6379\", timeout_ms: 5s }", 3,
+           "timeout_ms is \"5s\": write a whole number of milliseconds,");
+    expect(machine_line, "    machine: counter\n    snapshot_entries: 100,000\n", 14, "snapshot_entries is \"100,000\": write");
+    expect("rtt_ms: 100", "rtt_ms: 0.5", 2, "rtt_ms is \"0.5\": write a whole number of milliseconds,");
+    expect("id: 1, data_dir", "id: 010, data_dir", 1, "id is \"010\": write a whole number, digits 0 to 9 alone");
+    expect("- { id: 2,", "- { id: 0x2,", 6, "id is \"0x2\"");
+    expect(machine_line, "    machine: counter\n    compaction_overhead: -1\n", 14, "compaction_overhead is \"-1\"");
+    expect("count: 5", "count: +5", 12, "count is \"+5\"");
+    expect("count: 5", "count: 1_000", 12, "count is \"1_000\"");
+    expect("count: 5", "count: \" 5\"", 12, "count is \" 5\"");
+    expect("count: 5", "count: \"5\\0\"", 12, "count is \"5\"");
+    expect("count: 5", "count: 00", 12, "count is \"00\"");
+    expect("count: 5", "count:", 12, "count is \"\"");
+    expect("election_rtt: 10,", "election_rtt: 1s,", 9, "election_rtt is \"1s\": write a whole number of ticks,");
+    expect("replicas: [1, 3]", "replicas: [1, 03]", 14, "replicas is \"03\"");
+    expect("replicas: [1, 3]", "replicas:\n    - 1\n    - 3 # good\n    - 3;", 17, "replicas is \"3;\"");
+}
+
+Test(config, a_number_that_is_too_large_is_refused)
+{
+    expect("rtt_ms: 100", "rtt_ms: 4294967296", 2, "Invalid");
+    expect("count: 5", "count: 18446744073709551616", 12, "Invalid");
+    expect("count: 5", "count: 100000000000000000000000000000000000000000", 12, "Invalid");
+    expect("replicas: [1, 3]", "replicas: [1, 18446744073709551617]", 14, "Invalid");
+}
+
+Test(config, every_good_form_of_a_number_is_read)
+{
+    static const char text[] = "host: { id: \"1\", data_dir: h1, deployment_id: '7' }\n"
+                               "raft:\n"
+                               "  listen: 127.0.0.1:7101\n"
+                               "  rtt_ms: 100 # milliseconds\n"
+                               "redis: { listen: \"127.0.0.1:6379\" }\n"
+                               "snapshots: { send_bytes_per_s: 0 }\n"
+                               "peers:\n"
+                               "  - { id: 1, raft: \"127.0.0.1:7101\", redis: \"127.0.0.1:6379\" }\n"
+                               "shards:\n"
+                               "- first: 1\n"
+                               "  count: !!int 10\n"
+                               "  machine: kv\n"
+                               "  replicas:\n"
+                               "  - 1\n"
+                               "  priority: 4294967295\n"
+                               "  snapshot_bytes: 18446744073709551615\n"
+                               "  snapshot_entries:\n"
+                               "    1000000\n";
+    struct config *c = NULL;
+
+    cr_assert_eq(load(text, &c), 0, "%s", err.text);
+    cr_assert(c->host.id == 1 && c->host.deployment_id == 7 && c->raft.rtt_ms == 100 && c->snapshots.send_bytes_per_s == 0);
+    cr_assert(c->shards[0].count == 10 && c->shards[0].replicas[0] == 1 && c->shards[0].priority == UINT32_MAX);
+    cr_assert(c->shards[0].snapshot_bytes == UINT64_MAX && c->shards[0].snapshot_entries == 1000000);
+    config_free(c);
+}
+
+/* Numbers are looked for in the tree with aliases resolved, which may be very much larger than the file. */
+Test(config, aliases_are_refused_soon)
+{
+    struct buffer text = {0};
+    struct config *c = NULL;
+
+    expect("rtt_ms: 100", "rtt_ms: &n 100, step_workers: *n", 2, "");
+    buffer_add_text(&text, "shards:\n- &a { first: 1");
+    for (int i = 0; i < 50000; i++)
+        buffer_add_text(&text, ", k: 1");
+    buffer_add_text(&text, " }\n");
+    for (int i = 0; i < 80000; i++)
+        buffer_add_text(&text, "- *a\n");
+    cr_assert_leq(text.size, CONFIG_FILE_BYTES_MAX);
+    cr_assert_eq(config_parse("aliases", text.data, text.size, &c, &err), NH_EINVAL);
+    buffer_deinit(&text);
 }
 
 Test(config, snapshots)
 {
-    static const char from[] = "raft:   { listen: \"127.0.0.1:7101\", rtt_ms: 100 }\n";
-    static const char shards[] = "    machine: counter\n";
     struct config *c = NULL;
     char text[4096];
     const char *at = strstr(good, "peers:");
 
-    expect(shards, "    machine: counter\n    snapshots_kept: 65\n", 14, "snapshots_kept is 65: give a number from 1 to 64");
-    expect(shards, "    machine: counter\n    sessions_max: 65537\n", 14, "sessions_max is 65537");
-    expect(shards, "    machine: counter\n    automatic_snapshots: no\n    snapshot_bytes: 7\n", 14, "mean nothing");
-    expect(from, "raft: { listen: \"127.0.0.1:7101\" }\nsnapshots: { dir: images }\n", 3,
+    expect(machine_line, "    machine: counter\n    snapshots_kept: 65\n", 14,
+           "snapshots_kept is 65: give a number from 1 to 64");
+    expect(machine_line, "    machine: counter\n    sessions_max: 65537\n", 14, "sessions_max is 65537");
+    expect(machine_line, "    machine: counter\n    automatic_snapshots: no\n    snapshot_bytes: 7\n", 14, "mean nothing");
+    expect(raft_line, "raft: { listen: \"127.0.0.1:7101\" }\nsnapshots: { dir: images }\n", 3,
            "snapshots.dir is \"images\": write an absolute");
-    expect(from, "raft: { listen: \"127.0.0.1:7101\" }\nsnapshots: { export_dir: \"\" }\n", 3, "write an absolute");
-    expect(from, "raft: { listen: \"127.0.0.1:7101\" }\nsnapshots: { workers: 17 }\n", 3, "snapshots.workers is 17");
-    expect(from, "raft: { listen: \"127.0.0.1:7101\" }\nsnapshots: { streams_max: 1025 }\n", 3, "snapshots.streams_max is 1025");
+    expect(raft_line, "raft: { listen: \"127.0.0.1:7101\" }\nsnapshots: { export_dir: \"\" }\n", 3, "write an absolute");
+    expect(raft_line, "raft: { listen: \"127.0.0.1:7101\" }\nsnapshots: { workers: 17 }\n", 3, "snapshots.workers is 17");
+    expect(raft_line, "raft: { listen: \"127.0.0.1:7101\" }\nsnapshots: { streams_max: 1025 }\n", 3,
+           "snapshots.streams_max is 1025");
     snprintf(text, sizeof text,
              "%.*ssnapshots: { dir: /i, export_dir: /e, workers: 1, streams_max: 2, send_bytes_per_s: 3 }\n%s"
              "    snapshot_entries: 4\n    snapshot_bytes: 5\n    compaction_overhead: 6\n    snapshots_kept: 7\n"
