@@ -33,6 +33,7 @@ static const cyaml_schema_field_t host_fields[] = {
 };
 static const cyaml_schema_field_t raft_fields[] = {
     STRING("listen", NEEDED, struct config_raft, listen),
+    STRING("bind", OPTIONAL, struct config_raft, bind),
     CYAML_FIELD_UINT("rtt_ms", OPTIONAL, struct config_raft, rtt_ms),
     CYAML_FIELD_UINT("step_workers", OPTIONAL, struct config_raft, step_workers),
     CYAML_FIELD_UINT("apply_workers", OPTIONAL, struct config_raft, apply_workers),
@@ -41,6 +42,7 @@ static const cyaml_schema_field_t raft_fields[] = {
 };
 static const cyaml_schema_field_t redis_fields[] = {
     STRING("listen", NEEDED, struct config_redis, listen),
+    STRING("bind", OPTIONAL, struct config_redis, bind),
     CYAML_FIELD_UINT("timeout_ms", OPTIONAL, struct config_redis, timeout_ms),
     CYAML_FIELD_UINT("max_clients", OPTIONAL, struct config_redis, max_clients),
     CYAML_FIELD_END,

@@ -9,11 +9,13 @@
  *     host.data_dir                         directory, made if absent
  *     host.wal_dir                inside    for the log store's write-ahead log
  *     host.deployment_id          1         hosts of other deployments are refused
- *     raft.listen                           "host:port"; where other hosts reach us
+ *     raft.listen                           "host:port"; where other hosts reach us, and our name in the records of shards
+ *     raft.bind                   listen    "host:port" to listen at, if it is another one: "0.0.0.0:7101"
  *     raft.rtt_ms                 100       length of a tick, 1 .. 10,000
  *     raft.step_workers           cores     1 .. 64, also apply_workers
  *     raft.log_workers            false     saves on threads of their own: nodehost/config.h
- *     redis.listen                          "host:port" for clients
+ *     redis.listen                          "host:port"; where clients reach us
+ *     redis.bind                  listen    as raft.bind
  *     redis.timeout_ms            5000      how long a command may take, 1 .. 3,600,000
  *     redis.max_clients           10000     1 .. 1,000,000
  *     snapshots.dir               inside    absolute; for images
@@ -65,12 +67,12 @@ struct config_host {
     char *data_dir, *wal_dir;
 };
 struct config_raft {
-    char *listen;
+    char *listen, *bind;
     uint32_t rtt_ms, step_workers, apply_workers;
     enum config_switch log_workers;
 };
 struct config_redis {
-    char *listen;
+    char *listen, *bind;
     uint32_t timeout_ms, max_clients;
 };
 struct config_snapshots {

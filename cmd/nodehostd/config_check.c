@@ -1,6 +1,8 @@
 #include "cmd/nodehostd/config_check.h"
 
+#include <arpa/inet.h>
 #include <inttypes.h>
+#include <netinet/in.h>
 #include <stdarg.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -76,6 +78,53 @@ static int check_address(const struct check *k, const char *where, const char *a
     return NH_OK;
 }
 
+/* Every interface of whoever reads it: good to listen at, and no host's own. */
+static bool is_wildcard(const char *address)
+{
+    char host[NH_ADDRESS_BYTES];
+    struct in6_addr v6;
+    struct in_addr v4;
+    uint16_t port;
+
+    if (!config_split_address(address, host, &port))
+        return false;
+    if (inet_pton(AF_INET6, host, &v6) == 1)
+        return IN6_IS_ADDR_UNSPECIFIED(&v6) || (IN6_IS_ADDR_V4MAPPED(&v6) && v6.s6_addr32[3] == INADDR_ANY);
+    return inet_aton(host, &v4) && v4.s_addr == INADDR_ANY; /* as getaddrinfo takes them: also "0" */
+}
+
+/* One by which others reach a host. `bind`: the key for such a one if it is to listen at; NULL: there is none. */
+static int check_own_address(const struct check *k, const char *where, const char *address, const char *bind)
+{
+    int r = check_address(k, where, address);
+
+    if (r < 0 || !is_wildcard(address))
+        return r;
+    if (!bind)
+        return refuse(k, where, "%s is \"%s\", where nobody can reach a host: write the address that other hosts and clients use",
+                      where, address);
+    return refuse(k, where, "%s is \"%s\", where nobody can reach a host: write the address that others use, and \"%s\" as %s",
+                  where, address, address, bind);
+}
+
+static int check_listens(const struct check *k)
+{
+    const struct config_raft *raft = &k->config->raft;
+    const struct config_redis *redis = &k->config->redis;
+    const char *a = raft->bind ? raft->bind : raft->listen, *b = redis->bind ? redis->bind : redis->listen;
+    int r = check_own_address(k, "raft.listen", raft->listen, "raft.bind");
+
+    if (r == NH_OK)
+        r = check_own_address(k, "redis.listen", redis->listen, "redis.bind");
+    if (r == NH_OK && raft->bind)
+        r = check_address(k, "raft.bind", raft->bind);
+    if (r == NH_OK && redis->bind)
+        r = check_address(k, "redis.bind", redis->bind);
+    if (r == NH_OK && strcmp(a, b) == 0 && (raft->bind || redis->bind))
+        r = refuse(k, raft->bind ? "raft.bind" : "redis.bind", "raft and redis would both listen at %s: give each its own", a);
+    return r;
+}
+
 static int check_range(const struct check *k, const char *where, uint64_t value, uint64_t min, uint64_t max)
 {
     if (value >= min && value <= max)
@@ -102,9 +151,7 @@ static int check_host(const struct check *k)
         r = check_range(k, "redis.timeout_ms", c->redis.timeout_ms, 1, CONFIG_TIMEOUT_MS_MAX);
     if (r == NH_OK)
         r = check_range(k, "redis.max_clients", c->redis.max_clients, 1, CONFIG_CLIENTS_MAX);
-    if (r == NH_OK)
-        r = check_address(k, "raft.listen", c->raft.listen);
-    return r == NH_OK ? check_address(k, "redis.listen", c->redis.listen) : r;
+    return r == NH_OK ? check_listens(k) : r;
 }
 
 /* ---- snapshots ---- */
@@ -160,10 +207,10 @@ static int check_peer(const struct check *k, unsigned i)
     r = check_range(k, where, p->id, 1, UINT32_MAX);
     snprintf(where, sizeof where, "peers.%u.raft", i);
     if (r == NH_OK)
-        r = check_address(k, where, p->raft);
+        r = check_own_address(k, where, p->raft, NULL);
     snprintf(where, sizeof where, "peers.%u.redis", i);
     if (r == NH_OK)
-        r = check_address(k, where, p->redis);
+        r = check_own_address(k, where, p->redis, NULL);
     return r == NH_OK ? check_doubles(k, i) : r;
 }
 

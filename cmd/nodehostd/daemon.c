@@ -245,6 +245,7 @@ static int open_host(struct daemon *d, struct nh_error *err)
     hc.data_dir = c->host.data_dir;
     hc.wal_dir = c->host.wal_dir;
     hc.address = c->raft.listen;
+    hc.listen_address = c->raft.bind;
     hc.system_listener = &listener;
     hc.rtt_ms = c->raft.rtt_ms;
     hc.step_workers = c->raft.step_workers;

@@ -79,9 +79,11 @@ static int resolve(const char *address, struct sockaddr_storage *ret, socklen_t 
 
 static int start_listening(struct server *s, struct nh_error *err)
 {
+    const struct config_redis *c = &s->config->redis;
+    const char *at = c->bind ? c->bind : c->listen;
     struct sockaddr_storage address;
     socklen_t size;
-    int r = resolve(s->config->redis.listen, &address, &size, err);
+    int r = resolve(at, &address, &size, err);
 
     if (r < 0)
         return r;
@@ -93,7 +95,7 @@ static int start_listening(struct server *s, struct nh_error *err)
     if (r == 0)
         return NH_OK;
     uv_close((uv_handle_t *)&s->listener, NULL);
-    return nh_error_set(err, NH_EIO, "listen for clients at %s: %s", s->config->redis.listen, uv_strerror(r));
+    return nh_error_set(err, NH_EIO, "listen for clients at %s: %s", at, uv_strerror(r));
 }
 
 int server_init(struct server *s, const struct config *config, struct nh_error *err)

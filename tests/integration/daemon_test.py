@@ -80,6 +80,34 @@ def test_info_names_the_allocator(c):
     check(name.startswith("jemalloc-5.") if in_process else name == "libc", name)
 
 
+def bind_everywhere(c, h):
+    """Host h listens at every interface; what others call it stays."""
+    with open(c.config(h)) as f:
+        text = f.read()
+    for port in (c.raft[h], c.redis[h]):
+        text = text.replace(f'listen: "127.0.0.1:{port}"', f'listen: "127.0.0.1:{port}", bind: "0.0.0.0:{port}"')
+    with open(c.config(h), "w") as f:
+        f.write(text)
+
+
+def answers_at(address, port):
+    try:
+        socket.create_connection((address, port), timeout=10).close()
+        return True
+    except ConnectionRefusedError:
+        return False
+
+
+def test_bind(c):
+    """Host 3 is bound to every interface (127.0.0.2 is one of this machine too), host 1 to its address alone."""
+    for ports in (c.raft, c.redis):
+        check(answers_at("127.0.0.2", ports[3]) and answers_at("127.0.0.1", ports[3]), "host 3 is not where it is bound")
+        check(not answers_at("127.0.0.2", ports[1]), "host 1 is where it should not be")
+    check(c.client(3).set("bound", "yes") and c.client(1).get("bound") == b"yes", "SET, GET")
+    info = str(c.client(1).execute_command("NH.SHARD", "INFO", "1"))
+    check(f"127.0.0.1:{c.raft[3]}" in info and "0.0.0.0" not in info, f"host 3 has another name: {info}")
+
+
 def test_missing_machine_is_refused(c):
     r = run("--config", c.config(1), "--plugin-dir", c.dir)
     check(r.returncode == 1 and "kv.so" in r.stderr, str(r))
@@ -188,12 +216,13 @@ def main():
     args = parser.parse_args()
     nodehostd, plugins = find_program()
     cluster = Cluster(nodehostd, plugins, args.directory, SHARDS, timeout_ms=1500, max_clients=MAX_CLIENTS)
+    bind_everywhere(cluster, 3)
     try:
         for h in HOSTS:
             cluster.start(h)
         cluster.await_leaders(30)
         for f in (test_options, test_check_config, test_second_process_is_refused, test_clients_are_limited, test_info_names_the_allocator,
-                  test_missing_machine_is_refused, test_without_quorum, test_other_members_are_refused,
+                  test_bind, test_missing_machine_is_refused, test_without_quorum, test_other_members_are_refused,
                   test_another_layout_is_refused, test_demo):
             f(cluster)
             cluster.check_alive()

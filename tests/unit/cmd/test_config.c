@@ -231,6 +231,57 @@ Test(config, addresses)
     expect("listen: \"127.0.0.1:6379\"", "listen: \"127.0.0.1:7777\"", 3, "but peers say 127.0.0.1:6379");
 }
 
+/* The address is our name in the records of every shard. */
+Test(config, an_address_that_means_every_interface_is_refused_but_to_listen_at)
+{
+    static const char *const wildcards[] = {"0.0.0.0:7101",          "[::]:7101", "[0:0::0]:7101",
+                                            "[::ffff:0.0.0.0]:7101", "0:7101",    "0x0.0:7101"};
+    char from[64], to[64];
+
+    for (size_t i = 0; i < sizeof wildcards / sizeof wildcards[0]; i++) {
+        snprintf(to, sizeof to, "listen: \"%s\"", wildcards[i]);
+        expect("listen: \"127.0.0.1:7101\"", to, 2, "where nobody can reach a host");
+        expect("listen: \"127.0.0.1:7101\"", to, 2, "as raft.bind");
+        expect("listen: \"127.0.0.1:6379\"", to, 3, "as redis.bind");
+        for (unsigned peer = 1; peer <= 3; peer++) {
+            snprintf(from, sizeof from, "\"127.0.0.1:%u\", redis", 7100 + peer);
+            snprintf(to, sizeof to, "\"%s\", redis", wildcards[i]);
+            expect(from, to, 4 + peer, "raft is \"");
+            expect(from, to, 4 + peer, "where nobody can reach a host: write the address that other hosts and clients use");
+        }
+        snprintf(to, sizeof to, "redis: \"%s\"", wildcards[i]);
+        expect("redis: \"127.0.0.1:6380\"", to, 6, "redis is \"");
+    }
+}
+
+Test(config, another_address_to_listen_at)
+{
+    static const char from[] = "raft:   { listen: \"127.0.0.1:7101\", rtt_ms: 100 }\n"
+                               "redis:  { listen: \"127.0.0.1:6379\" }\n";
+    const char *at = strstr(good, from);
+    struct config *c = NULL;
+    char text[4096];
+
+    expect("rtt_ms: 100", "bind: everywhere", 2, "raft.bind is \"everywhere\": write \"host:port\"");
+    expect("\"127.0.0.1:6379\" }", "\"127.0.0.1:6379\", bind: \"0.0.0.0\" }", 3,
+           "redis.bind is \"0.0.0.0\": write \"host:port\"");
+    expect("rtt_ms: 100", "bind: \"127.0.0.1:6379\"", 2, "would both listen at 127.0.0.1:6379");
+    expect("\"127.0.0.1:6379\" }", "\"127.0.0.1:6379\", bind: \"127.0.0.1:7101\" }", 3, "would both listen at 127.0.0.1:7101");
+    cr_assert_eq(load(good, &c), 0, "%s", err.text);
+    cr_assert(!c->raft.bind && !c->redis.bind);
+    config_free(c);
+    cr_assert(at);
+    snprintf(text, sizeof text,
+             "%.*sraft: { listen: \"127.0.0.1:7101\", bind: \"0.0.0.0:7101\" }\n"
+             "redis: { listen: \"127.0.0.1:6379\", bind: \"[::]:16379\" }\n%s",
+             (int)(at - good), good, at + strlen(from));
+    cr_assert_eq(load(text, &c), 0, "%s", err.text);
+    cr_assert_str_eq(c->raft.listen, "127.0.0.1:7101");
+    cr_assert_str_eq(c->raft.bind, "0.0.0.0:7101");
+    cr_assert_str_eq(c->redis.bind, "[::]:16379");
+    config_free(c);
+}
+
 Test(config, references)
 {
     expect("id: 1, data_dir", "id: 7, data_dir", 1, "no peer has this id");
