@@ -291,6 +291,18 @@ static int check_timing(const struct check *k, const char *where, const struct c
     return NH_OK;
 }
 
+static int check_leases(const struct check *k, const char *section, const struct config_shards *s)
+{
+    char where[96];
+
+    snprintf(where, sizeof where, "%s.lease_reads", section);
+    if (config_is_on(s->lease_reads, false) && !config_is_on(s->check_quorum, true))
+        return refuse(k, where,
+                      "lease_reads needs check_quorum, without which nobody is bound by a lease: remove check_quorum: false, or "
+                      "lease_reads");
+    return NH_OK;
+}
+
 static int check_limits(const struct check *k, const char *section, const struct config_shards *s)
 {
     char where[96];
@@ -330,6 +342,8 @@ static int check_section(const struct check *k, unsigned i)
     snprintf(where, sizeof where, "shards.%u", i);
     if (r == NH_OK)
         r = check_timing(k, where, s);
+    if (r == NH_OK)
+        r = check_leases(k, where, s);
     if (r == NH_OK)
         r = check_limits(k, where, s);
     return r == NH_OK ? check_overlap(k, where, i) : r;

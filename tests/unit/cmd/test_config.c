@@ -282,6 +282,19 @@ Test(config, another_address_to_listen_at)
     config_free(c);
 }
 
+Test(config, lease_reads_need_check_quorum)
+{
+    struct config *c = NULL;
+    char text[4096];
+
+    expect("check_quorum: true", "check_quorum: false, lease_reads: true", 10, "lease_reads needs check_quorum");
+    expect(machine_line, "    machine: counter\n    check_quorum: no\n    lease_reads: yes\n", 15,
+           "lease_reads needs check_quorum");
+    snprintf(text, sizeof text, "%s    lease_reads: true\n", good);
+    cr_assert_eq(load(text, &c), 0, "%s", err.text);
+    config_free(c);
+}
+
 Test(config, references)
 {
     expect("id: 1, data_dir", "id: 7, data_dir", 1, "no peer has this id");
