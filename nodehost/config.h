@@ -19,7 +19,7 @@ struct nh_host_config {
     uint32_t struct_size;
     uint64_t host_id;                 /* chosen by the user, not 0; written to the data directory and checked at every start */
     uint64_t deployment_id;           /* hosts of other deployments are refused; 0: 1 */
-    const char *data_dir;             /* made with mode 0700 if absent; locked against a second process */
+    const char *data_dir;             /* made with mode 0700 if absent, its parents are not; locked against a second process */
     const char *wal_dir;              /* for the log store's write-ahead log, made and checked like data_dir; NULL: inside it */
     const char *address;              /* "host:port": what the other hosts call us; our identity in memberships */
     const char *listen_address;       /* NULL: address */

@@ -57,11 +57,24 @@ static int sync_parent(const char *path, struct nh_error *err)
     return sync_directory(dirname(copy), err);
 }
 
+static int refuse_without_parent(const char *path, struct nh_error *err)
+{
+    char copy[DATA_DIR_PATH_BYTES];
+
+    snprintf(copy, sizeof copy, "%s", path);
+    return nh_error_set(err, NH_EIO,
+                        "make directory %s: its parent %s is not there, and is not made, as it may belong on a disk that is not "
+                        "mounted: mount that, or make the parent",
+                        path, dirname(copy));
+}
+
 int data_dir_make(const char *path, struct nh_error *err)
 {
     bool made = mkdir(path, 0700) == 0;
     struct stat st;
 
+    if (!made && errno == ENOENT)
+        return refuse_without_parent(path, err);
     if (!made && errno != EEXIST)
         return nh_error_sys(err, NH_EIO, errno, "make directory %s", path);
     if (stat(path, &st) < 0)

@@ -43,7 +43,8 @@ int data_dir_open(struct data_dir *d, const char *path, const struct data_dir_id
 int data_dir_look(struct data_dir *d, const char *path, const struct data_dir_identity *id, struct nh_error *err);
 void data_dir_close(struct data_dir *d); /* unlocks; takes a zeroed or closed one */
 
-/* Makes a directory for us alone (0700), durably, or checks that the one there is. Errors: EINVAL, EIO. */
+/* Makes a directory for us alone (0700), durably, or checks that the one there is. Its parent must be there: if its disk is not
+ * mounted, nothing may be made elsewhere. Errors: EINVAL, EIO. */
 int data_dir_make(const char *path, struct nh_error *err);
 
 #endif

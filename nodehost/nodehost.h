@@ -1,7 +1,7 @@
 /* nodehost/nodehost.h - the library's face: one host, its replicas, requests to them.
  *
  *     struct nh_host_config hc = NH_HOST_CONFIG_INIT;
- *     hc.host_id = 1; hc.data_dir = "data/h1"; hc.address = "127.0.0.1:7101";
+ *     hc.host_id = 1; hc.data_dir = "data"; hc.address = "127.0.0.1:7101";
  *     nh_host_open(&hc, &host, &err);
  *     nh_host_start_replica(host, &rc, &err);
  *     nh_propose_sync(host, shard_id, "x=1", 3, 1000, &reply, &err);

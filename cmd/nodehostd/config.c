@@ -194,7 +194,8 @@ static int load_text(const char *path, const char *text, size_t size_bytes, cons
     return NH_OK;
 }
 
-int config_parse(const char *path, const char *text, size_t size_bytes, struct config **ret, struct nh_error *err)
+static int parse(const char *path, const char *text, size_t size_bytes, bool look_for_places, struct config **ret,
+                 struct nh_error *err)
 {
     struct config_lines *lines = config_lines_new(text, size_bytes);
     struct config *c = NULL;
@@ -204,6 +205,8 @@ int config_parse(const char *path, const char *text, size_t size_bytes, struct c
         r = load_text(path, text, size_bytes, lines, &c, err);
     if (r == NH_OK)
         r = config_check(c, path, lines, err);
+    if (r == NH_OK && look_for_places)
+        r = config_check_places(c, path, lines, err);
     config_lines_free(lines);
     if (r < 0)
         config_free(c);
@@ -212,14 +215,33 @@ int config_parse(const char *path, const char *text, size_t size_bytes, struct c
     return r;
 }
 
-int config_load(const char *path, struct config **ret, struct nh_error *err)
+int config_parse(const char *path, const char *text, size_t size_bytes, struct config **ret, struct nh_error *err)
+{
+    return parse(path, text, size_bytes, false, ret, err);
+}
+
+static int load(const char *path, bool look_for_places, struct config **ret, struct nh_error *err)
 {
     struct buffer text = {0};
     int r = read_file(path, &text, err);
 
     if (r == NH_OK)
-        r = config_parse(path, text.data ? text.data : "", text.size, ret, err);
+        r = parse(path, text.data ? text.data : "", text.size, look_for_places, ret, err);
     buffer_deinit(&text);
+    return r;
+}
+
+int config_load(const char *path, struct config **ret, struct nh_error *err)
+{
+    return load(path, false, ret, err);
+}
+
+int config_examine(const char *path, struct nh_error *err)
+{
+    struct config *c = NULL;
+    int r = load(path, true, &c, err);
+
+    config_free(c);
     return r;
 }
 

@@ -6,7 +6,7 @@
  *
  *     key                         default   meaning
  *     host.id                               ours; one of peers
- *     host.data_dir                         directory, made if absent
+ *     host.data_dir                         directory, made if absent; its parent must be there, as for those below
  *     host.wal_dir                inside    for the log store's write-ahead log
  *     host.deployment_id          1         hosts of other deployments are refused
  *     raft.listen                           "host:port"; where other hosts reach us, and our name in the records of shards
@@ -109,7 +109,10 @@ struct config {
 
 /* *ret is released by config_free. */
 int config_load(const char *path, struct config **ret, struct nh_error *err);
-/* The same from memory; `path` is for error texts. */
+/* For --check-config: loads it, and looks whether the directories it names are there on this machine, or their parents, in which
+ * they would be made. A start does not ask so much: it may do without the one for exports. */
+int config_examine(const char *path, struct nh_error *err);
+/* config_load from memory; `path` is for error texts. */
 int config_parse(const char *path, const char *text, size_t size_bytes, struct config **ret, struct nh_error *err);
 void config_free(struct config *c); /* takes NULL */
 const struct config_peer *config_find_peer(const struct config *c, uint64_t id);

@@ -2,12 +2,15 @@
 
 #include <arpa/inet.h>
 #include <inttypes.h>
+#include <libgen.h>
 #include <netinet/in.h>
 #include <stdarg.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/stat.h>
 
+#include "cmd/nodehostd/buffer.h"
 #include "cmd/nodehostd/slots.h"
 
 #define PATH_STEPS_MAX  8
@@ -377,6 +380,47 @@ static void set_defaults(struct config *c)
         c->shards[i].election_rtt = c->shards[i].election_rtt ? c->shards[i].election_rtt : 10;
         c->shards[i].heartbeat_rtt = c->shards[i].heartbeat_rtt ? c->shards[i].heartbeat_rtt : 1;
     }
+}
+
+/* ---- what is on this machine ---- */
+
+/* The one that is made before all others. */
+static bool is_data_dir(const struct config *c, const char *path)
+{
+    size_t n = strlen(path);
+
+    return strncmp(path, c->host.data_dir, n) == 0 && strspn(c->host.data_dir + n, "/") == strlen(c->host.data_dir + n);
+}
+
+static int check_parent(const struct check *k, const char *where, const char *path)
+{
+    char *copy, *parent;
+    struct stat st;
+    int r = NH_OK;
+
+    if (!path || stat(path, &st) == 0)
+        return NH_OK;
+    copy = must_alloc(strdup(path));
+    parent = dirname(copy);
+    if (!is_data_dir(k->config, parent) && (stat(parent, &st) < 0 || !S_ISDIR(st.st_mode)))
+        r = refuse(k, where,
+                   "%s is \"%s\", but there is no directory \"%s\" to make it in, and that is not made, as it may belong on a "
+                   "disk that is not mounted: mount that, make the directory, or name another",
+                   where, path, parent);
+    free(copy);
+    return r;
+}
+
+int config_check_places(struct config *c, const char *path, const struct config_lines *lines, struct nh_error *err)
+{
+    struct check k = {c, path, lines, err};
+    int r = check_parent(&k, "host.data_dir", c->host.data_dir);
+
+    if (r == NH_OK)
+        r = check_parent(&k, "host.wal_dir", c->host.wal_dir);
+    if (r == NH_OK)
+        r = check_parent(&k, "snapshots.dir", c->snapshots.dir);
+    return r == NH_OK ? check_parent(&k, "snapshots.export_dir", c->snapshots.export_dir) : r;
 }
 
 int config_check(struct config *c, const char *path, const struct config_lines *lines, struct nh_error *err)

@@ -22,7 +22,7 @@ static const char usage[] = "Examples:\n"
                             "Options:\n"
                             "    --config FILE      the configuration of this host (YAML; see README.md)\n"
                             "    --plugin-dir DIR   where machines (NAME.so) are loaded from\n"
-                            "    --check-config     check the configuration and exit\n"
+                            "    --check-config     check the configuration, on the machine it is for, and exit\n"
                             "    --trace            log every message and update of every Raft core: a lot\n"
                             "    --version, --help\n"
                             "Options of demo:\n"
@@ -65,7 +65,19 @@ static void find_plugin_dir(char *out)
     snprintf(out, PATH_MAX, "%s", nh_machine_dir());
 }
 
-static int run_host(const char *path, const char *plugin_dir, bool only_check)
+static int check_config(const char *path)
+{
+    struct nh_error err = {0};
+
+    if (config_examine(path, &err) < 0) {
+        fprintf(stderr, "nodehostd: %s\n", err.text);
+        return 1;
+    }
+    printf("%s is a good configuration\n", path);
+    return 0;
+}
+
+static int run_host(const char *path, const char *plugin_dir)
 {
     char dir[PATH_MAX];
     struct config *config;
@@ -75,11 +87,6 @@ static int run_host(const char *path, const char *plugin_dir, bool only_check)
     if (config_load(path, &config, &err) < 0) {
         fprintf(stderr, "nodehostd: %s\n", err.text);
         return 1;
-    }
-    if (only_check) {
-        printf("%s is a good configuration\n", path);
-        config_free(config);
-        return 0;
     }
     if (!plugin_dir) {
         find_plugin_dir(dir);
@@ -173,5 +180,5 @@ int main(int argc, char **argv)
         return misuse("unknown word; did you mean demo or import?");
     if (!config)
         return misuse("--config FILE is missing");
-    return run_host(config, plugin_dir, only_check);
+    return only_check ? check_config(config) : run_host(config, plugin_dir);
 }

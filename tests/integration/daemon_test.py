@@ -23,9 +23,9 @@ def check(condition, text):
         raise AssertionError(text)
 
 
-def run(*args, timeout=60):
+def run(*args, timeout=60, cwd=None):
     nodehostd, _ = find_program()
-    return subprocess.run([nodehostd, *args], capture_output=True, text=True, timeout=timeout)
+    return subprocess.run([nodehostd, *args], capture_output=True, text=True, timeout=timeout, cwd=cwd)
 
 
 def test_options(c):
@@ -44,8 +44,25 @@ def test_check_config(c):
         out.write(f.read().replace("count:", "cuont:"))
     r = run("--config", bad, "--check-config")
     check(r.returncode == 1 and f'{bad}:' in r.stderr and 'unknown key "cuont"' in r.stderr, str(r))
+    with open(c.config(1)) as f, open(bad, "w") as out:
+        out.write(f.read().replace(f"{c.dir}/data-1", f"{c.dir}/absent/data-1"))
+    r = run("--config", bad, "--check-config")
+    check(r.returncode == 1 and f'{bad}:1: host.data_dir is' in r.stderr and f'"{c.dir}/absent" to make it in' in r.stderr, str(r))
+    r = run("--config", bad, "--plugin-dir", c.plugin_dir)
+    check(r.returncode == 1 and f"{c.dir}/absent is not there, and is not made" in r.stderr, str(r))
+    check(not os.path.exists(f"{c.dir}/absent"), "a parent was made")
     r = run("--config", f"{c.dir}/none.yaml")
     check(r.returncode == 1 and "none.yaml" in r.stderr, str(r))
+
+
+def test_the_example_of_the_readme(c):
+    with open(f"{os.path.dirname(__file__)}/../../README.md") as f:
+        text = f.read().split("```yaml\n")[1].split("```")[0]
+    os.mkdir(f"{c.dir}/newcomer")
+    with open(f"{c.dir}/newcomer/h1.yaml", "w") as f:
+        f.write(text)
+    r = run("--config", "h1.yaml", "--check-config", cwd=f"{c.dir}/newcomer")
+    check(r.returncode == 0, str(r))
 
 
 def test_second_process_is_refused(c):
@@ -221,8 +238,8 @@ def main():
         for h in HOSTS:
             cluster.start(h)
         cluster.await_leaders(30)
-        for f in (test_options, test_check_config, test_second_process_is_refused, test_clients_are_limited, test_info_names_the_allocator,
-                  test_bind, test_missing_machine_is_refused, test_without_quorum, test_other_members_are_refused,
+        for f in (test_options, test_check_config, test_the_example_of_the_readme, test_second_process_is_refused, test_clients_are_limited,
+                  test_info_names_the_allocator, test_bind, test_missing_machine_is_refused, test_without_quorum, test_other_members_are_refused,
                   test_another_layout_is_refused, test_demo):
             f(cluster)
             cluster.check_alive()

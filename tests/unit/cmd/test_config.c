@@ -5,6 +5,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/stat.h>
 #include <unistd.h>
 
 #include "cmd/nodehostd/buffer.h"
@@ -307,6 +308,45 @@ Test(config, references)
     expect("first: 20000", "first: 1000", 11, "overlap");
     expect("machine: counter", "machine: ../counter", 13, "use a name of up to 31");
     expect("election_rtt: 10, heartbeat_rtt: 1", "election_rtt: 10, heartbeat_rtt: 5", 9, "more than twice");
+}
+
+/* `line` 0: all its directories are there, or can be made. */
+static void examine(const char *dirs, unsigned line, const char *error)
+{
+    char text[4096], where[300];
+    FILE *f = fopen(path, "w");
+
+    snprintf(text, sizeof text, "%s\n%s", dirs, strstr(good, "raft:"));
+    cr_assert(f && fputs(text, f) >= 0 && fclose(f) == 0);
+    cr_assert_eq(config_examine(path, &err), line ? NH_EINVAL : 0, "%s: %s", dirs, err.text);
+    snprintf(where, sizeof where, "%s:%u: ", path, line);
+    cr_assert(!line || strncmp(err.text, where, strlen(where)) == 0, "%s: %s", dirs, err.text);
+    cr_assert(!line || strstr(err.text, error), "%s: %s", dirs, err.text);
+}
+
+/* Parents are not made: on a disk that is not mounted they would be somewhere else. */
+Test(config, a_directory_without_a_parent_is_noticed_when_it_is_examined)
+{
+    char base[] = "/tmp/nodehost-places.XXXXXX";
+    FILE *f;
+
+    cr_assert(mkdtemp(base) && chdir(base) == 0 && mkdir("there", 0700) == 0);
+    f = fopen("file", "w");
+    cr_assert(f && fclose(f) == 0);
+    examine("host: { id: 1, data_dir: new }", 0, "");
+    examine("host: { id: 1, data_dir: there }", 0, "");
+    examine("host: { id: 1, data_dir: there/new/ }", 0, "");
+    examine("host: { id: 1, data_dir: absent/new }", 1, "host.data_dir is \"absent/new\", but there is no directory \"absent\"");
+    examine("host: { id: 1, data_dir: absent/new }", 1, "that is not made, as it may belong on a disk that is not mounted");
+    examine("host: { id: 1, data_dir: file/new }", 1, "there is no directory \"file\"");
+    examine("host: { id: 1, data_dir: new//, wal_dir: new/wal }", 0, "");
+    examine("host: { id: 1, data_dir: new1, wal_dir: new/wal }", 1, "host.wal_dir is \"new/wal\", but");
+    examine("host: { id: 1, data_dir: new, wal_dir: new1/wal }", 1, "host.wal_dir is \"new1/wal\", but");
+    examine("host: { id: 1, data_dir: new }\nsnapshots: { dir: /tmp/., export_dir: /tmp/. }", 0, "");
+    examine("host: { id: 1, data_dir: new }\nsnapshots: { dir: /absent/x }", 2, "snapshots.dir is \"/absent/x\", but");
+    examine("host: { id: 1, data_dir: new }\nsnapshots: { export_dir: /absent/x }", 2,
+            "snapshots.export_dir is \"/absent/x\", but");
+    cr_assert(access("new", F_OK) < 0 && rmdir("there") == 0 && unlink("file") == 0 && rmdir(base) == 0);
 }
 
 Test(config, files_that_are_no_configuration)

@@ -156,6 +156,20 @@ Test(data_dir, a_file_in_its_place_is_refused)
     cr_assert(strstr(err.text, "is not a directory"), "%s", err.text);
 }
 
+/* Parents are not made: on a disk that is not mounted they would be somewhere else. */
+Test(data_dir, a_missing_parent_is_refused_and_not_made)
+{
+    char parent[64], below[128];
+
+    snprintf(parent, sizeof parent, "%s", path);
+    snprintf(below, sizeof below, "%s/h1", path);
+    cr_assert_eq(data_dir_open(&d, below, &identity, &err), NH_EIO);
+    cr_assert(strstr(err.text, below) && strstr(err.text, "its parent") && strstr(err.text, "is not there"), "%s", err.text);
+    cr_assert(strstr(err.text, "is not made"), "%s", err.text);
+    cr_assert(strstr(err.text, "mount that, or make the parent"), "%s", err.text);
+    cr_assert_eq(access(parent, F_OK), -1);
+}
+
 Test(data_dir, a_log_without_its_host_file_is_refused)
 {
     cr_assert_eq(reopen(&identity), 0);
