@@ -4,18 +4,22 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <ftw.h>
+#include <inttypes.h>
 #include <limits.h>
 #include <netinet/in.h>
 #include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/file.h>
 #include <sys/prctl.h>
 #include <sys/socket.h>
 #include <sys/stat.h>
 #include <sys/wait.h>
 #include <time.h>
 #include <unistd.h>
+
+#include "cmd/nodehostd/config.h"
 
 #define N_HOSTS         3
 #define START_TIMEOUT_S 120
@@ -31,8 +35,9 @@ struct demo_host {
 
 struct demo {
     struct demo_options options;
-    char dir[PATH_MAX];
+    char dir[PATH_MAX], env[PATH_MAX + 32];
     bool is_temporary;
+    int lock_fd; /* of dir; -1: none */
     struct demo_host hosts[N_HOSTS];
     sigset_t signals;
 };
@@ -95,14 +100,24 @@ static bool make_directory(struct demo *d)
     return true;
 }
 
+/* One demo at a time in a directory. */
+static bool lock_directory(struct demo *d)
+{
+    d->lock_fd = open(d->dir, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+    if (d->lock_fd >= 0 && flock(d->lock_fd, LOCK_EX | LOCK_NB) == 0)
+        return true;
+    if (errno == EWOULDBLOCK)
+        fprintf(stderr, "nodehostd demo: another demo runs in %s: stop it, or use another --dir\n", d->dir);
+    else
+        fprintf(stderr, "nodehostd demo: lock %s: %s\n", d->dir, strerror(errno));
+    return false;
+}
+
 static bool write_config(struct demo *d, int i)
 {
     struct demo_host *h = &d->hosts[i];
-    FILE *f;
+    FILE *f = fopen(h->config, "we");
 
-    snprintf(h->config, sizeof h->config, "%s/host-%d.yaml", d->dir, i + 1);
-    snprintf(h->log, sizeof h->log, "%s/host-%d.log", d->dir, i + 1);
-    f = fopen(h->config, "we");
     if (!f) {
         fprintf(stderr, "nodehostd demo: write %s: %s\n", h->config, strerror(errno));
         return false;
@@ -118,6 +133,85 @@ static bool write_config(struct demo *d, int i)
             "      check_quorum: true, pre_vote: true, quiesce: true }\n",
             d->options.shards);
     return fclose(f) == 0;
+}
+
+/* The first one last: if it is there, all are. */
+static bool write_configs(struct demo *d)
+{
+    d->options.shards = d->options.shards ? d->options.shards : DEMO_SHARDS_DEFAULT;
+    for (int i = N_HOSTS - 1; i >= 0; i--)
+        if (!write_config(d, i))
+            return false;
+    return true;
+}
+
+/* "127.0.0.1:port" */
+static bool take_port(const char *address, unsigned *ret)
+{
+    char host[NH_ADDRESS_BYTES];
+    uint16_t port;
+
+    if (!config_split_address(address, host, &port) || strcmp(host, "127.0.0.1") != 0)
+        return false;
+    *ret = port;
+    return true;
+}
+
+/* Takes ports and shards from what an earlier demo has written. */
+static bool take_config(struct demo *d, int i, const struct config *c)
+{
+    struct demo_host *h = &d->hosts[i];
+
+    if (c->host.id != (uint64_t)i + 1 || c->peers_count != N_HOSTS || c->shards_count != 1 ||
+        c->shards[0].replicas_count != N_HOSTS || !take_port(c->raft.listen, &h->raft_port) ||
+        !take_port(c->redis.listen, &h->redis_port)) {
+        fprintf(stderr, "nodehostd demo: %s is not as demo has written it: run its hosts yourself, or use another --dir\n",
+                h->config);
+        return false;
+    }
+    if (d->options.shards && d->options.shards != c->shards[0].count) {
+        fprintf(stderr, "nodehostd demo: %s has %" PRIu64 " shards, not %u: leave out --shards, or use another --dir\n",
+                h->config, c->shards[0].count, d->options.shards);
+        return false;
+    }
+    d->options.shards = (unsigned)c->shards[0].count;
+    return true;
+}
+
+static bool read_config(struct demo *d, int i)
+{
+    struct nh_error err = {0};
+    struct config *c = NULL;
+    bool ok;
+
+    if (config_load(d->hosts[i].config, &c, &err) < 0) {
+        fprintf(stderr, "nodehostd demo: %s\n", err.text);
+        return false;
+    }
+    ok = take_config(d, i, c);
+    config_free(c);
+    return ok;
+}
+
+static bool read_configs(struct demo *d)
+{
+    for (int i = 0; i < N_HOSTS; i++)
+        if (!read_config(d, i))
+            return false;
+    return true;
+}
+
+/* What is in the directory goes on: the hosts know each other, and their data, by their addresses. */
+static bool prepare(struct demo *d)
+{
+    if (!make_directory(d) || !lock_directory(d))
+        return false;
+    for (int i = 0; i < N_HOSTS; i++) {
+        snprintf(d->hosts[i].config, sizeof d->hosts[i].config, "%s/host-%d.yaml", d->dir, i + 1);
+        snprintf(d->hosts[i].log, sizeof d->hosts[i].log, "%s/host-%d.log", d->dir, i + 1);
+    }
+    snprintf(d->env, sizeof d->env, "%s/cluster.env", d->dir);
+    return access(d->hosts[0].config, F_OK) == 0 ? read_configs(d) : find_ports(d) && write_configs(d);
 }
 
 /* ---- processes ---- */
@@ -301,7 +395,7 @@ static int await_leaders(struct demo *d)
         if (wait_signal(d, POLL_MS))
             return 130;
         if (reap(d) || now_ms() - begin > START_TIMEOUT_S * 1000) {
-            fprintf(stderr, "nodehostd demo: the hosts did not come up; see %s\n", d->hosts[0].log);
+            fprintf(stderr, "nodehostd demo: the hosts did not come up; see %s/host-*.log\n", d->dir);
             return 1;
         }
     }
@@ -311,10 +405,9 @@ static int await_leaders(struct demo *d)
 
 static bool write_env(const struct demo *d)
 {
-    char path[PATH_MAX + 32], tmp[PATH_MAX + 32];
+    char tmp[PATH_MAX + 32];
     FILE *f;
 
-    snprintf(path, sizeof path, "%s/cluster.env", d->dir);
     snprintf(tmp, sizeof tmp, "%s/cluster.env.tmp", d->dir);
     f = fopen(tmp, "we");
     if (!f)
@@ -322,7 +415,7 @@ static bool write_env(const struct demo *d)
     for (int i = 0; i < N_HOSTS; i++)
         fprintf(f, "REDIS_PORT_%d=%u\nPID_%d=%ld\nCONFIG_%d='%s'\n", i + 1, d->hosts[i].redis_port, i + 1, (long)d->hosts[i].pid,
                 i + 1, d->hosts[i].config);
-    return fclose(f) == 0 && rename(tmp, path) == 0;
+    return fclose(f) == 0 && rename(tmp, d->env) == 0;
 }
 
 static void print_addresses(const struct demo *d)
@@ -349,9 +442,7 @@ static int run(struct demo *d)
 {
     int code;
 
-    for (int i = 0; i < N_HOSTS; i++)
-        if (!write_config(d, i))
-            return 1;
+    unlink(d->env); /* of hosts that were killed */
     for (int i = 0; i < N_HOSTS; i++)
         if (!start_host(d, i))
             return 1;
@@ -360,7 +451,7 @@ static int run(struct demo *d)
         return code;
     print_addresses(d);
     if (!write_env(d)) {
-        fprintf(stderr, "nodehostd demo: write %s/cluster.env: %s\n", d->dir, strerror(errno));
+        fprintf(stderr, "nodehostd demo: write %s: %s\n", d->env, strerror(errno));
         return 1;
     }
     while (!wait_signal(d, 1000))
@@ -372,6 +463,7 @@ static int run(struct demo *d)
 int demo_run(const struct demo_options *options)
 {
     struct demo *d = calloc(1, sizeof *d);
+    bool prepared;
     int code = 1;
 
     if (!d)
@@ -382,13 +474,19 @@ int demo_run(const struct demo_options *options)
     sigaddset(&d->signals, SIGTERM);
     sigaddset(&d->signals, SIGCHLD);
     sigprocmask(SIG_BLOCK, &d->signals, NULL);
-    if (find_ports(d) && make_directory(d))
+    d->lock_fd = -1;
+    prepared = prepare(d);
+    if (prepared) {
         code = run(d);
-    stop_all(d);
-    if (d->is_temporary && !options->keep && code != 1) /* after a failure the logs are wanted */
+        stop_all(d);
+        unlink(d->env);
+    }
+    if (d->is_temporary && !options->keep && (code != 1 || !prepared)) /* after a failure the logs are wanted */
         nftw(d->dir, remove_one, 16, FTW_DEPTH | FTW_PHYS);
-    else if (d->dir[0])
-        printf("kept: %s\n", d->dir);
+    else if (prepared)
+        printf("kept: %s; to go on with it: %s demo --dir %s\n", d->dir, options->program, d->dir);
+    if (d->lock_fd >= 0)
+        close(d->lock_fd);
     free(d);
     return code == 130 ? 0 : code;
 }

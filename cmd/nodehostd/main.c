@@ -27,7 +27,7 @@ static const char usage[] = "Examples:\n"
                             "    --version, --help\n"
                             "Options of demo:\n"
                             "    --shards N         how many shards, 1 to 16384 (64)\n"
-                            "    --dir DIR          where the data goes; it stays there\n"
+                            "    --dir DIR          where the data goes; it stays there, and the next demo goes on with it\n"
                             "    --keep             do not remove the temporary directory\n"
                             "    --plugin-dir DIR   as above\n";
 
@@ -121,7 +121,7 @@ static int run_demo(int argc, char **argv)
                                             {"plugin-dir", required_argument, NULL, OPT_PLUGIN_DIR},
                                             {"help", no_argument, NULL, OPT_HELP},
                                             {0}};
-    struct demo_options demo = {.shards = DEMO_SHARDS_DEFAULT};
+    struct demo_options demo = {0};
     char program[PATH_MAX];
     int o;
 

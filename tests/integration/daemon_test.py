@@ -197,34 +197,75 @@ def test_another_layout_is_refused(c):
     check(len(set(numbers.values())) == 1, f"INFO: {numbers}")
 
 
-def test_demo(c):
-    nodehostd, _ = find_program()
-    demo_dir = f"{c.dir}/demo"
-    with open(f"{c.dir}/demo.log", "w") as log:
-        demo = subprocess.Popen([nodehostd, "demo", "--shards", "10", "--dir", demo_dir], stdout=log, stderr=log)
-    try:
-        for _ in range(600):
-            if os.path.exists(f"{demo_dir}/cluster.env"):
-                break
-            check(demo.poll() is None, open(f"{c.dir}/demo.log").read())
-            time.sleep(0.1)
-        env = dict(line.strip().split("=", 1) for line in open(f"{demo_dir}/cluster.env"))
-        client = redis.Redis(port=int(env["REDIS_PORT_1"]), socket_timeout=20)
-        check(client.set("a", "b"), "demo SET")
-        os.kill(int(env["PID_3"]), signal.SIGKILL)
-        time.sleep(1.5)
-        check(demo.poll() is None and "host 3 has ended" in open(f"{c.dir}/demo.log").read(), "a dead host is reported, the demo goes on")
-        check(client.get("a") == b"b", "demo GET")
-    finally:
-        demo.send_signal(signal.SIGTERM)
-        code = demo.wait(60)
-    check(code == 0, f"demo ends with {code}")
-    for n in (1, 2):
+class Demo:
+    """nodehostd demo in a directory, as a context: its processes are gone afterwards."""
+
+    def __init__(self, c, log, *options):
+        self.dir, self.log, self.options = f"{c.dir}/demo", f"{c.dir}/{log}", options
+
+    def __enter__(self):
+        nodehostd, _ = find_program()
+        with open(self.log, "w") as log:
+            self.process = subprocess.Popen([nodehostd, "demo", *self.options, "--dir", self.dir], stdout=log, stderr=log)
         try:
-            os.kill(int(env[f"PID_{n}"]), 0)
-            raise AssertionError(f"host {n} of the demo still runs")
-        except ProcessLookupError:
-            pass
+            for _ in range(600):
+                if os.path.exists(f"{self.dir}/cluster.env"):
+                    break
+                check(self.process.poll() is None, self.said())
+                time.sleep(0.1)
+            with open(f"{self.dir}/cluster.env") as f:
+                self.env = dict(line.strip().split("=", 1) for line in f)
+        except BaseException:
+            self.process.terminate()
+            self.process.wait(60)
+            raise
+        return self
+
+    def __exit__(self, *_):
+        self.process.send_signal(signal.SIGTERM)
+        code = self.process.wait(60)
+        check(code == 0, f"demo ends with {code}: {self.said()}")
+        for n in (1, 2, 3):
+            check(not os.path.exists(f"/proc/{self.env[f'PID_{n}']}"), f"host {n} of the demo still runs")
+        check(not os.path.exists(f"{self.dir}/cluster.env"), "processes that have ended are named")
+
+    def said(self):
+        with open(self.log) as f:
+            return f.read()
+
+    def client(self, n):
+        return redis.Redis(port=int(self.env[f"REDIS_PORT_{n}"]), socket_timeout=20)
+
+    def ports(self):
+        return [self.env[f"REDIS_PORT_{n}"] for n in (1, 2, 3)]
+
+
+def test_demo(c):
+    with Demo(c, "demo.log", "--shards", "10") as demo:
+        ports, client = demo.ports(), demo.client(1)
+        check(client.set("a", "b"), "demo SET")
+        os.kill(int(demo.env["PID_3"]), signal.SIGKILL)
+        for _ in range(200):
+            if "host 3 has ended" in demo.said():
+                break
+            time.sleep(0.1)
+        check(demo.process.poll() is None and "host 3 has ended" in demo.said(), "a dead host is reported, the demo goes on")
+        check(client.get("a") == b"b", "demo GET")
+        r = run("demo", "--dir", demo.dir)
+        check(r.returncode == 1 and "another demo runs" in r.stderr, str(r))
+        check(client.get("a") == b"b" and os.path.exists(f"{demo.dir}/cluster.env"), "the demo is not disturbed by a second one")
+    configs = [open(f"{demo.dir}/host-{n}.yaml").read() for n in (1, 2, 3)]
+    r = run("demo", "--shards", "11", "--dir", demo.dir)
+    check(r.returncode == 1 and "has 10 shards, not 11: leave out --shards" in r.stderr, str(r))
+    check(configs == [open(f"{demo.dir}/host-{n}.yaml").read() for n in (1, 2, 3)], "a refused demo changes configurations")
+    with Demo(c, "again.log") as demo:
+        check(demo.ports() == ports, f"{ports} are {demo.ports()} now")
+        check(demo.client(2).get("a") == b"b", "GET after the second start")
+        check("10 shards, 3 replicas each" in demo.said(), demo.said())
+    with open(f"{demo.dir}/host-2.yaml", "w") as f:
+        f.write(configs[1].replace("replicas: [1, 2, 3]", "replicas: [1, 2]"))
+    r = run("demo", "--dir", demo.dir)
+    check(r.returncode == 1 and "host-2.yaml is not as demo has written it" in r.stderr, str(r))
 
 
 def main():
