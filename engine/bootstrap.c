@@ -360,6 +360,46 @@ static int find_spans(const struct engine_config *e, struct nh_replica_info id, 
     return r;
 }
 
+/* Read at most, for configuration changes. A save holds the commit index with its entries, so what lies above it was under way.
+ */
+#define CHANGES_BYTES (4u << 20)
+
+struct change_search {
+    uint64_t next, found; /* found 0: none */
+};
+
+static int see_changes(void *ctx, const uint8_t *records, size_t size_bytes, struct nh_error *err)
+{
+    struct change_search *s = ctx;
+
+    for (const uint8_t *p = records, *end = records + size_bytes; p < end; p += nh_record_bytes(p), s->next++) {
+        if ((size_t)(end - p) < NH_RECORD_HEADER_BYTES || nh_record_index(p) != s->next)
+            return nh_error_set(err, NH_ECORRUPT, "entry %" PRIu64 " is not what is stored there", s->next);
+        if (nh_record_type(p) == NH_ENTRY_CONFIG_CHANGE)
+            s->found = s->next;
+    }
+    return NH_OK;
+}
+
+/* Above which index no configuration change lies. A voter and a witness alone can commit all but changes, so the core should know
+ * where there are none. What is too much to be read, or damaged (whoever applies it will say so), may hold any. */
+static int find_config_bound(const struct engine_config *e, struct nh_replica_info id, struct bootstrap_result *b,
+                             struct nh_error *err)
+{
+    uint64_t commit = b->boot.state.commit, last = b->boot.last_index;
+    struct change_search search = {.next = commit + 1};
+    struct nh_entry_sink sink = {.add = see_changes, .ctx = &search};
+    int r;
+
+    b->boot.config_bound = last;
+    if (commit >= last)
+        return NH_OK;
+    r = e->logdb_ops->iterate_entries(e->logdb, id.shard_id, id.replica_id, commit + 1, last + 1, CHANGES_BYTES, &sink, err);
+    if (r == NH_OK && search.next == last + 1)
+        b->boot.config_bound = search.found ? search.found : commit;
+    return r == NH_ECORRUPT ? NH_OK : r;
+}
+
 /* The log must begin where the snapshot ends, or before; and reach it (I13). */
 static int check_gap(const struct bootstrap_result *b, struct nh_error *err)
 {
@@ -403,7 +443,6 @@ static int load_log(const struct engine_config *e, const struct engine_replica_c
     b->boot.state = stored.state;
     b->boot.first_index = stored.first_index;
     b->boot.last_index = stored.last_index;
-    b->boot.config_bound = stored.last_index; /* the log is not read for it */
     r = check_gap(b, err);
     if (r == NH_OK)
         r = find_spans(e, id, b, err);
@@ -441,6 +480,8 @@ int bootstrap_replica(const struct engine_config *engine, const struct engine_re
         r = load_log(engine, config, ret, err);
     if (r == NH_OK && ret->snapshot.index > 0)
         begin_at_snapshot(ret);
+    if (r == NH_OK)
+        r = find_config_bound(engine, (struct nh_replica_info){config->shard_id, config->replica_id}, ret, err);
     if (r < 0) {
         bootstrap_result_deinit(ret);
         return r;

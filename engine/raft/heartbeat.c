@@ -59,13 +59,15 @@ void raft_send_heartbeats(struct raft *r)
 }
 
 /* A peer that was just written to needs no heartbeat, nor does the leader: the answer will do. If either is lost, the next
- * heartbeat is a sign of life in time. The tick that has begun does not count: what is written to once per interval gets none. A
- * round of reads that may have to be repeated is carried by heartbeats alone. */
+ * heartbeat is a sign of life in time. But an answer waits for a disk, and a heartbeat's does not: nothing is put off as long as
+ * the quorum of this window is still to come. The tick that has begun does not count: what is written to once per interval gets
+ * none. A round of reads that may have to be repeated is carried by heartbeats alone. */
 void raft_put_heartbeat_off(struct raft *r)
 {
     struct raft_lead *lead = r->lead;
 
-    if (r->options.lazy_heartbeat && !r->options.lease_reads && !lead->heartbeat_wanted && lead->reads.n == 0)
+    if (r->options.lazy_heartbeat && !r->options.lease_reads && !lead->heartbeat_wanted && lead->reads.n == 0 &&
+        raft_majority(r, 1, is_active) == 1)
         lead->heartbeat_deadline = r->now + 2 * (uint64_t)r->options.heartbeat_ticks + 1;
 }
 

@@ -41,6 +41,20 @@ static void disk_append(struct cluster_node *node, struct nh_block *block, uint3
 
 /* ---- life ---- */
 
+/* As the engine finds it (engine/bootstrap.c). */
+static uint64_t config_bound(const struct cluster_node *node)
+{
+    uint64_t last = disk_last(node), commit = node->disk_state.commit;
+
+    for (size_t i = node->disk.n; i > 0 && node->base + i > commit; i--) {
+        const struct stored_entry *e = &node->disk.items[i - 1];
+
+        if (nh_record_type(e->block->data + e->block->offsets[e->at]) == NH_ENTRY_CONFIG_CHANGE)
+            return node->base + i;
+    }
+    return commit < last ? commit : last;
+}
+
 static void boot(struct cluster *c, struct cluster_node *node)
 {
     struct raft_term_span spans[512];
@@ -51,7 +65,7 @@ static void boot(struct cluster *c, struct cluster_node *node)
                           .spans = spans,
                           .applied = node->applied,
                           .membership = &node->membership,
-                          .config_bound = disk_last(node),
+                          .config_bound = config_bound(node),
                           .snapshot = node->snapshot.index ? &node->snapshot : NULL,
                           .now = c->now};
     struct nh_error err = {0};

@@ -45,6 +45,19 @@ static bool awaits_applied(uint64_t id)
     return raft_awaits_applied(c.nodes[id].core);
 }
 
+/* Entries to disks that stand still are answered by nobody, and heartbeats would be: they are not put off then. */
+Test(raft_lazy, slow_disks_of_followers_do_not_unseat_a_leader)
+{
+    three();
+    c.nodes[2].hold_saves = c.nodes[3].hold_saves = true;
+    for (uint32_t i = 0; i < 40; i++) {
+        cluster_propose(&c, 1, 1, 10);
+        cluster_tick(&c, 1);
+    }
+    cr_assert_eq(cluster_leader(&c), 1);
+    cluster_deinit(&c);
+}
+
 /* ---- the commit index ---- */
 
 Test(raft_lazy, a_commit_index_travels_with_the_next_entries)

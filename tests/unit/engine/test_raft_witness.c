@@ -45,6 +45,31 @@ Test(raft_witness, a_witness_acknowledges_what_it_does_not_store)
     cluster_deinit(&c);
 }
 
+/* It took all of its log above the stored commit index for a change, to which the other voter would have to agree, and the shard
+ * stood still until that one was back. */
+Test(raft_witness, a_restarted_voter_and_a_witness_go_on)
+{
+    start("vvw");
+    cluster_propose(&c, 1, 1, 10);
+    cluster_settle(&c);
+    cluster_tick(&c, 5);
+    for (uint64_t id = 1; id <= 3; id++) {
+        cluster_crash(&c, id);
+        c.nodes[id].applied = 1; /* its machine is in memory, and the stored commit index lags */
+    }
+    cluster_restart(&c, 1);
+    cluster_restart(&c, 3);
+    cr_assert_lt(cluster_status(&c, 1).commit_index, cluster_status(&c, 1).last_index);
+    cluster_tick(&c, 60);
+    cr_assert_eq(cluster_leader(&c), 1);
+    cluster_propose(&c, 1, 1, 10);
+    cluster_settle(&c);
+    cluster_tick(&c, 5);
+    cr_assert_eq(cluster_status(&c, 1).commit_index, cluster_status(&c, 1).last_index);
+    cr_assert_eq(cluster_status(&c, 1).last_index, 5, "the first, two that opened terms, two proposals");
+    cluster_deinit(&c);
+}
+
 /* Found by the simulator (seed 2048): the only voter crashed with entries that the witness had saved and it had not, and could
  * not get the vote of the witness ever again. A witness gets what is durable at its leader. */
 Test(raft_witness, a_witness_never_has_more_than_its_leader_has_saved)
