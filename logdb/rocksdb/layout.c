@@ -61,6 +61,19 @@ void layout_use_key(struct layout_key *ret, uint64_t shard_id, uint64_t replica_
     numbered_key(ret, shard_id, replica_id, LAYOUT_USE, segment_id);
 }
 
+bool layout_key_replica(const char *key, size_t size_bytes, struct nh_replica_info *ret)
+{
+    if (size_bytes < LAYOUT_REPLICA_BYTES)
+        return false;
+    *ret = (struct nh_replica_info){.shard_id = get_be64(key), .replica_id = get_be64(key + 8)};
+    return true;
+}
+
+bool layout_key_ends_replica(const char *key, size_t size_bytes)
+{
+    return size_bytes == LAYOUT_PREFIX_BYTES && key[LAYOUT_REPLICA_BYTES] == LAYOUT_END;
+}
+
 static bool is_numbered(unsigned kind)
 {
     return kind == LAYOUT_BLOCK || kind == LAYOUT_USE;
@@ -78,7 +91,7 @@ bool layout_key_parse(const char *key, size_t size_bytes, struct nh_replica_info
         return false;
     if (size_bytes != (is_numbered(kind) ? LAYOUT_KEY_BYTES : LAYOUT_PREFIX_BYTES))
         return false;
-    *ret = (struct nh_replica_info){.shard_id = get_be64(key), .replica_id = get_be64(key + 8)};
+    layout_key_replica(key, size_bytes, ret);
     *ret_kind = (enum layout_kind)kind;
     *ret_index = is_numbered(kind) ? get_be64(key + LAYOUT_PREFIX_BYTES) : 0;
     return true;

@@ -26,7 +26,7 @@
  *                                                                              in the journal
  *                      8     -  content                                8     4  n
  *                                                                     12     4  zero
- *                                                                     16     8  number of this hard state: 1, 2, ...
+ *                                                                     16     8  number of this save: 1, 2, ...
  *                                                                     24    24  term, vote, commit
  *
  * A block in the journal has behind its header: segment id u64, offset u64, size u32, zero u32. What it points to has the
@@ -36,8 +36,8 @@
  * Blocks tile the log: the next block's key is this one's plus n. Only blocks below the start may be missing, or begin
  * below it. A block carries the hard state as of its save, so that the usual save (entries and state) is one key; the
  * state key is written when there is no block to carry it. The state of a replica is the one with the higher number of
- * {state key, last block}. Truncation keeps this true because it always writes a new last block; when a snapshot replaces
- * the log, the state key is written; compaction never deletes the last block.
+ * {state key, last block}; saves are counted that have entries or a state. Truncation keeps this true because it always writes a
+ * new last block; when a snapshot replaces the log, the state key is written; compaction never deletes the last block.
  */
 #ifndef NH_LOGDB_ROCKSDB_LAYOUT_H
 #define NH_LOGDB_ROCKSDB_LAYOUT_H
@@ -96,6 +96,10 @@ void layout_block_key(struct layout_key *ret, uint64_t shard_id, uint64_t replic
 void layout_use_key(struct layout_key *ret, uint64_t shard_id, uint64_t replica_id, uint64_t segment_id);
 /* True if `key` is one of this replica and kind. */
 bool layout_key_is(const char *key, size_t size_bytes, uint64_t shard_id, uint64_t replica_id, enum layout_kind kind);
+/* Whose key or bound of keys it is; false if it is none. */
+bool layout_key_replica(const char *key, size_t size_bytes, struct nh_replica_info *ret);
+/* True if it is the bound behind all keys of a replica. */
+bool layout_key_ends_replica(const char *key, size_t size_bytes);
 /* Takes a key apart; false if it is not one of ours. *ret_index is its number, 0 for kinds without one. */
 bool layout_key_parse(const char *key, size_t size_bytes, struct nh_replica_info *ret, enum layout_kind *ret_kind,
                       uint64_t *ret_index);

@@ -58,7 +58,7 @@ static int read_state(struct nh_logdb *db, rocksdb_iterator_t *it, uint64_t shar
         return nh_error_wrap(err, r, "hard state");
     ret->exists = true;
     ret->state = h.state;
-    ret->state_number = h.number;
+    ret->number = h.number;
     return NH_OK;
 }
 
@@ -128,8 +128,8 @@ static int read_last_block(struct nh_logdb *db, rocksdb_iterator_t *it, uint64_t
     ret->exists = true;
     if (first + h.n - 1 > ret->bounds.last)
         ret->bounds.last = first + h.n - 1;
-    if (h.number > ret->state_number) {
-        ret->state_number = h.number;
+    if (h.number > ret->number) {
+        ret->number = h.number;
         ret->state = h.state;
     }
     return NH_OK;

@@ -2,7 +2,7 @@
  *
  *     1  look for the calls from the horizon on, in the segments from the floor on
  *     2  sync these segments
- *     3  put the calls into RocksDB, in the order of their LSNs; if some of them are lost, take blocks apart before
+ *     3  put the calls into RocksDB, in the order of their LSNs; if some of them are lost, not over what is newer
  *     4  move the horizon behind them
  *     5  count who uses which segment
  *
@@ -17,6 +17,7 @@
 #include <inttypes.h>
 #include <stdlib.h>
 
+#include "logdb/rocksdb/batch.h"
 #include "raftio/support/memory.h"
 
 struct call {
@@ -33,6 +34,7 @@ struct recovery {
     struct call *calls;
     size_t n_calls, cap_calls;
     struct segment_buffer buffer;
+    struct replica_map repeated; /* if some calls are given up */
 };
 
 /* ---- finding them ---- */
@@ -96,71 +98,155 @@ static int scan(struct recovery *rec, struct segment *s, struct nh_error *err)
     return r < 0 ? r : check_end(rec, s, err);
 }
 
-/* ---- taking blocks apart ---- */
+/* ---- what tables have and the calls have not ---- */
 
-static void put_alone(struct nh_logdb *db, rocksdb_writebatch_t *batch, struct nh_replica_info of, uint64_t index,
-                      struct layout_header *h, const uint8_t *record)
+/* Of a replica with saves among the calls that are repeated. */
+struct repeated {
+    struct replica_node node;
+    uint64_t number; /* of the last of them; UINT64_MAX: all that tables have of it is deleted anyway */
+    bool stays;      /* as tables have it */
+};
+
+static bool is_lossy(const struct recovery *rec)
 {
-    uint8_t header[LAYOUT_HEADER_BYTES];
-    struct layout_key key;
-    const char *keys[1] = {key.bytes}, *parts[2] = {(const char *)header, (const char *)record};
-    const size_t sizes[2] = {sizeof header, nh_record_bytes(record)};
-
-    layout_header_encode(h, db->services->crc32c, header);
-    layout_block_key(&key, of.shard_id, of.replica_id, index);
-    rocksdb_writebatch_putv(batch, 1, keys, &key.size_bytes, 2, parts, sizes);
+    return rec->lsn_max != UINT64_MAX;
 }
 
-/* The packed block at `it`: a block for each entry, all with its hard state. One that cannot be read stays, for its readers to
- * complain. */
-static int take_apart(struct nh_logdb *db, rocksdb_iterator_t *it, struct nh_replica_info of, uint64_t first,
-                      struct layout_header *h, struct nh_error *err)
+static int read_call(struct recovery *rec, const struct call *c, struct nh_error *err)
 {
-    rocksdb_writebatch_t *batch = rocksdb_writebatch_create();
-    struct block_value v = {0};
-    size_t begin = 0, end = 0;
-    uint32_t n = h->n;
-    int r = block_open(db, it, first, h, &v, err);
+    int r = segment_read_record(c->segment, c->at, &c->record, rec->db->journal.crc, &rec->buffer, err);
 
-    if (r == NH_OK)
-        r = layout_block_slice(v.value, v.size_bytes, first, h, 0, n, SIZE_MAX, &begin, &end, &n, err);
-    if (r == NH_OK) {
-        const uint8_t *at = (const uint8_t *)v.value + begin;
+    return r == 0 ? nh_error_set(err, NH_ECORRUPT, "call %" PRIu64 " of the journal has changed", c->lsn) : r;
+}
 
-        h->n = 1;
-        h->packed = false;
-        for (uint32_t i = 0; i < n; i++, at += nh_record_bytes(at))
-            put_alone(db, batch, of, first + i, h, at);
-        r = store_write_unlogged(db, batch, err);
+static const char *batch_of(const struct recovery *rec, const struct call *c)
+{
+    return (const char *)rec->buffer.data + SEGMENT_RECORD_BYTES + c->record.payload_bytes;
+}
+
+static struct repeated *find_repeated(const struct recovery *rec, const struct batch_operation *op)
+{
+    struct nh_replica_info of;
+    struct replica_node *n;
+
+    if (!layout_key_replica(op->key, op->key_bytes, &of))
+        return NULL;
+    n = replica_map_find(&rec->repeated, of.shard_id, of.replica_id);
+    return n ? container_of(n, struct repeated, node) : NULL;
+}
+
+static void note_number(struct recovery *rec, const struct batch_operation *op, uint64_t number)
+{
+    struct repeated *r = find_repeated(rec, op);
+    struct nh_replica_info of;
+
+    if (!r && layout_key_replica(op->key, op->key_bytes, &of)) {
+        r = xcalloc(1, sizeof *r);
+        r->node = (struct replica_node){.shard_id = of.shard_id, .replica_id = of.replica_id};
+        replica_map_add(&rec->repeated, &r->node);
     }
-    block_value_deinit(&v);
-    rocksdb_writebatch_destroy(batch);
-    return r == NH_ECORRUPT ? NH_OK : r;
+    if (r && number > r->number)
+        r->number = number;
 }
 
-/* Calls that are repeated take the place of blocks that were put together from them and from others, which are lost: what tables
- * have of those must not go with the block (tail.h). */
-static int take_all_apart(struct nh_logdb *db, struct nh_error *err)
+static int note_operation(struct recovery *rec, const struct batch_operation *op, struct nh_error *err)
 {
-    rocksdb_iterator_t *it = rocksdb_create_iterator(db->db, db->read);
+    struct nh_replica_info of;
+    struct layout_header h;
+    enum layout_kind kind;
+    uint64_t index;
+    int r;
+
+    if (op->kind == BATCH_DELETE_RANGE && layout_key_ends_replica(op->value, op->value_bytes))
+        note_number(rec, op, UINT64_MAX);
+    if (op->kind != BATCH_PUT || !layout_key_parse(op->key, op->key_bytes, &of, &kind, &index) ||
+        (kind != LAYOUT_BLOCK && kind != LAYOUT_STATE))
+        return NH_OK;
+    r = layout_header_decode(op->value, op->value_bytes, rec->db->services->crc32c, &h, err);
+    if (r == NH_OK)
+        note_number(rec, op, h.number);
+    return r;
+}
+
+static int note_call(struct recovery *rec, const struct call *c, struct nh_error *err)
+{
+    struct batch_operation op;
+    struct batch_reader b;
+    int r = read_call(rec, c, err);
+
+    if (r > 0)
+        r = batch_read_begin(&b, batch_of(rec, c), c->record.batch_bytes, err);
+    while (r >= 0 && (r = batch_read(&b, &op, err)) > 0)
+        r = note_operation(rec, &op, err);
+    return r;
+}
+
+/* What cannot be read is no reason to stay. */
+static int compare_with_tables(struct nh_logdb *db, rocksdb_iterator_t *it, struct repeated *of, struct nh_error *err)
+{
+    uint64_t shard_id = of->node.shard_id, replica_id = of->node.replica_id, first;
+    struct layout_header h;
+    struct layout_key key;
+    int r;
+
+    layout_block_key(&key, shard_id, replica_id, UINT64_MAX);
+    rocksdb_iter_seek_for_prev(it, key.bytes, key.size_bytes);
+    r = block_at(db, it, shard_id, replica_id, &first, &h, err);
+    of->stays = r > 0 && h.number > of->number;
+    return r < 0 && r != NH_ECORRUPT ? r : NH_OK;
+}
+
+/* RocksDB makes tables when it likes, so they may have of a replica what calls that are given up wrote. Earlier ones must not be
+ * put over that: the log would have old entries and newer ones behind them. A newest block with a later number than all that
+ * would be repeated tells. Such a replica stays as tables have it, and that is all that was repeated and more: RocksDB got its
+ * calls in order, and what waited in its tail before any further block. */
+static int find_newer(struct recovery *rec, struct nh_error *err)
+{
+    rocksdb_iterator_t *it = rocksdb_create_iterator(rec->db->db, rec->db->read);
+    struct replica_node *n = NULL;
+    uint32_t n_stay = 0;
     int r = NH_OK;
 
-    for (rocksdb_iter_seek_to_first(it); rocksdb_iter_valid(it) && r == NH_OK; rocksdb_iter_next(it)) {
-        struct nh_error unread;
-        struct nh_replica_info info;
-        struct layout_header h;
-        enum layout_kind kind;
-        uint64_t first;
-        size_t size;
-        const char *key = rocksdb_iter_key(it, &size);
+    for (size_t i = 0; i < rec->n_calls && r == NH_OK && rec->calls[i].lsn <= rec->lsn_max; i++)
+        r = note_call(rec, &rec->calls[i], err);
+    for (size_t i = 0; r == NH_OK && (n = replica_map_next(&rec->repeated, &i, n));) {
+        struct repeated *of = container_of(n, struct repeated, node);
 
-        if (!layout_key_parse(key, size, &info, &kind, &first) || kind != LAYOUT_BLOCK)
-            continue;
-        if (block_at(db, it, info.shard_id, info.replica_id, &first, &h, &unread) == 1 && h.packed && !h.located && h.n > 1)
-            r = take_apart(db, it, info, first, &h, err);
+        r = compare_with_tables(rec->db, it, of, err);
+        n_stay += of->stays;
     }
     rocksdb_iter_destroy(it);
+    if (n_stay)
+        rec->db->services->log(NH_LOG_WARN, "logdb", "%u replicas have later saves in tables, and stay as they are there",
+                               n_stay);
     return r;
+}
+
+/* The operations of a call but for those on replicas that stay. */
+static int copy_wanted(const struct recovery *rec, const struct call *c, rocksdb_writebatch_t *to, struct nh_error *err)
+{
+    struct batch_operation op;
+    struct batch_reader b;
+    int r = batch_read_begin(&b, batch_of(rec, c), c->record.batch_bytes, err);
+
+    while (r >= 0 && (r = batch_read(&b, &op, err)) > 0) {
+        const struct repeated *of = find_repeated(rec, &op);
+
+        if (of && of->stays)
+            continue;
+        if (op.kind == BATCH_PUT)
+            rocksdb_writebatch_put(to, op.key, op.key_bytes, op.value, op.value_bytes);
+        else if (op.kind == BATCH_DELETE)
+            rocksdb_writebatch_delete(to, op.key, op.key_bytes);
+        else
+            rocksdb_writebatch_delete_range(to, op.key, op.key_bytes, op.value, op.value_bytes);
+    }
+    return r;
+}
+
+static void free_repeated(struct replica_node *n)
+{
+    free(container_of(n, struct repeated, node));
 }
 
 /* ---- putting them into RocksDB ---- */
@@ -175,15 +261,18 @@ static int by_lsn(const void *a, const void *b)
 static int replay(struct recovery *rec, const struct call *c, struct nh_error *err)
 {
     rocksdb_writebatch_t *batch;
-    int r = segment_read_record(c->segment, c->at, &c->record, rec->db->journal.crc, &rec->buffer, err);
+    int r = read_call(rec, c, err);
 
-    if (r == 0)
-        r = nh_error_set(err, NH_ECORRUPT, "call %" PRIu64 " of the journal has changed", c->lsn);
     if (r < 0)
         return r;
-    batch = rocksdb_writebatch_create_from((const char *)rec->buffer.data + SEGMENT_RECORD_BYTES + c->record.payload_bytes,
-                                           c->record.batch_bytes);
-    r = store_write_unlogged(rec->db, batch, err);
+    if (is_lossy(rec)) {
+        batch = rocksdb_writebatch_create();
+        r = copy_wanted(rec, c, batch, err);
+    } else {
+        batch = rocksdb_writebatch_create_from(batch_of(rec, c), c->record.batch_bytes);
+    }
+    if (r >= 0)
+        r = store_write_unlogged(rec->db, batch, err);
     rocksdb_writebatch_destroy(batch);
     return r;
 }
@@ -199,6 +288,8 @@ static int replay_all(struct recovery *rec, struct nh_error *err)
     for (size_t i = 0; i < j->n_segments && r == NH_OK; i++)
         if (j->segments[i]->last_lsn >= rec->horizon)
             r = segment_sync(j->segments[i], err);
+    if (r == NH_OK && is_lossy(rec))
+        r = find_newer(rec, err);
     for (size_t i = 0; i < rec->n_calls && r == NH_OK && rec->calls[i].lsn <= rec->lsn_max; i++)
         r = replay(rec, &rec->calls[i], err);
     if (rec->calls[rec->n_calls - 1].lsn >= j->next_lsn)
@@ -237,11 +328,9 @@ static int recover(struct recovery *rec, struct nh_error *err)
     for (size_t i = 0; i < j->n_segments && r == NH_OK; i++)
         if (j->segments[i]->id >= rec->floor)
             r = scan(rec, j->segments[i], err);
-    if (r == NH_OK && rec->lsn_max != UINT64_MAX)
-        r = take_all_apart(db, err);
     if (r == NH_OK)
         r = replay_all(rec, err);
-    if (r == NH_OK && (rec->n_calls > 0 || rec->lsn_max != UINT64_MAX)) /* a loss is accepted once */
+    if (r == NH_OK && (rec->n_calls > 0 || is_lossy(rec))) /* a loss is accepted once */
         r = store_move_horizon(db, err);
     if (r == NH_OK) {
         r = store_list_uses(db, count_use, rec, err);
@@ -260,6 +349,7 @@ int store_recover(struct nh_logdb *db, struct nh_error *err)
     struct recovery rec = {.db = db, .lsn_max = UINT64_MAX};
     int r = recover(&rec, err);
 
+    replica_map_clear(&rec.repeated, free_repeated);
     segment_buffer_deinit(&rec.buffer);
     free(rec.calls);
     return r;

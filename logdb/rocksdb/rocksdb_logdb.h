@@ -20,7 +20,9 @@
  * store's own settings. What the promises above rest on cannot be changed by it. Two options speak of the journal, as RocksDB
  * has no WAL here. max_total_wal_size (512 MiB) is its budget: when it is longer, blocks leave segments that only few replicas
  * still use, and above four budgets all of the oldest ones. wal_recovery_mode=kPointInTimeRecovery lets an operator accept the
- * loss of all calls after the first damaged one.
+ * loss of all calls from the first damaged one on. Tables may have some of their effects nevertheless. A replica whose newest
+ * block there is of a lost save stays as tables have it, so each log is what it was at one moment, then or later. Its start,
+ * snapshot and hard state may be of another one; a replica whose records do not fit together is refused when it starts.
  */
 #ifndef NH_LOGDB_ROCKSDB_ROCKSDB_LOGDB_H
 #define NH_LOGDB_ROCKSDB_ROCKSDB_LOGDB_H

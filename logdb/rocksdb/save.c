@@ -12,6 +12,7 @@
 #include <inttypes.h>
 #include <stdlib.h>
 
+#include "logdb/rocksdb/batch.h"
 #include "raftio/support/block.h"
 #include "raftio/support/memory.h"
 
@@ -19,11 +20,8 @@
 #define BLOCK_BYTES_MAX ((size_t)256 * 1024)
 /* Smaller ones cost more as a place and a read than as bytes that RocksDB writes again. */
 #define LOCATED_BYTES_MIN ((size_t)512)
-/* A write batch in RocksDB's form: a head with the number of operations, then these. One that puts is this byte, and key and
- * value with their sizes as varints before them. */
-#define BATCH_COUNT_AT  8u
-#define BATCH_PUT       1u
-#define BATCH_PUT_BYTES 12u /* more than what is around key and value */
+/* More than what is around key and value of an operation that puts. */
+#define BATCH_PUT_BYTES 12u
 /* With thousands of shards what a save touches has left the processor's cache since the last one, so it is asked for so many
  * replicas before its turn: first itself, then what it points to. */
 #define LOOK_AHEAD_FAR 8u
@@ -103,7 +101,7 @@ static void put_block(struct block_stage *s)
     struct layout_header h = {.n = s->n,
                               .packed = s->packed,
                               .located = !s->waits && s->stored_bytes >= LOCATED_BYTES_MIN,
-                              .number = s->replica->next.state_number,
+                              .number = s->replica->next.number,
                               .state = s->replica->next.state};
     uint8_t head[LAYOUT_HEADER_BYTES + LAYOUT_LOCATION_BYTES];
     struct layout_key key;
@@ -372,8 +370,8 @@ static void replace_log(struct nh_logdb *db, rocksdb_writebatch_t *batch, struct
     r->drops_uses = true;
     r->new_use = (struct use){0};
     record_put_start(db, batch, shard_id, replica_id, index + 1);
-    if (r->next.state_number > 0)
-        record_put_state(db, batch, shard_id, replica_id, &r->next.state, r->next.state_number);
+    if (r->next.number > 0)
+        record_put_state(db, batch, shard_id, replica_id, &r->next.state, r->next.number);
     r->next.bounds = (struct log_bounds){.first = index + 1, .last = index};
     r->next.exists = true;
     r->cut = 0;
@@ -415,15 +413,16 @@ static int stage_update(struct nh_logdb *db, struct save_buffers *buf, const str
 
     if (u->snapshot)
         status = stage_snapshot(db, buf->batch, r, updates, i, err);
+    if (status == NH_OK && (u->has_state || update_has_entries(u)))
+        r->next.number++;
     if (status == NH_OK && u->has_state) {
         r->next.state = u->state;
-        r->next.state_number++;
         r->next.exists = true;
     }
     if (status == NH_OK && update_has_entries(u))
         status = stage_entries(db, buf, r, u, buf->clips[i], err);
     if (status == NH_OK && u->has_state && (!update_has_entries(u) || update_first(u) >= buf->clips[i]))
-        record_put_state(db, buf->batch, u->shard_id, u->replica_id, &r->next.state, r->next.state_number);
+        record_put_state(db, buf->batch, u->shard_id, u->replica_id, &r->next.state, r->next.number);
     return status < 0 ? nh_error_wrap(err, status, "shard %" PRIu64 " replica %" PRIu64, u->shard_id, u->replica_id) : NH_OK;
 }
 

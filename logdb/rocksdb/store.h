@@ -31,7 +31,7 @@
 struct stored {
     bool exists; /* anything but a bootstrap or snapshot record */
     struct log_bounds bounds;
-    uint64_t state_number; /* 0: no hard state was saved */
+    uint64_t number; /* of the newest save of entries or a hard state; 0: none */
     struct nh_state state;
 };
 

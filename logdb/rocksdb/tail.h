@@ -13,8 +13,8 @@
  *       is a cut, each with its own block. Key by key these take the place of what was put together from them, whatever of it
  *       RocksDB kept; and a truncation deletes the keys that entries inside such a block would have then.
  *
- * Where the operator accepts the loss of a part of the journal, not all calls of a block are repeated: then a recovery takes such
- * blocks apart first, so that what RocksDB kept stays (recover.c).
+ * Where the operator accepts the loss of a part of the journal, not all calls of a block are repeated: then a replica that
+ * RocksDB has such a block of stays as it is there (recover.c).
  *
  * Threads: any. Who reads a log may have to wait here for RocksDB to take its tail, as a save does. A lock for a part of all
  * replicas guards their tails; it is taken before store->lock. A tail grows only in the hands of who holds its replica, but

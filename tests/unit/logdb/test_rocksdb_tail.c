@@ -2,15 +2,14 @@
  * kept of them. Here RocksDB makes tables of what it has at any moment, and the host ends at any other. */
 #include "tests/conformance/logdb/fixture.h"
 
-#include <fcntl.h>
 #include <inttypes.h>
 #include <pthread.h>
 #include <sys/mman.h>
-#include <sys/wait.h>
 #include <unistd.h>
 
 #include "logdb/rocksdb/store.h"
 #include "raftio/support/memory.h"
+#include "tests/unit/logdb/lives.h"
 
 /* Segments of 64 KiB, so that they are moved out of and used again. */
 #define SHORT_JOURNAL "max_total_wal_size=262144"
@@ -23,79 +22,6 @@ static void init(void)
 }
 
 TestSuite(tail, .init = init, .fini = fixture_deinit, .timeout = 120);
-
-/* ---- a host that ends without a word ---- */
-
-/* Runs `fn` with an open store in a process that then ends as by kill -9. The store is only opened in such: its threads would be
- * missing in a fork. */
-static void run_and_die(void (*fn)(void))
-{
-    int status;
-    pid_t pid = fork();
-
-    cr_assert_geq(pid, 0);
-    if (pid == 0) {
-        fixture_open();
-        fn();
-        _exit(0);
-    }
-    cr_assert_eq(waitpid(pid, &status, 0), pid);
-    cr_assert(WIFEXITED(status) && WEXITSTATUS(status) == 0, "see stderr");
-}
-
-/* What is in RocksDB's memory will survive. */
-static void make_tables(void)
-{
-    rocksdb_flushoptions_t *options = rocksdb_flushoptions_create();
-    char *message = NULL;
-
-    rocksdb_flush(f.db->db, options, &message);
-    MUST(!message, "%s", message);
-    rocksdb_flushoptions_destroy(options);
-}
-
-static void move_horizon(void)
-{
-    MUST(store_move_horizon(f.db, &f.err) == NH_OK, "%s", f.err.text);
-}
-
-static void save_in_child(const struct nh_update *u, size_t n)
-{
-    MUST(save(u, n, 1) == NH_OK, "%s", f.err.text);
-}
-
-static void save_entries(uint64_t first, uint32_t n, uint64_t term)
-{
-    struct nh_update u = make_update(SHARD, REPLICA, first, n, term);
-
-    save_in_child(&u, 1);
-    update_deinit(&u);
-}
-
-static void save_singly(uint64_t first, uint64_t last, uint64_t term)
-{
-    for (uint64_t i = first; i <= last; i++)
-        save_entries(i, 1, term);
-}
-
-/* Requires the bounds, and these terms of the entries. */
-static void check_log(uint64_t shard_id, uint64_t first, uint64_t last, const uint64_t *terms)
-{
-    struct nh_raft_state s;
-    struct collected c;
-    size_t at = 0;
-
-    MUST(f.ops->read_raft_state(f.db, shard_id, REPLICA, &s, &f.err) == NH_OK, "%s", f.err.text);
-    MUST(s.first_index == first && s.last_index == last, "%" PRIu64 " to %" PRIu64 ", and not %" PRIu64 " to %" PRIu64,
-         s.first_index, s.last_index, first, last);
-    MUST(collect(shard_id, REPLICA, first, last + 1, SIZE_MAX, &c) == NH_OK, "%s", f.err.text);
-    for (uint64_t i = first; i <= last; i++, at += nh_record_bytes(c.bytes + at)) {
-        MUST(at < c.size_bytes && nh_record_index(c.bytes + at) == i, "entry %" PRIu64, i);
-        MUST(nh_record_term(c.bytes + at) == *terms++, "entry %" PRIu64 " has term %" PRIu64, i, nh_record_term(c.bytes + at));
-    }
-    MUST(at == c.size_bytes, "%zu of %zu", at, c.size_bytes);
-    collected_deinit(&c);
-}
 
 /* ---- how many there are ---- */
 
@@ -158,8 +84,6 @@ Test(tail, a_large_block_comes_behind_what_waits)
 }
 
 /* ---- recoveries, one by one ---- */
-
-static const uint64_t ones[100] = {[0 ... 99] = 1};
 
 static void truncate_what_was_put_together(void)
 {
@@ -304,56 +228,6 @@ Test(tail, an_import_that_a_crash_prevents_loses_nothing)
 {
     run_and_die(end_before_import);
     run_and_die(check_nothing_is_lost);
-}
-
-/* ---- a part of the journal is lost ---- */
-
-static void put_together_a_hundred(void)
-{
-    save_singly(1, 64, 1);
-    check_log(SHARD, 1, 64, ones);
-    save_singly(65, 99, 1);
-    check_log(SHARD, 1, 99, ones);
-    make_tables();
-}
-
-/* A record of this journal is a page, and the first page of a segment its header. */
-static void damage_call(uint64_t n)
-{
-    char path[512];
-    uint8_t byte;
-    int fd;
-
-    snprintf(path, sizeof path, "%s/wal/%016x.segment", f.dir, 1u);
-    fd = open(path, O_RDWR);
-    cr_assert_geq(fd, 0);
-    cr_assert_eq(pread(fd, &byte, 1, (off_t)(n * SEGMENT_PAGE + 100)), 1);
-    byte ^= 1;
-    cr_assert_eq(pwrite(fd, &byte, 1, (off_t)(n * SEGMENT_PAGE + 100)), 1);
-    close(fd);
-}
-
-static void check_99(void)
-{
-    check_log(SHARD, 1, 99, ones);
-    save_singly(100, 100, 1);
-}
-
-static void check_100(void)
-{
-    check_log(SHARD, 1, 100, ones);
-}
-
-/* Found by a review: the calls that were left took the place of the block that held the others, and tables had a hole. */
-Test(tail, an_accepted_loss_leaves_what_tables_have)
-{
-    f.options = "disable_auto_compactions=true";
-    run_and_die(put_together_a_hundred);
-    damage_call(21);
-    f.options = "disable_auto_compactions=true;wal_recovery_mode=kPointInTimeRecovery";
-    run_and_die(check_99);
-    f.options = "disable_auto_compactions=true";
-    run_and_die(check_100);
 }
 
 /* ---- whatever happens ---- */
