@@ -5,6 +5,7 @@
 
 #include "engine/engine_private.h"
 #include "engine/step_worker.h"
+#include "raftio/codec.h"
 #include "raftio/support/memory.h"
 
 /* A block is asked for so many before its turn. */
@@ -17,11 +18,38 @@ struct share {
     struct inbound *inbound;
 };
 
+static bool is_readable_change(const uint8_t *record)
+{
+    struct nh_config_change change = {0};
+    struct nh_entry_view e;
+
+    nh_record_view(record, &e);
+    if (e.type != NH_ENTRY_CONFIG_CHANGE)
+        return true;
+    if (config_change_decode(e.payload, e.payload_bytes, &change, NULL) < 0)
+        return false;
+    nh_config_change_deinit(&change);
+    return true;
+}
+
+/* Forwarded by a host that is not as careful as ours: once committed, a change that cannot be understood would put all replicas
+ * into quarantine. */
+static bool are_readable_changes(const struct nh_message *m)
+{
+    for (uint32_t i = 0; i < m->n_runs; i++)
+        for (uint32_t k = m->runs[i].from; k < m->runs[i].to; k++)
+            if (!is_readable_change(m->runs[i].block->data + m->runs[i].block->offsets[k]))
+                return false;
+    return true;
+}
+
 /* The types that only a host may give to its own replicas never come from outside, and a snapshot with data not without it. */
 static bool is_acceptable(const struct nh_message *m)
 {
     if (m->type == NH_MSG_INSTALL_SNAPSHOT)
         return m->snapshot && m->snapshot->witness;
+    if (m->type == NH_MSG_PROPOSE)
+        return are_readable_changes(m);
     return !nh_message_type_is_local(m->type);
 }
 

@@ -578,6 +578,33 @@ Test(engine, messages_for_nobody_and_of_local_types_are_ignored)
     cr_assert_eq(host_status(1).leader_id, 0);
 }
 
+/* Committed, it would put all replicas of the shard into quarantine, again at each start. */
+Test(engine, a_forwarded_change_that_cannot_be_understood_is_ignored)
+{
+    struct block_record record = {
+        .type = NH_ENTRY_CONFIG_CHANGE, .origin = 2, .key = 7, .payload = "\xff\xff", .payload_bytes = 2};
+    struct nh_message propose = {
+        .type = NH_MSG_PROPOSE, .shard_id = 1, .to = 1, .from = 2, .hint = 7, .hint_high = 1, .n_runs = 1};
+    struct block_builder b = {0};
+    struct nh_run run;
+    struct engine_stats stats;
+    uint64_t last;
+
+    cr_assert_eq(host_start_replica(1, 3), 0);
+    host_win_election();
+    last = host_status(1).last_index;
+    propose.term = host_status(1).term;
+    cr_assert_eq(block_builder_add(&b, &record), 0);
+    run = (struct nh_run){block_unsealed(&b), 0, 1};
+    propose.runs = &run;
+    host_receive(&propose, 1, "peer:2");
+    host_run(1);
+    engine_get_stats(host.engine, &stats);
+    cr_assert_eq(stats.messages_ignored, 1);
+    cr_assert_eq(host_status(1).last_index, last);
+    nh_block_unref(run.block);
+}
+
 Test(engine, a_silent_peer_is_pinged)
 {
     struct nh_message heartbeat = {.type = NH_MSG_HEARTBEAT, .shard_id = 1, .to = 1, .from = 2, .term = 5};
