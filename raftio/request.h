@@ -34,8 +34,10 @@ enum nh_drop_reason {
     NH_DROP_OVERLOADED = 3,     /* the leader's uncommitted log is at its limit */
     NH_DROP_CONFIG_PENDING = 4, /* a configuration change: the one before it is not applied yet */
     NH_DROP_TRANSFERRING = 5,   /* the leadership is being given away */
+    NH_DROP_VOTERS_AWAY =
+        6, /* a configuration change of a shard with witnesses: a majority of those who have its data must be there */
 };
-#define NH_DROP_REASON_MAX 5
+#define NH_DROP_REASON_MAX 6
 
 struct nh_outcome {
     int code;        /* enum nh_request_code */

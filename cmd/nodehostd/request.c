@@ -384,6 +384,8 @@ static const char *drop_text(int reason)
     switch (reason) {
     case NH_DROP_OVERLOADED: return "is overloaded";
     case NH_DROP_TRANSFERRING: return "is being given to another leader";
+    case NH_DROP_VOTERS_AWAY:
+        return "has witnesses, and too few of its voters are there to change its members: start them, or import the shard";
     default: return "refused it, its leader moved";
     }
 }

@@ -96,6 +96,7 @@ void raft_on_heartbeat_resp(struct raft *r, const struct nh_message *m)
     if (!p)
         return;
     p->active = true;
+    p->heard_at = r->now;
     p->probing = false;
     p->nudge = true;
     if (m->commit > p->known_commit)

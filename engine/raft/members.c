@@ -156,7 +156,8 @@ void raft_on_membership(struct raft *r, uint64_t index, const struct nh_membersh
 bool raft_leave_joint_is_due(const struct raft *r)
 {
     return raft_is_leader(r) && r->joint && r->auto_leave && r->log.config_bound <= r->log.applied &&
-           raft_own_term_committed(r) && !r->lead->transferee && !r->lead->removed_at && r->log.last < RAFT_INDEX_MAX;
+           raft_own_term_committed(r) && !r->lead->transferee && !r->lead->removed_at && r->log.last < RAFT_INDEX_MAX &&
+           !raft_change_would_wait(r);
 }
 
 void raft_leave_joint(struct raft *r)

@@ -31,6 +31,28 @@ static bool config_is_barred(const struct raft *r)
     return r->log.config_bound > r->log.applied || !raft_own_term_committed(r);
 }
 
+static uint64_t heard_at(const struct raft_peer *p)
+{
+    return p->heard_at;
+}
+
+static bool has_witness(const struct raft *r)
+{
+    for (uint32_t i = 0; i < r->lead->n_peers; i++)
+        if (nh_kind_is_witness(r->lead->peers[i].kind))
+            return true;
+    return false;
+}
+
+/* With witnesses a change waits for a majority of those who store payloads (raft_advance_commit), and all that comes behind it
+ * waits with it. So none is taken that would wait for somebody who is away: the shard would stand still until he is back. */
+bool raft_change_would_wait(const struct raft *r)
+{
+    if (r->options.unchecked_config || !has_witness(r))
+        return false;
+    return r->now - raft_data_majority(r, r->now, heard_at) > r->options.election_ticks;
+}
+
 /* The first batch may be of any size; without payload it is never refused (statement 74). */
 static bool is_over_quota(const struct raft *r, const struct block_builder *records)
 {
@@ -48,6 +70,8 @@ static int refusal(const struct raft *r, const struct block_builder *records)
         return NH_DROP_TRANSFERRING;
     if (is_config_change(records) && config_is_barred(r))
         return NH_DROP_CONFIG_PENDING;
+    if (is_config_change(records) && raft_change_would_wait(r))
+        return NH_DROP_VOTERS_AWAY;
     return is_over_quota(r, records) ? NH_DROP_OVERLOADED : NH_DROP_NONE;
 }
 

@@ -176,6 +176,7 @@ struct raft_peer {
     uint64_t known_commit; /* what it says to have committed */
     uint64_t acked_round;  /* newest round of reads that it confirmed */
     uint64_t lease_from;   /* when the newest heartbeat was sent that it answered */
+    uint64_t heard_at;     /* when it last answered anything; 0: never yet */
     uint64_t fetch_low;
     uint64_t pending_snapshot; /* SNAPSHOT: index of the one on its way */
     uint64_t snapshot_after;   /* the next one is not begun before */
@@ -428,6 +429,7 @@ void raft_propose(struct raft *r, struct block_builder *records, uint64_t first_
 void raft_on_propose(struct raft *r, const struct nh_message *m);
 void raft_on_propose_resp(struct raft *r, const struct nh_message *m);
 void raft_append_records(struct raft *r, struct block_builder *records);
+bool raft_change_would_wait(const struct raft *r); /* a leader's: with witnesses, and voters away */
 
 /* await.c */
 bool raft_apply_is_held(const struct raft *r); /* entries that could be handed out wait for room */

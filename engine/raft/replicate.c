@@ -152,6 +152,7 @@ void raft_on_replicate_resp(struct raft *r, const struct nh_message *m)
         return;
     }
     p->active = true;
+    p->heard_at = r->now;
     if (m->commit > p->known_commit)
         p->known_commit = m->commit;
     if (m->reject) {

@@ -223,6 +223,29 @@ Test(raft_witness, a_witness_does_not_help_to_commit_a_change)
     cluster_deinit(&c);
 }
 
+/* To take the dead one out is what an operator would do first, and it stopped all writes until he was back. */
+Test(raft_witness, a_change_that_needs_a_dead_voter_is_dropped_and_writes_go_on)
+{
+    start("vvw");
+    cluster_tick(&c, 3);
+    cluster_crash(&c, 2);
+    cluster_tick(&c, 12);
+    cluster_propose_change(&c, 1, false, 2);
+    cr_assert_eq(c.nodes[1].dropped.n, 1);
+    cr_assert_eq(c.nodes[1].dropped.items[0].reason, NH_DROP_VOTERS_AWAY);
+    cluster_propose(&c, 1, 3, 10);
+    cluster_settle(&c);
+    cluster_tick(&c, 2);
+    cr_assert_eq(cluster_status(&c, 1).commit_index, cluster_status(&c, 1).last_index);
+    cluster_restart(&c, 2);
+    cluster_tick(&c, 5);
+    cluster_propose_change(&c, 1, true, 4);
+    cluster_settle(&c);
+    cluster_tick(&c, 3);
+    cr_assert_eq(c.nodes[1].membership.n_members, 4, "when it is back a change is taken");
+    cluster_deinit(&c);
+}
+
 /* Whatever fed it: its leader would not have. */
 Test(raft_witness, a_witness_that_has_a_change_does_not_help_to_commit_it)
 {
