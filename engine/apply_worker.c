@@ -7,6 +7,7 @@
 
 #include "engine/apply_inline.h"
 #include "engine/engine_private.h"
+#include "engine/reads.h"
 #include "engine/snapshots.h"
 #include "raftio/support/memory.h"
 
@@ -337,20 +338,28 @@ static int write_answer(void *ctx, const void *data, size_t size_bytes)
     return NH_OK;
 }
 
-static void answer_read(const struct read_batch *b, const struct read_item *item, struct rsm *rsm, const struct request *request)
+/* False: it has ended, perhaps while the machine was being asked. */
+static bool answer_read(const struct read_batch *b, struct read_item *item, struct rsm *rsm)
 {
     struct nh_outcome outcome = {.code = NH_REQUEST_COMPLETED, .index = b->index};
     struct answer answer = {0};
     struct nh_writer out = {.write = write_answer, .ctx = &answer};
     struct nh_error err = {0};
+    struct request request;
+    bool taken;
 
+    if (!read_item_is_pending(item))
+        return false;
     if (item->has_query) {
         outcome.status = rsm_lookup(rsm, b->queries + item->query_at, item->query_bytes, &out, &outcome.value, &err);
         outcome.data = outcome.status < 0 ? (const void *)err.text : answer.data;
         outcome.size_bytes = outcome.status < 0 ? strlen(err.text) : answer.size;
     }
-    request->fn(request->ctx, &outcome);
+    taken = read_item_take(item, &request);
+    if (taken)
+        request.fn(request.ctx, &outcome);
     free(answer.data);
+    return taken;
 }
 
 /* Entries before it were not applied: a received snapshot holds them, whose recovery comes. */
@@ -358,43 +367,37 @@ static bool must_wait(struct replica *r, struct read_batch *b)
 {
     if (b->index <= rsm_applied(r->rsm) || b->index > __atomic_load_n(&r->installing, __ATOMIC_ACQUIRE))
         return false;
-    list_push_back(&r->reads_stranded, &b->link);
+    queue_push(&r->reads_stranded, &b->node);
     return true;
 }
 
 static void answer_reads(struct apply_worker *w, struct replica *r, struct read_batch *b)
 {
-    struct request request;
     uint32_t n = 0;
 
-    for (size_t at = 0; read_batch_take(b, &at, UINT64_MAX, &request); n++)
-        answer_read(b, &b->items[at - 1], r->rsm, &request);
-    pthread_mutex_lock(&r->lock);
-    r->n_reads -= n;
-    pthread_mutex_unlock(&r->lock);
-    read_batch_free(b);
+    reads_begin_answers(r, b);
+    for (size_t i = 0; i < b->n; i++)
+        n += answer_read(b, &b->items[i], r->rsm);
+    reads_end_answers(r, b, n);
     count(&w->reads_answered, n);
 }
 
 /* A recovery has ended, if only with a failure, which is the answer then. */
 static void answer_stranded(struct apply_worker *w, struct replica *r)
 {
-    struct list *node;
+    struct queue_node *node;
 
-    while ((node = list_pop_front(&r->reads_stranded)))
-        answer_reads(w, r, container_of(node, struct read_batch, link));
+    while ((node = queue_pop(&r->reads_stranded)))
+        answer_reads(w, r, container_of(node, struct read_batch, node));
 }
 
-static void end_stranded(struct replica *r)
+/* Their reads have ended when the step worker took the replica out. */
+static void free_stranded(struct replica *r)
 {
-    struct list *node;
+    struct queue_node *node;
 
-    while ((node = list_pop_front(&r->reads_stranded))) {
-        struct read_batch *b = container_of(node, struct read_batch, link);
-
-        replica_end_reads(r, b, UINT64_MAX, NH_REQUEST_TERMINATED, NH_DROP_NONE);
-        read_batch_free(b);
-    }
+    while ((node = queue_pop(&r->reads_stranded)))
+        reads_end_answers(r, container_of(node, struct read_batch, node), 0);
 }
 
 /* ---- the poll function ---- */
@@ -420,7 +423,7 @@ static void perform(struct apply_worker *w, struct apply_item *item)
         break;
     case APPLY_STREAM_ENDED: r->n_streams--; break;
     case APPLY_CLOSE:
-        end_stranded(r);
+        free_stranded(r);
         close_machine(r);
         break;
     }

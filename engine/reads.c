@@ -1,5 +1,7 @@
 #include "engine/reads.h"
 
+#include <stdlib.h>
+
 #include "engine/apply_worker.h"
 #include "engine/peers.h"
 #include "raftio/support/memory.h"
@@ -66,6 +68,7 @@ void reads_hand_over(struct step_worker *w, struct replica *r)
         if (b->index > r->handed)
             continue;
         list_remove(&b->link);
+        reads_note_handed(r, b);
         item = apply_item_new(APPLY_READS, r);
         item->reads = b;
         step_worker_apply(w, r, item);
@@ -106,17 +109,98 @@ static void terminate_list(struct replica *r, struct list *reads)
     }
 }
 
+/* ---- handed over ---- */
+
+void reads_note_handed(struct replica *r, struct read_batch *b)
+{
+    pthread_mutex_lock(&r->lock);
+    list_push_back(&r->reads_handed, &b->link);
+    r->n_handed++;
+    pthread_mutex_unlock(&r->lock);
+}
+
+void reads_begin_answers(struct replica *r, struct read_batch *b)
+{
+    pthread_mutex_lock(&r->lock);
+    b->is_in_use = true;
+    pthread_mutex_unlock(&r->lock);
+}
+
+void reads_end_answers(struct replica *r, struct read_batch *b, uint32_t n)
+{
+    pthread_mutex_lock(&r->lock);
+    list_remove(&b->link);
+    r->n_handed--;
+    b->n_pending -= n;
+    r->n_reads -= n;
+    pthread_mutex_unlock(&r->lock);
+    read_batch_free(b);
+}
+
+/* Requests that were taken under the lock, to be ended outside of it. */
+struct taken {
+    struct request *requests;
+    size_t n, cap;
+};
+
+/* With r->lock held. */
+static void take_from(struct read_batch *b, uint64_t expired_at_ns, struct taken *t)
+{
+    struct request request;
+
+    for (size_t at = 0; read_batch_take(b, &at, expired_at_ns, &request);) {
+        array_reserve((void **)&t->requests, &t->cap, t->n + 1, sizeof *t->requests);
+        t->requests[t->n++] = request;
+    }
+    read_batch_update_earliest(b);
+}
+
+/* With r->lock held. Of a batch that has ended only the shell stays, for the apply worker. */
+static void take_handed(struct replica *r, uint64_t expired_at_ns, struct taken *t)
+{
+    for (struct list *at = r->reads_handed.next, *next; at != &r->reads_handed; at = next) {
+        struct read_batch *b = container_of(at, struct read_batch, link);
+
+        next = at->next;
+        if (b->earliest_ns <= expired_at_ns)
+            take_from(b, expired_at_ns, t);
+        note_earliest(r, b->earliest_ns);
+        if (b->n_pending > 0)
+            continue;
+        list_remove(&b->link);
+        if (!b->is_in_use)
+            read_batch_clear(b);
+    }
+}
+
+static void end_handed(struct replica *r, uint64_t expired_at_ns, int code)
+{
+    struct taken t = {0};
+
+    pthread_mutex_lock(&r->lock);
+    take_handed(r, expired_at_ns, &t);
+    r->n_reads -= (uint32_t)t.n;
+    pthread_mutex_unlock(&r->lock);
+    for (size_t i = 0; i < t.n; i++)
+        request_end(&t.requests[i], code, NH_DROP_NONE);
+    free(t.requests);
+}
+
+/* ---- ends ---- */
+
 void reads_expire(struct replica *r, uint64_t now_ns)
 {
     r->reads_earliest_ns = REQUESTS_NO_DEADLINE;
     expire_list(r, &r->reads_waiting, now_ns);
     expire_list(r, &r->reads_confirmed, now_ns);
+    end_handed(r, now_ns, NH_REQUEST_TIMEOUT);
 }
 
 void reads_terminate(struct replica *r)
 {
     terminate_list(r, &r->reads_waiting);
     terminate_list(r, &r->reads_confirmed);
+    end_handed(r, UINT64_MAX, NH_REQUEST_TERMINATED);
 }
 
 void reads_retry(struct replica *r, uint64_t low, uint64_t tick)

@@ -3,10 +3,14 @@
  *     inbox -- taken --> waiting -- given to the core, confirmed at an index --> confirmed -- entries up to it handed out -->
  * apply worker
  *
+ * From the hand-over on a batch has two holders, under the replica's lock. The apply worker answers its reads and then frees it.
+ * Meanwhile, be it that the machine hangs, is slow, or is being recovered, the step worker ends those whose time is over, or all
+ * when the replica leaves. Each read belongs to who takes it first (read_item_take), the apply worker when it has its answer.
+ *
  * A batch waits for a leader; one whose answer does not come (a message was lost, the leader moved) is asked for again with the
  * same context, which is harmless: the answer is an index that was committed after the read was asked for.
  *
- * Threads: the replica's step worker. Errors: none; a batch whose reads have all expired is freed.
+ * Threads: the replica's step worker, unless it says otherwise. Errors: none; a batch whose reads have all expired is freed.
  */
 #ifndef NH_ENGINE_READS_H
 #define NH_ENGINE_READS_H
@@ -29,5 +33,14 @@ uint64_t reads_next_tick(struct step_worker *w, struct replica *r);
 /* Ends what has expired: TIMEOUT, or DROPPED if the core never saw it. Sets r->reads_earliest_ns. */
 void reads_expire(struct replica *r, uint64_t now_ns);
 void reads_terminate(struct replica *r);
+
+/* ---- handed over ---- */
+
+/* The apply worker is to have it. */
+void reads_note_handed(struct replica *r, struct read_batch *b);
+/* It looks at items and queries from now on; there are none if all have ended. Thread: apply worker. */
+void reads_begin_answers(struct replica *r, struct read_batch *b);
+/* It has taken n reads, and the others have ended without it. Frees the batch. Thread: apply worker. */
+void reads_end_answers(struct replica *r, struct read_batch *b, uint32_t n);
 
 #endif

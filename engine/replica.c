@@ -55,7 +55,7 @@ void replica_unref(struct replica *r)
 {
     if (!r || __atomic_sub_fetch(&r->refs, 1, __ATOMIC_ACQ_REL) > 0)
         return;
-    assert(r->n_reads == 0 && !r->reads && r->n_saves == 0 && r->lent == LENT_NOT && queue_empty(&r->parked));
+    assert(r->n_reads == 0 && r->n_handed == 0 && !r->reads && r->n_saves == 0 && r->lent == LENT_NOT && queue_empty(&r->parked));
     rsm_free(r->rsm);
     raft_free(r->raft);
     block_builder_deinit(&r->proposals);
@@ -208,6 +208,9 @@ int replica_read(struct replica *r, const void *query, size_t size_bytes, const 
         size_bytes > r->engine->config.max_inbox_bytes - r->reads->queries_bytes)
         rc = nh_error_set(err, NH_EBUSY, "shard %" PRIu64 ": %zu bytes of queries are waiting", r->shard_id,
                           r->reads->queries_bytes);
+    if (rc == NH_OK && r->n_handed >= r->engine->config.max_pending_per_replica) /* their reads have ended, they have not */
+        rc = nh_error_set(err, NH_EBUSY, "shard %" PRIu64 ": %" PRIu32 " batches of reads wait for its machine", r->shard_id,
+                          r->n_handed);
     if (rc == NH_OK) {
         if (!r->reads)
             r->reads = read_batch_new(r->next_read++);

@@ -143,20 +143,22 @@ struct replica {
     struct queue notes;             /* struct snapshot_note */
     struct queue wishes;            /* struct control, not yet taken */
     uint32_t n_wishes;
-    uint32_t n_reads; /* pending, of all batches */
-    char *failure;    /* of the machine or of stored entries; NULL: none. Owned. */
+    uint32_t n_reads;         /* pending, of all batches */
+    struct list reads_handed; /* struct read_batch: the apply worker has them, and some of their reads are pending */
+    uint32_t n_handed;        /* batches that the apply worker has, pending or not */
+    char *failure;            /* of the machine or of stored entries; NULL: none. Owned. */
     struct engine_replica_status status;
 
     /* ---- apply worker ---- */
     struct nh_snapshot *boot_snapshot; /* to be recovered before anything is applied; NULL: none, or it is under way. Owned. */
     enum machine_lent lent;
-    struct queue parked;        /* struct apply_item: wait for the machine */
-    struct list reads_stranded; /* struct read_batch: wait for a recovery that is on its way */
-    uint32_t n_streams;         /* images that are made on the fly for others */
-    bool saving;                /* a save is under way, perhaps with the machine given back */
-    bool announced;             /* `status.ready` is set and was told */
-    uint64_t snapshot_due;      /* at this index by itself */
-    uint64_t bytes_applied;     /* since the last snapshot */
+    struct queue parked;         /* struct apply_item: wait for the machine */
+    struct queue reads_stranded; /* struct read_batch: wait for a recovery that is on its way */
+    uint32_t n_streams;          /* images that are made on the fly for others */
+    bool saving;                 /* a save is under way, perhaps with the machine given back */
+    bool announced;              /* `status.ready` is set and was told */
+    uint64_t snapshot_due;       /* at this index by itself */
+    uint64_t bytes_applied;      /* since the last snapshot */
 
     /* ---- snapshot pool, one job at a time ---- */
     uint64_t image_bytes; /* of the newest image */
@@ -188,7 +190,7 @@ struct replica {
     uint64_t handed;             /* last index given to the apply worker */
     struct list reads_waiting;   /* struct read_batch: without an index yet */
     struct list reads_confirmed; /* have an index that is not handed out yet */
-    uint64_t reads_earliest_ns;  /* no read of these lists expires before */
+    uint64_t reads_earliest_ns;  /* no read of these lists, or of reads_handed, expires before */
     uint64_t leader_id;
     uint64_t next_scan_ns;         /* expired requests are looked for at most this often */
     struct first_save *first_save; /* STARTING: to be begun; NULL: there is none, or it was. Owned. */

@@ -110,13 +110,22 @@ struct read_batch *read_batch_new(uint64_t low)
     return b;
 }
 
+void read_batch_clear(struct read_batch *b)
+{
+    assert(b->n_pending == 0);
+    free(b->items);
+    free(b->queries);
+    b->items = NULL;
+    b->queries = NULL;
+    b->n = b->cap = b->queries_bytes = b->queries_cap = 0;
+}
+
 void read_batch_free(struct read_batch *b)
 {
     if (!b)
         return;
-    assert(b->n_pending == 0 && !list_linked(&b->link));
-    free(b->items);
-    free(b->queries);
+    assert(!list_linked(&b->link));
+    read_batch_clear(b);
     free(b);
 }
 
@@ -138,15 +147,28 @@ void read_batch_add(struct read_batch *b, const struct request *request, const v
         b->earliest_ns = request->deadline_ns;
 }
 
+bool read_item_is_pending(const struct read_item *item)
+{
+    return __atomic_load_n(&item->request.fn, __ATOMIC_RELAXED);
+}
+
+bool read_item_take(struct read_item *item, struct request *ret)
+{
+    *ret = (struct request){
+        .fn = __atomic_exchange_n(&item->request.fn, NULL, __ATOMIC_RELAXED),
+        .ctx = item->request.ctx,
+        .deadline_ns = item->request.deadline_ns,
+    };
+    return ret->fn;
+}
+
 bool read_batch_take(struct read_batch *b, size_t *at, uint64_t expired_at_ns, struct request *ret)
 {
     for (; *at < b->n; (*at)++) {
         struct read_item *item = &b->items[*at];
 
-        if (!item->request.fn || item->request.deadline_ns > expired_at_ns)
+        if (!read_item_is_pending(item) || item->request.deadline_ns > expired_at_ns || !read_item_take(item, ret))
             continue;
-        *ret = item->request;
-        item->request.fn = NULL;
         b->n_pending--;
         (*at)++;
         return true;
@@ -158,7 +180,7 @@ void read_batch_update_earliest(struct read_batch *b)
 {
     b->earliest_ns = REQUESTS_NO_DEADLINE;
     for (size_t i = 0; i < b->n; i++)
-        if (b->items[i].request.fn && b->items[i].request.deadline_ns < b->earliest_ns)
+        if (read_item_is_pending(&b->items[i]) && b->items[i].request.deadline_ns < b->earliest_ns)
             b->earliest_ns = b->items[i].request.deadline_ns;
 }
 

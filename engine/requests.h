@@ -7,7 +7,8 @@
  * "Exactly once" rests on extraction: a request leaves the ring (or its item is marked done) before its completion is
  * called, and whoever extracted it calls it. Completions are called outside every lock.
  *
- * Threads: no locks in here; the ring is guarded by its replica's lock, a read batch belongs to whoever holds it.
+ * Threads: no locks in here; the ring is guarded by its replica's lock, a read batch belongs to whoever holds it. At the apply
+ * worker it has two holders (engine/reads.h), so items are taken atomically.
  */
 #ifndef NH_ENGINE_REQUESTS_H
 #define NH_ENGINE_REQUESTS_H
@@ -51,17 +52,18 @@ bool request_ring_is_pending(const struct request_ring *r, uint64_t key);
 
 /* One read of a batch. */
 struct read_item {
-    struct request request; /* fn == NULL: ended */
+    struct request request; /* fn atomic; NULL: ended */
     size_t query_at, query_bytes;
     bool has_query;
 };
 
 struct read_batch {
-    struct queue_node node; /* in an apply worker's mailbox */
+    struct queue_node node; /* in its replica's queue of stranded ones */
     struct list link;       /* in a list of its replica */
     uint64_t low;           /* read context: unique for ever */
     uint64_t index;         /* once confirmed */
     bool sent;              /* given to the core at least once */
+    bool is_in_use;         /* the apply worker is answering it */
     uint64_t retry_tick;    /* when it is to be given to the core (again): an answer may get lost */
     uint64_t earliest_ns;   /* no deadline before */
     struct read_item *items;
@@ -74,11 +76,15 @@ struct read_batch *read_batch_new(uint64_t low);
 void read_batch_free(struct read_batch *b); /* must hold no pending request; takes NULL */
 /* Copies the query (may be NULL). */
 void read_batch_add(struct read_batch *b, const struct request *request, const void *query, size_t query_bytes);
+/* Takes it if it is pending. The batch does not notice. */
+bool read_item_take(struct read_item *item, struct request *ret);
+bool read_item_is_pending(const struct read_item *item);
 /* Takes one pending item from *at on, if `expired_at_ns` is not before its deadline (UINT64_MAX: any); moves *at behind it. */
 bool read_batch_take(struct read_batch *b, size_t *at, uint64_t expired_at_ns, struct request *ret);
-
 /* Sets earliest_ns from what is still pending. */
 void read_batch_update_earliest(struct read_batch *b);
+/* Frees the items and queries of one that holds no pending request. */
+void read_batch_clear(struct read_batch *b);
 
 /* Ends a request that was taken. */
 void request_end(const struct request *request, int code, int drop_reason);

@@ -126,7 +126,7 @@ static struct replica *replica_new(struct engine *e, const struct engine_replica
     list_init(&r->active);
     timer_init(&r->timer);
     list_init(&r->reads_waiting);
-    list_init(&r->reads_stranded);
+    list_init(&r->reads_handed);
     list_init(&r->reads_confirmed);
     r->first_save = take_first_save(boot);
     return r;

@@ -2,8 +2,9 @@
  * stopped and started under load, snapshots and compaction all the time with machines of all three kinds, a clean stop with
  * requests pending. Run under ThreadSanitizer too.
  *
- * Checks: every accepted request ends exactly once; what completed is applied exactly once on every host; a read sees every
- * write that completed before it was asked for; all hosts end with the same state.
+ * Checks: every accepted request ends exactly once, also if its deadline comes while the machine is being asked; what completed
+ * is applied exactly once on every host; a read sees every write that completed before it was asked for; all hosts end with the
+ * same state.
  */
 #include <assert.h>
 #include <inttypes.h>
@@ -92,9 +93,9 @@ static int counter_update(struct nh_machine *m, struct nh_entry *entries, size_t
 static int counter_lookup(struct nh_machine *m, const void *query, size_t size_bytes, struct nh_writer *out, uint64_t *ret_value,
                           struct nh_error *err)
 {
-    (void)query;
-    (void)size_bytes;
     (void)err;
+    if (size_bytes)
+        usleep(*(const useconds_t *)query);
     *ret_value = look(&m->now.sum);
     return out->write(out->ctx, ret_value, sizeof *ret_value);
 }
@@ -419,6 +420,19 @@ static void read_sum(struct host *h, uint64_t shard)
     }
 }
 
+/* A lookup takes about as long as the read may: its answer and its deadline come together. */
+static void read_slowly(struct host *h, uint64_t shard, useconds_t lookup_us)
+{
+    struct waiter w = {PTHREAD_MUTEX_INITIALIZER, PTHREAD_COND_INITIALIZER, 0, {0}};
+    uint64_t deadline_ns = runtime_now_ns(h->runtime) + 10000000u;
+
+    if (engine_read(h->engine, shard, &lookup_us, sizeof lookup_us, deadline_ns, on_end, &w, NULL) < 0)
+        return;
+    __atomic_add_fetch(&accepted, 1, __ATOMIC_RELAXED);
+    await(&w);
+    usleep(1000); /* a second end would come soon */
+}
+
 static void *client(void *arg)
 {
     unsigned seed = (unsigned)(uintptr_t)arg;
@@ -427,7 +441,9 @@ static void *client(void *arg)
         struct host *h = &hosts[(unsigned)rand_r(&seed) % N_HOSTS];
         uint64_t shard = (unsigned)rand_r(&seed) % N_SHARDS + 1;
 
-        if (i % 3 == 0)
+        if (i % 50 == 0)
+            read_slowly(h, shard, 5000 + (unsigned)rand_r(&seed) % 20000);
+        else if (i % 3 == 0)
             read_sum(h, shard);
         else
             propose(h, shard, (unsigned)rand_r(&seed) % 1000 + 1);

@@ -8,6 +8,7 @@
 
 #include "engine/apply_worker.h"
 #include "engine/engine_private.h"
+#include "engine/reads.h"
 #include "engine/replica.h"
 #include "engine/rsm/sessions.h"
 #include "raftio/support/log.h"
@@ -333,6 +334,7 @@ static void post_read(struct replica *r, struct nh_outcome *ret)
     item->reads = read_batch_new(1);
     read_batch_add(item->reads, &(struct request){on_read, ret, REQUESTS_NO_DEADLINE}, "?", 1);
     r->n_reads++;
+    reads_note_handed(r, item->reads);
     apply_worker_post(r->apply, item);
 }
 
