@@ -446,12 +446,20 @@ static void unpark(struct apply_worker *w, struct replica *r)
     }
 }
 
+static bool must_park(struct replica *r, const struct apply_item *item)
+{
+    if (queue_empty(&r->parked))
+        return snapshots_hold(r, item);
+    snapshots_hurry(r, item);
+    return true;
+}
+
 static void take(struct apply_worker *w, struct apply_item *item)
 {
     bool is_news = item->type == APPLY_RETURNED || item->type == APPLY_STREAM_ENDED;
     struct replica *r = item->replica;
 
-    if (!is_news && (!queue_empty(&r->parked) || snapshots_hold(r, item))) {
+    if (!is_news && must_park(r, item)) {
         queue_push(&r->parked, &item->node);
         return;
     }

@@ -33,11 +33,19 @@ static struct snapshot_job *job_new(struct replica *r, enum pool_priority priori
     return job;
 }
 
+static bool is_parked(const struct replica *r, enum apply_item_type type)
+{
+    for (struct queue_node *node = r->parked.first; node; node = node->next)
+        if (container_of(node, struct apply_item, node)->type == type)
+            return true;
+    return false;
+}
+
 static void lend(struct replica *r, enum machine_lent how, struct snapshot_job *job)
 {
     assert(r->lent == LENT_NOT);
     r->lent = how;
-    __atomic_store_n(&r->snapshot_stop, false, __ATOMIC_RELAXED);
+    __atomic_store_n(&r->snapshot_stop, is_parked(r, APPLY_CLOSE), __ATOMIC_RELAXED);
     snapshot_job_post(job);
 }
 
@@ -57,13 +65,18 @@ static bool may_go_on(const struct replica *r, enum apply_item_type type)
     return true;
 }
 
+void snapshots_hurry(struct replica *r, const struct apply_item *item)
+{
+    if (item->type == APPLY_CLOSE || (item->type == APPLY_RECOVER && r->lent != LENT_ALONE))
+        __atomic_store_n(&r->snapshot_stop, true, __ATOMIC_RELAXED);
+}
+
 bool snapshots_hold(struct replica *r, const struct apply_item *item)
 {
     if (may_go_on(r, item->type))
         return false;
-    if (item->type == APPLY_CLOSE || (item->type == APPLY_RECOVER && r->lent != LENT_ALONE))
-        __atomic_store_n(&r->snapshot_stop, true, __ATOMIC_RELAXED); /* whoever has the machine is to hurry */
-    if (r->lent == LENT_NOT && !r->saving)                           /* only images on the fly are in the way */
+    snapshots_hurry(r, item);
+    if (r->lent == LENT_NOT && !r->saving) /* only images on the fly are in the way */
         lend(r, LENT_ALONE, job_new(r, POOL_CANCEL));
     return true;
 }
@@ -80,6 +93,12 @@ static uint64_t due_after(const struct replica *r, uint64_t index)
     return index + r->snapshot_entries - spread / 2 + hash_u64(r->shard_id ^ hash_u64(index)) % (spread + 1);
 }
 
+/* A save would hold them up. */
+static bool is_awaited(const struct replica *r)
+{
+    return is_parked(r, APPLY_RECOVER) || is_parked(r, APPLY_CLOSE);
+}
+
 static int refuse(struct replica *r, bool is_export, struct nh_error *err)
 {
     uint64_t newest = replica_snapshot_index(r);
@@ -90,6 +109,8 @@ static int refuse(struct replica *r, bool is_export, struct nh_error *err)
         return NH_EUNSUPPORTED;
     if (r->saving)
         return nh_error_set(err, NH_EBUSY, "a snapshot of this shard is being made");
+    if (is_awaited(r))
+        return nh_error_set(err, NH_EBUSY, "the replica is about to take over a snapshot or to stop");
     if (!is_export && rsm_applied(r->rsm) <= newest)
         return nh_error_set(err, NH_EEXIST, "nothing was applied since the snapshot at index %" PRIu64, newest);
     return NH_OK;
@@ -133,7 +154,7 @@ static void begin_if_due(struct replica *r)
     struct snapshot_job *job;
     struct nh_error err;
 
-    if (r->saving || r->lent != LENT_NOT || !snapshots_fall_due(r, applied, 0))
+    if (r->saving || r->lent != LENT_NOT || !snapshots_fall_due(r, applied, 0) || is_awaited(r))
         return;
     job = job_new(r, POOL_SAVE);
     job->is_save = true;

@@ -19,8 +19,8 @@
  *     applied up to the image <-------
  *
  * While the machine is lent, what it must not be asked is parked and done in order when it is back; `lent` says what that is. A
- * close, and a recovery during a save, make the pool end early. Images made on the fly hold the machine too: before a close or a
- * recovery they are cancelled.
+ * close, and a recovery during a save, make the pool end early, and no save begins before one that is parked. Images made on the
+ * fly hold the machine too: before a close or a recovery they are cancelled.
  *
  * The log store's record is the truth about which image is the newest; a failed image is a warning and tried again later, a
  * failed record fences the store.
@@ -58,6 +58,8 @@ bool snapshots_chunk(struct engine *e, const struct nh_chunk *chunk);
 void snapshots_opened(struct replica *r);
 /* Must this item wait for the machine? */
 bool snapshots_hold(struct replica *r, const struct apply_item *item);
+/* This item will wait, behind others perhaps: if it is one that makes the pool end early, whoever has the machine hears of it. */
+void snapshots_hurry(struct replica *r, const struct apply_item *item);
 /* Would one be due, with `bytes` more up to `index`? */
 bool snapshots_fall_due(const struct replica *r, uint64_t index, size_t bytes);
 /* Entries were applied: is a snapshot due? */

@@ -212,6 +212,105 @@ Test(snapshots, none_begins_in_a_host_that_stops)
     cr_assert_eq(host.n_snapshot_events[ENGINE_SNAPSHOT_CREATED], 0);
 }
 
+/* A save that is under way, and entries that wait for it. */
+static struct replica *begin_with_parked_entries(void)
+{
+    static struct ended e;
+
+    begin();
+    add(3);
+    host.hold_snapshots = true;
+    cr_assert_eq(host_snapshot(1, NULL, 0, &e), 0);
+    cr_assert_eq(host_propose(1, 1, 1000, &e), 0);
+    host_run(1);
+    cr_assert_eq(e.n, 0);
+    return engine_find(host.engine, 1);
+}
+
+Test(snapshots, a_close_behind_entries_makes_a_save_end_early)
+{
+    struct replica *r = begin_with_parked_entries();
+
+    cr_assert_eq(engine_stop_replica(host.engine, 1, &host.err), 0);
+    host_run(1);
+    cr_assert(r->snapshot_stop);
+    replica_unref(r);
+    host.hold_snapshots = false;
+    host_run(5);
+    cr_assert_eq(host.n_unloaded, 1);
+    cr_assert_eq(host.n_snapshot_events[ENGINE_SNAPSHOT_CREATED], 0);
+    end();
+}
+
+static void post_recovery(struct replica *r, uint64_t index)
+{
+    struct apply_item *item = apply_item_new(APPLY_RECOVER, r);
+
+    item->snapshot->record = xcalloc(1, sizeof(struct nh_snapshot));
+    *item->snapshot->record = (struct nh_snapshot){.shard_id = 1, .index = index, .term = 1}; /* without an image */
+    apply_worker_post(r->apply, item);
+}
+
+Test(snapshots, a_recovery_behind_entries_makes_a_save_end_early)
+{
+    struct replica *r = begin_with_parked_entries();
+
+    post_recovery(r, rsm_applied(r->rsm) + 5);
+    host_run(1);
+    cr_assert(r->snapshot_stop);
+    replica_unref(r);
+    end();
+}
+
+/* A replica recovers; for that wait, in this order: a snapshot that was asked for (or none), entries, a close, and the news that
+ * it has recovered. */
+static void close_after_a_recovery(struct ended *asked_for)
+{
+    struct ended e = {0};
+
+    begin();
+    add(3);
+    snapshot(0);
+    memset(host.n_snapshot_events, 0, sizeof host.n_snapshot_events);
+    host.hold_snapshots = true;
+    restart(2);
+    host_await_leader(1);
+    if (asked_for)
+        cr_assert_eq(host_snapshot(1, NULL, 0, asked_for), 0);
+    for (int i = 0; i < 6; i++) {
+        cr_assert_eq(host_propose(1, 1, 1000, &e), 0);
+        host_run(1);
+    }
+    host.hold_apply = true;
+    cr_assert_eq(engine_stop_replica(host.engine, 1, &host.err), 0);
+    host_run(1);
+    host.hold_snapshots = false;
+    host_run(1);
+    cr_assert_eq(host.n_snapshot_events[ENGINE_SNAPSHOT_RECOVERED], 1);
+    host.hold_apply = false;
+    host_run(5);
+    cr_assert_eq(host.n_unloaded, 2, "with the restart");
+    cr_assert_eq(host.n_snapshot_events[ENGINE_SNAPSHOT_CREATED], 0);
+}
+
+/* The first of the entries make one due, and the others would wait for it, and the close behind them. */
+Test(snapshots, none_falls_due_before_a_close)
+{
+    host_replica_config.snapshot_entries = 4;
+    close_after_a_recovery(NULL);
+    end();
+}
+
+Test(snapshots, none_that_was_asked_for_is_made_before_a_close)
+{
+    struct ended e = {0};
+
+    close_after_a_recovery(&e);
+    cr_assert_eq(e.n, 1);
+    cr_assert_eq(e.last.code, NH_REQUEST_REJECTED);
+    end();
+}
+
 Test(snapshots, without_its_image_a_replica_does_not_start)
 {
     begin();
@@ -296,6 +395,35 @@ static void post_entries(struct replica *r, uint64_t first)
     run_list_deinit(&runs);
 }
 
+static void hold_the_pool(void *ctx, enum nh_log_level level, const char *component, const char *text)
+{
+    (void)ctx, (void)level, (void)component;
+    host.hold_snapshots = strstr(text, "was not made") != NULL;
+}
+
+/* A save ends early for a recovery, which begins then; the close is behind further entries. */
+Test(snapshots, a_recovery_knows_of_the_close_behind_it)
+{
+    struct replica *r = begin_with_parked_entries();
+    uint64_t applied = rsm_applied(r->rsm);
+
+    post_recovery(r, applied + 5);
+    post_entries(r, applied + 6);
+    cr_assert_eq(engine_stop_replica(host.engine, 1, &host.err), 0);
+    host_run(1);
+    log_set_sink(hold_the_pool, NULL);
+    host.hold_snapshots = false;
+    host_run(1);
+    log_set_sink(NULL, NULL);
+    cr_assert_eq(r->lent, LENT_ALONE);
+    cr_assert(r->snapshot_stop);
+    replica_unref(r);
+    host.hold_snapshots = false;
+    host_run(1);
+    cr_assert_eq(host.n_unloaded, 1);
+    end();
+}
+
 /* Simulator seed 9610: entries from memory stood behind others that were to be read back, when a received snapshot replaced the
  * log. */
 Test(snapshots, entries_behind_a_hole_give_way_to_a_received_one)
@@ -341,18 +469,13 @@ static void post_read(struct replica *r, struct nh_outcome *ret)
 /* The state before it is not an answer any more. */
 Test(snapshots, a_read_behind_a_recovery_that_fails_is_not_answered_from_before)
 {
-    struct apply_item *recover;
     struct nh_outcome outcome = {0};
     struct replica *r;
 
     begin();
     add(3);
     r = engine_find(host.engine, 1);
-    recover = apply_item_new(APPLY_RECOVER, r);
-    recover->snapshot->record = xcalloc(1, sizeof(struct nh_snapshot));
-    *recover->snapshot->record =
-        (struct nh_snapshot){.shard_id = 1, .index = rsm_applied(r->rsm) + 5, .term = 1}; /* without an image */
-    apply_worker_post(r->apply, recover);
+    post_recovery(r, rsm_applied(r->rsm) + 5);
     post_read(r, &outcome);
     host_run(5);
     cr_assert_eq(host.n_quarantined, 1);
