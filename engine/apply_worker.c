@@ -310,7 +310,6 @@ static void close_machine(struct replica *r)
 {
     struct engine *e = r->engine;
 
-    snapshots_closing(r);
     rsm_close(r->rsm);
     replica_terminate(r, NH_ECLOSED);
     engine_forget(e, r);

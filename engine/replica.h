@@ -93,7 +93,7 @@ enum machine_lent {
     LENT_NOT = 0,
     LENT_BESIDE,  /* saved beside updates: no closing, no recovery */
     LENT_READING, /* saved: no updates either */
-    LENT_ALONE,   /* recovered: nothing */
+    LENT_ALONE,   /* recovered, or its streams are being ended: nothing */
 };
 
 /* A member and where its messages go. */
@@ -155,6 +155,7 @@ struct replica {
     struct queue parked;         /* struct apply_item: wait for the machine */
     struct queue reads_stranded; /* struct read_batch: wait for a recovery that is on its way */
     uint32_t n_streams;          /* images that are made on the fly for others */
+    bool streams_ended;          /* all, for its close, once the machine is back */
     bool saving;                 /* a save is under way, perhaps with the machine given back */
     bool announced;              /* `status.ready` is set and was told */
     uint64_t snapshot_due;       /* at this index by itself */

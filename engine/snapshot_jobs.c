@@ -1,4 +1,4 @@
-/* What runs on the snapshot pool: making an image and all that follows from it, recovering a machine, waiting for streams. */
+/* What runs on the snapshot pool: making an image and all that follows from it, recovering a machine. */
 #include "engine/snapshots.h"
 
 #include <inttypes.h>
@@ -324,24 +324,10 @@ static void run_recover(struct pool_job *base)
     job_free(job);
 }
 
-/* ---- waiting for streams ---- */
-
-static void run_cancel(struct pool_job *base)
-{
-    struct snapshot_job *job = job_of(base);
-    struct replica *r = job->replica;
-
-    snapshots_cancel_streams(r->engine, r->shard_id);
-    snapshot_pool_leave(snapshots_pool(r->engine), base);
-    post_machine(r, false, NULL);
-    job_free(job);
-}
-
 void snapshot_job_post(struct snapshot_job *job)
 {
     switch (job->base.priority) {
     case POOL_RECOVER: job->base.run = run_recover; break;
-    case POOL_CANCEL: job->base.run = run_cancel; break;
     case POOL_SAVE: job->base.run = run_save; break;
     }
     snapshot_pool_post(snapshots_pool(job->replica->engine), &job->base);

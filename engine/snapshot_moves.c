@@ -201,20 +201,37 @@ bool snapshots_chunk(struct engine *e, const struct nh_chunk *chunk)
     return e->snapshots && e->snapshots->receiver && snapshot_receiver_chunk(e->snapshots->receiver, chunk);
 }
 
-void snapshots_cancel_streams(struct engine *e, uint64_t shard_id)
+/* ---- ending streams ---- */
+
+static void on_all_ended(void *ctx)
 {
-    if (e->snapshots->sender)
-        snapshot_sender_cancel(e->snapshots->sender, shard_id);
+    struct replica *r = ctx;
+    struct apply_item *item = apply_item_new(APPLY_RETURNED, r); /* with our reference */
+
+    item->snapshot->machine_back = true;
+    apply_worker_post(r->apply, item);
 }
 
-void snapshots_closing(struct replica *r)
+static void end_outgoing(void *ctx)
 {
-    struct snapshots *s = r->engine->snapshots;
+    struct replica *r = ctx;
+    struct snapshot_sender *sender = r->engine->snapshots->sender;
 
-    if (s->receiver)
-        snapshot_receiver_cancel(s->receiver, r->shard_id);
-    if (s->sender)
-        snapshot_sender_cancel(s->sender, r->shard_id);
+    if (sender)
+        snapshot_sender_cancel(sender, r->shard_id, on_all_ended, r);
+    else
+        on_all_ended(r);
+}
+
+void snapshots_end_streams(struct replica *r, bool incoming_too)
+{
+    struct snapshot_receiver *receiver = r->engine->snapshots->receiver;
+
+    replica_ref(r);
+    if (incoming_too && receiver)
+        snapshot_receiver_cancel(receiver, r->shard_id, end_outgoing, r);
+    else
+        end_outgoing(r);
 }
 
 /* ---- sending ---- */

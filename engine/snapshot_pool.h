@@ -19,8 +19,8 @@
 
 struct snapshot_pool;
 
-enum pool_priority { POOL_RECOVER = 0, POOL_CANCEL, POOL_SAVE };
-#define POOL_PRIORITIES 3u
+enum pool_priority { POOL_RECOVER = 0, POOL_SAVE };
+#define POOL_PRIORITIES 2u
 
 /* Embedded in a job. */
 struct pool_job {

@@ -12,13 +12,12 @@
 #define DOOR_MAX 256u
 /* Times that one stream may ask at once. */
 #define HEADS_MAX 4u
-/* How often who cancels looks whether it is done. */
-#define CANCEL_LOOK_NS 1000000ull
 
 struct cancel {
     struct queue_node node;
     uint64_t shard_id;
-    bool done; /* guarded by lock; it belongs to who waits for it */
+    void (*done)(void *ctx);
+    void *ctx;
 };
 
 /* ---- the door: the transport's thread ---- */
@@ -172,16 +171,17 @@ static void work_on_cancels(struct snapshot_receiver *r)
 {
     for (;;) {
         struct queue_node *n;
+        struct cancel *c;
 
         pthread_mutex_lock(&r->lock);
         n = queue_pop(&r->cancels);
         pthread_mutex_unlock(&r->lock);
         if (!n)
             return;
-        cancel_shard(r, container_of(n, struct cancel, node)->shard_id);
-        pthread_mutex_lock(&r->lock);
-        container_of(n, struct cancel, node)->done = true; /* from here on it is gone */
-        pthread_mutex_unlock(&r->lock);
+        c = container_of(n, struct cancel, node);
+        cancel_shard(r, c->shard_id);
+        c->done(c->ctx);
+        free(c);
     }
 }
 
@@ -251,27 +251,15 @@ static bool post_cancel(struct snapshot_receiver *r, struct cancel *c)
     return !closed;
 }
 
-static bool is_done(struct snapshot_receiver *r, const struct cancel *c)
+void snapshot_receiver_cancel(struct snapshot_receiver *r, uint64_t shard_id, void (*done)(void *ctx), void *ctx)
 {
-    bool done;
+    struct cancel *c = xcalloc(1, sizeof *c);
 
-    pthread_mutex_lock(&r->lock);
-    done = c->done;
-    pthread_mutex_unlock(&r->lock);
-    return done;
-}
-
-/* On one thread nobody else would do it. */
-void snapshot_receiver_cancel(struct snapshot_receiver *r, uint64_t shard_id)
-{
-    struct runtime *rt = r->config.runtime;
-    struct cancel c = {.shard_id = shard_id};
-
-    if (!post_cancel(r, &c))
+    *c = (struct cancel){.shard_id = shard_id, .done = done, .ctx = ctx};
+    if (post_cancel(r, c))
         return;
-    while (!is_done(r, &c))
-        if (!rt->ops->sleep_ns(rt, CANCEL_LOOK_NS))
-            work_on_cancels(r);
+    free(c);
+    done(ctx); /* a closed receiver has no streams */
 }
 
 void snapshot_receiver_stop(struct snapshot_receiver *r)
@@ -292,7 +280,7 @@ void snapshot_receiver_free(struct snapshot_receiver *r)
 {
     if (!r)
         return;
-    assert(list_empty(&r->streams));
+    assert(list_empty(&r->streams) && queue_empty(&r->cancels));
     r->config.runtime->ops->task_free(r->task);
     pthread_mutex_destroy(&r->lock);
     free(r->turns);

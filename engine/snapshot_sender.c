@@ -12,8 +12,6 @@
 
 /* Answers that wait for the sender's task; more are forgotten, and asked for again. */
 #define ANSWERS_MAX 4096u
-/* How often who cancels looks whether it is done. */
-#define CANCEL_LOOK_NS 1000000ull
 
 enum post_type { POST_SEND, POST_ANSWER, POST_CANCEL };
 
@@ -22,8 +20,9 @@ struct post {
     enum post_type type;
     struct stream *stream;    /* SEND */
     struct nh_message answer; /* ANSWER: without runs and snapshot */
-    uint64_t shard_id;        /* CANCEL */
-    bool done;                /* CANCEL: guarded by lock; the post belongs to who waits for it */
+    uint64_t shard_id;        /* CANCEL, as what follows */
+    void (*done)(void *ctx);
+    void *ctx;
 };
 
 /* ---- what was posted ---- */
@@ -98,9 +97,8 @@ static void work_on_cancels(struct snapshot_sender *s)
             queue_push(&waiting, n);
             continue;
         }
-        pthread_mutex_lock(&s->lock);
-        p->done = true; /* from here on it is gone */
-        pthread_mutex_unlock(&s->lock);
+        p->done(p->ctx);
+        free(p);
     }
     s->cancels = waiting;
 }
@@ -199,28 +197,18 @@ void snapshot_sender_answer(struct snapshot_sender *s, const struct nh_message *
         free(p);
 }
 
-static bool is_done(struct snapshot_sender *s, const struct post *p)
+void snapshot_sender_cancel(struct snapshot_sender *s, uint64_t shard_id, void (*done)(void *ctx), void *ctx)
 {
-    bool done;
+    struct post *p = xcalloc(1, sizeof *p);
 
-    pthread_mutex_lock(&s->lock);
-    done = p->done;
-    pthread_mutex_unlock(&s->lock);
-    return done;
-}
-
-/* On one thread nobody else would take the post: it is done here. A produce function that is running then is the caller's, who
- * must not be here; so one pass is enough. */
-void snapshot_sender_cancel(struct snapshot_sender *s, uint64_t shard_id)
-{
-    struct runtime *rt = s->config.runtime;
-    struct post p = {.type = POST_CANCEL, .shard_id = shard_id};
-
-    if (!post(s, &p))
+    p->type = POST_CANCEL;
+    p->shard_id = shard_id;
+    p->done = done;
+    p->ctx = ctx;
+    if (post(s, p))
         return;
-    while (!is_done(s, &p))
-        if (!rt->ops->sleep_ns(rt, CANCEL_LOOK_NS))
-            take_posts(s);
+    free(p);
+    done(ctx); /* a closed sender has no streams */
 }
 
 /* ---- the owner ---- */
@@ -280,7 +268,7 @@ void snapshot_sender_free(struct snapshot_sender *s)
 {
     if (!s)
         return;
-    assert(list_empty(&s->streams) && queue_empty(&s->posts));
+    assert(list_empty(&s->streams) && queue_empty(&s->posts) && queue_empty(&s->cancels));
     s->config.runtime->ops->task_free(s->task);
     producers_free(s->producers);
     pthread_mutex_destroy(&s->lock);

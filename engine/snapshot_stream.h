@@ -113,8 +113,8 @@ struct snapshot_sender;
 
 int snapshot_sender_new(const struct snapshot_sender_config *config, struct snapshot_sender **ret, struct nh_error *err);
 void snapshot_sender_start(struct snapshot_sender *s);
-/* Ends all streams (failed, "the host is being closed", on the caller's thread); no callback follows. Waits for a chunk that is
- * being sent and for produce functions. Later requests are forgotten, but their producers released. */
+/* Ends all streams (failed, "the host is being closed", on the caller's thread); no callback of a stream follows. Waits for a
+ * chunk that is being sent and for produce functions. Later requests are forgotten, but their producers released. */
 void snapshot_sender_stop(struct snapshot_sender *s);
 void snapshot_sender_free(struct snapshot_sender *s); /* takes NULL */
 
@@ -129,10 +129,10 @@ struct stream_request {
 void snapshot_sender_send(struct snapshot_sender *s, const struct stream_request *request);
 /* An answer came: a NH_MSG_SNAPSHOT_RECEIVED message. One that belongs to no stream is forgotten. */
 void snapshot_sender_answer(struct snapshot_sender *s, const struct nh_message *m);
-/* Ends the streams of our replica of this shard, with their callbacks; returns when no produce of them runs any more and every
- * release has been called. Thread: one that may block (a snapshot worker), or the simulator's; not a callback of the sender, and
- * without a lock that one of them takes: it waits for a callback that is running, and for a chunk that is being sent. */
-void snapshot_sender_cancel(struct snapshot_sender *s, uint64_t shard_id);
+/* Ends the streams of our replica of this shard, with their callbacks; then, when no produce of them runs any more and every
+ * release has been called, calls done(ctx), once, on the sender's task. That may take a while: it waits for a chunk that is being
+ * sent. Of a sender that is stopped: on the stopping thread, later on the caller's. */
+void snapshot_sender_cancel(struct snapshot_sender *s, uint64_t shard_id, void (*done)(void *ctx), void *ctx);
 
 /* ---- receiver ---- */
 
@@ -162,9 +162,8 @@ void snapshot_receiver_free(struct snapshot_receiver *r); /* takes NULL */
 /* From the transport's thread: copies the chunk. False: it does not fit (more than a window is waiting, no chunk 0 came before
  * it, or it makes no sense), the connection is to be cut. Nothing of a chunk is believed that was not checked. */
 bool snapshot_receiver_chunk(struct snapshot_receiver *r, const struct nh_chunk *chunk);
-/* Drops the streams to our replica of this shard and returns when nothing is written for it any more; `admit` has to refuse it
- * by then. Thread: one that may block, or the simulator's; not a callback of the receiver, and without a lock that one of them
- * takes. */
-void snapshot_receiver_cancel(struct snapshot_receiver *r, uint64_t shard_id);
+/* Drops the streams to our replica of this shard, for which `admit` has to refuse more by then; when nothing is written for it
+ * any more calls done(ctx), as the sender does. */
+void snapshot_receiver_cancel(struct snapshot_receiver *r, uint64_t shard_id, void (*done)(void *ctx), void *ctx);
 
 #endif

@@ -56,13 +56,21 @@ static bool may_go_on(const struct replica *r, enum apply_item_type type)
     case APPLY_ENTRIES:
     case APPLY_STREAM: return r->lent == LENT_NOT || r->lent == LENT_BESIDE;
     case APPLY_SAVE: return r->lent == LENT_NOT || r->lent == LENT_BESIDE || r->saving; /* then it is refused at once */
-    case APPLY_RECOVER:
-    case APPLY_CLOSE: return r->lent == LENT_NOT && !r->saving && r->n_streams == 0;
+    case APPLY_RECOVER: return r->lent == LENT_NOT && !r->saving && r->n_streams == 0;
+    case APPLY_CLOSE: return r->lent == LENT_NOT && !r->saving && r->n_streams == 0 && r->streams_ended;
     case APPLY_OPEN:
     case APPLY_RETURNED:
     case APPLY_STREAM_ENDED: return true;
     }
     return true;
+}
+
+/* Who ends them may have to wait for the network: meanwhile the machine is as if lent, and the apply worker goes on. */
+static void end_streams(struct replica *r, bool closing)
+{
+    r->lent = LENT_ALONE;
+    r->streams_ended = closing;
+    snapshots_end_streams(r, closing);
 }
 
 void snapshots_hurry(struct replica *r, const struct apply_item *item)
@@ -76,8 +84,8 @@ bool snapshots_hold(struct replica *r, const struct apply_item *item)
     if (may_go_on(r, item->type))
         return false;
     snapshots_hurry(r, item);
-    if (r->lent == LENT_NOT && !r->saving) /* only images on the fly are in the way */
-        lend(r, LENT_ALONE, job_new(r, POOL_CANCEL));
+    if (r->lent == LENT_NOT && !r->saving) /* only streams are in the way */
+        end_streams(r, item->type == APPLY_CLOSE);
     return true;
 }
 

@@ -20,7 +20,7 @@
  *
  * While the machine is lent, what it must not be asked is parked and done in order when it is back; `lent` says what that is. A
  * close, and a recovery during a save, make the pool end early, and no save begins before one that is parked. Images made on the
- * fly hold the machine too: before a close or a recovery they are cancelled.
+ * fly hold the machine too: before a close or a recovery they are cancelled, before a close all streams.
  *
  * The log store's record is the truth about which image is the newest; a failed image is a warning and tried again later, a
  * failed record fences the store.
@@ -68,8 +68,6 @@ void snapshots_save(struct replica *r, struct apply_item *item);
 void snapshots_recover(struct replica *r, struct apply_item *item);
 void snapshots_stream(struct replica *r, struct apply_item *item);
 void snapshots_returned(struct replica *r, struct apply_item *item);
-/* Its machine is about to be closed: nothing is received for it any more. */
-void snapshots_closing(struct replica *r);
 
 /* ---- step worker ---- */
 
@@ -100,7 +98,8 @@ void snapshot_job_post(struct snapshot_job *job); /* takes it */
 void snapshots_stream_to(struct replica *r, const char *address, const struct nh_message *install,
                          const struct stream_producer *producer);
 struct snapshot_pool *snapshots_pool(struct engine *e);
-void snapshots_cancel_streams(struct engine *e, uint64_t shard_id); /* thread: one that may block */
+/* Only outgoing ones, or all; when they have ended the machine comes back, as from the pool. */
+void snapshots_end_streams(struct replica *r, bool incoming_too);
 void snapshots_tell(struct replica *r, enum engine_snapshot_event what, uint64_t from, uint64_t index);
 void snapshot_request_end(const struct request *request, int code, uint64_t index, const char *text);
 

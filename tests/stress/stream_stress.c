@@ -301,13 +301,37 @@ static void await_end(struct shard *s)
     }
 }
 
+static void set_done(void *ctx)
+{
+    __atomic_store_n((bool *)ctx, true, __ATOMIC_RELEASE);
+}
+
+static void await_done(const bool *done)
+{
+    for (uint32_t ms = 0; !__atomic_load_n(done, __ATOMIC_ACQUIRE); ms++) {
+        assert(ms < 60000);
+        usleep(1000);
+    }
+}
+
 static void cancel(struct shard *s)
 {
-    snapshot_sender_cancel(hosts[0].sender, s->id);
+    bool done = false;
+
+    snapshot_sender_cancel(hosts[0].sender, s->id, set_done, &done);
+    await_done(&done);
     assert(count(&s->n_started) == s->n_sent);
     assert(count(&s->n_ended) == s->n_sent);
     assert(count(&s->n_released) == s->n_producers);
     assert(count(&s->n_running) == 0);
+}
+
+static void cancel_received(struct shard *s)
+{
+    bool done = false;
+
+    snapshot_receiver_cancel(hosts[1].receiver, s->id, set_done, &done);
+    await_done(&done);
 }
 
 /* The image that a producer writes from is not changed while one may run. */
@@ -323,7 +347,7 @@ static void *run_shard(void *arg)
         usleep((unsigned)rand_r(&s->seed) % 20000);
         switch ((unsigned)rand_r(&s->seed) % 5) {
         case 0: cancel(s); break;
-        case 1: snapshot_receiver_cancel(hosts[1].receiver, s->id); break;
+        case 1: cancel_received(s); break;
         case 2: send_image(s, !produced); break; /* replaces it */
         default: break;
         }

@@ -11,7 +11,7 @@
 struct fixture host;
 uint32_t host_max_pending;
 bool host_inline_applies;
-bool host_steps_in, host_two_steps;
+bool host_steps_in, host_two_steps, host_moves_images;
 uint64_t host_max_inbox, host_max_uncommitted;
 
 /* ---- runtime ---- */
@@ -95,7 +95,8 @@ static struct runtime runtime = {&runtime_ops};
 static bool is_held(const struct task *t)
 {
     return (host.hold_log && strcmp(t->name, "nh-log") == 0) || (host.hold_snapshots && strcmp(t->name, "nh-snapshot") == 0) ||
-           (host.hold_apply && strcmp(t->name, "nh-apply") == 0);
+           (host.hold_apply && strcmp(t->name, "nh-apply") == 0) ||
+           (host.hold_streams && (strcmp(t->name, "nh-send") == 0 || strcmp(t->name, "nh-receive") == 0));
 }
 
 static bool poll_all(void)
@@ -154,17 +155,41 @@ static void close_connection(struct nh_connection *c)
     (void)c;
 }
 
-static const struct nh_transport_ops transport_ops = {.name = "none",
-                                                      .get_connection = get_connection,
-                                                      .send_batch = send_batch,
-                                                      .close_connection = close_connection};
+static int get_snapshot_connection(struct nh_transport *t, const char *target, struct nh_snapshot_connection **ret,
+                                   struct nh_error *err)
+{
+    (void)t, (void)ret;
+    return nh_error_set(err, NH_EIO, "%s is not there", target);
+}
 
-static const struct nh_transport_ops draining_ops = {.struct_size = sizeof draining_ops,
-                                                     .name = "draining",
-                                                     .get_connection = get_connection,
-                                                     .send_batch = send_batch,
-                                                     .close_connection = close_connection,
-                                                     .calls_on_drained = true};
+static int send_chunk(struct nh_snapshot_connection *c, const struct nh_chunk *chunk, struct nh_error *err)
+{
+    (void)c, (void)chunk;
+    return nh_error_set(err, NH_EIO, "no connection");
+}
+
+static void close_snapshot_connection(struct nh_snapshot_connection *c)
+{
+    (void)c;
+}
+
+static const struct nh_transport_ops *transport_ops(void)
+{
+    static struct nh_transport_ops ops;
+
+    ops = (struct nh_transport_ops){.struct_size = sizeof ops,
+                                    .name = "none",
+                                    .get_connection = get_connection,
+                                    .send_batch = send_batch,
+                                    .close_connection = close_connection,
+                                    .calls_on_drained = host_steps_in};
+    if (host_moves_images) {
+        ops.get_snapshot_connection = get_snapshot_connection;
+        ops.send_chunk = send_chunk;
+        ops.close_snapshot_connection = close_snapshot_connection;
+    }
+    return &ops;
+}
 
 /* ---- log store ---- */
 
@@ -470,7 +495,7 @@ void host_start(bool inline_saves, uint64_t incarnation)
     c.registry = host.registry;
     cr_assert_eq(engine_new(&c, &host.engine, &host.err), 0, "%s", host.err.text);
     engine_transport_handlers(host.engine, &host.handlers);
-    engine_set_transport(host.engine, host_steps_in ? &draining_ops : &transport_ops, (struct nh_transport *)&host);
+    engine_set_transport(host.engine, transport_ops(), (struct nh_transport *)&host);
     cr_assert_eq(engine_start(host.engine, &host.err), 0, "%s", host.err.text);
 }
 

@@ -30,6 +30,7 @@ struct fixture {
     bool hold_log;           /* the log worker is not polled: saves stay in flight */
     bool hold_snapshots;     /* the snapshot pool is not polled: what it was given waits */
     bool hold_apply;         /* the apply worker is not polled */
+    bool hold_streams;       /* the sender and the receiver of images are not polled */
     uint64_t update_ns;      /* an update of the machine takes so long */
     uint64_t fail_value;     /* the machine fails when it is told this */
     void (*on_lookup)(void); /* called while the machine is being asked */
@@ -57,6 +58,7 @@ extern struct engine_replica_config host_replica_config;
 extern uint32_t host_max_pending;
 extern bool host_inline_applies; /* set before the start */
 extern bool host_two_steps;      /* the same: the store saves in two steps */
+extern bool host_moves_images;   /* the same: the transport has connections for them, of which none is ever made */
 extern bool host_steps_in;       /* the same: the transport says when it has no more, and its thread may step in */
 extern uint64_t host_max_inbox, host_max_uncommitted;
 void host_stop(void);

@@ -446,22 +446,41 @@ Test(snapshot_stream, a_closed_host_ends_its_streams)
     cr_assert_str_eq(reason_of(0), "the host is being closed");
 }
 
-Test(snapshot_stream, what_was_cancelled_is_gone_when_cancel_returns)
+static void count_done(void *ctx)
 {
+    uint32_t *n = ctx;
+
+    (*n)++;
+}
+
+Test(snapshot_stream, what_was_cancelled_is_gone_when_it_says_so)
+{
+    uint32_t n_done = 0;
+
     test.bytes_per_s = STREAM_CHUNK_BYTES;
     stream_hosts_open(MANY_BYTES);
     stream_send(0, 2, true);
     stream_send(0, 3, false);
     stream_run_ms(3000);
-    snapshot_sender_cancel(test.hosts[0].sender, 2);
+    snapshot_sender_cancel(test.hosts[0].sender, 2, count_done, &n_done);
+    stream_run_ms(1);
+    cr_assert_eq(n_done, 1);
     cr_assert_eq(test.hosts[0].n_ended, 0);
-    snapshot_sender_cancel(test.hosts[0].sender, 1);
+    snapshot_sender_cancel(test.hosts[0].sender, 1, count_done, &n_done);
+    cr_assert_eq(n_done, 1);
+    stream_run_ms(1);
+    cr_assert_eq(n_done, 2);
     cr_assert_eq(test.hosts[0].n_ended, 2);
     cr_assert_eq(test.hosts[0].n_released, 1);
     cr_assert_str_eq(reason_of(0), "the replica is being stopped");
-    snapshot_receiver_cancel(test.hosts[1].receiver, 2);
+    snapshot_receiver_cancel(test.hosts[1].receiver, 2, count_done, &n_done);
+    stream_run_ms(1);
+    cr_assert_eq(n_done, 3);
     cr_assert_gt(memory_files_used(test.hosts[1].disk), 0);
-    snapshot_receiver_cancel(test.hosts[1].receiver, 1);
+    snapshot_receiver_cancel(test.hosts[1].receiver, 1, count_done, &n_done);
+    cr_assert_eq(n_done, 3);
+    stream_run_ms(1);
+    cr_assert_eq(n_done, 4);
     stream_check_nothing(1);
 }
 
