@@ -119,13 +119,6 @@ void reads_note_handed(struct replica *r, struct read_batch *b)
     pthread_mutex_unlock(&r->lock);
 }
 
-void reads_begin_answers(struct replica *r, struct read_batch *b)
-{
-    pthread_mutex_lock(&r->lock);
-    b->is_in_use = true;
-    pthread_mutex_unlock(&r->lock);
-}
-
 void reads_end_answers(struct replica *r, struct read_batch *b, uint32_t n)
 {
     pthread_mutex_lock(&r->lock);
@@ -168,7 +161,7 @@ static void take_handed(struct replica *r, uint64_t expired_at_ns, struct taken 
         if (b->n_pending > 0)
             continue;
         list_remove(&b->link);
-        if (!b->is_in_use)
+        if (read_batch_claim(b))
             read_batch_clear(b);
     }
 }

@@ -38,9 +38,7 @@ void reads_terminate(struct replica *r);
 
 /* The apply worker is to have it. */
 void reads_note_handed(struct replica *r, struct read_batch *b);
-/* It looks at items and queries from now on; there are none if all have ended. Thread: apply worker. */
-void reads_begin_answers(struct replica *r, struct read_batch *b);
-/* It has taken n reads, and the others have ended without it. Frees the batch. Thread: apply worker. */
+/* The apply worker has claimed it, taken n reads, and the others have ended without it. Frees the batch. Thread: apply worker. */
 void reads_end_answers(struct replica *r, struct read_batch *b, uint32_t n);
 
 #endif

@@ -110,6 +110,11 @@ struct read_batch *read_batch_new(uint64_t low)
     return b;
 }
 
+bool read_batch_claim(struct read_batch *b)
+{
+    return !__atomic_exchange_n(&b->is_claimed, true, __ATOMIC_ACQ_REL);
+}
+
 void read_batch_clear(struct read_batch *b)
 {
     assert(b->n_pending == 0);

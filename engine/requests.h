@@ -63,7 +63,7 @@ struct read_batch {
     uint64_t low;           /* read context: unique for ever */
     uint64_t index;         /* once confirmed */
     bool sent;              /* given to the core at least once */
-    bool is_in_use;         /* the apply worker is answering it */
+    bool is_claimed;        /* atomic */
     uint64_t retry_tick;    /* when it is to be given to the core (again): an answer may get lost */
     uint64_t earliest_ns;   /* no deadline before */
     struct read_item *items;
@@ -83,6 +83,8 @@ bool read_item_is_pending(const struct read_item *item);
 bool read_batch_take(struct read_batch *b, size_t *at, uint64_t expired_at_ns, struct request *ret);
 /* Sets earliest_ns from what is still pending. */
 void read_batch_update_earliest(struct read_batch *b);
+/* Who claims it looks at its items and queries, or frees them as all have ended. False: somebody else does. */
+bool read_batch_claim(struct read_batch *b);
 /* Frees the items and queries of one that holds no pending request. */
 void read_batch_clear(struct read_batch *b);
 
