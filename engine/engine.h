@@ -200,8 +200,8 @@ int engine_look_at_peers(struct engine *e, uint64_t shard_id, nh_completion_fn f
 
 /* Makes a snapshot now. COMPLETED: outcome.index is its index; with export_dir (a directory; copied) the image is written to a
  * new directory in there instead, of which outcome.data is the path, and nothing else changes. REJECTED: there is nothing new, or
- * it failed; outcome.data says why. overhead: entries to keep in the log behind it; ENGINE_NEVER: as configured. Errors as above.
- */
+ * it failed (an export: also if its name is taken); outcome.data says why. overhead: entries to keep in the log behind it;
+ * ENGINE_NEVER: as configured. Errors as above. */
 int engine_snapshot(struct engine *e, uint64_t shard_id, const char *export_dir, uint64_t overhead, nh_completion_fn fn,
                     void *ctx, struct nh_error *err);
 

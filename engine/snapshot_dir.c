@@ -15,16 +15,24 @@
 
 /* ---- names ---- */
 
-static int image_dir(const struct snapshot_dir *d, uint64_t index, char *out, struct nh_error *err)
+static int path_of(const struct snapshot_dir *d, const char *what, uint64_t index, char *out, struct nh_error *err)
 {
-    return files_path(out, err, "%s/snapshot-%016" PRIx64, d->path, index);
+    if (d->is_for_exports)
+        return files_path(out, err, "%s/%s-%020" PRIu64 "-%020" PRIu64 "-%016" PRIx64, d->path, what, d->shard_id, d->replica_id,
+                          index);
+    return files_path(out, err, "%s/%s-%016" PRIx64, d->path, what, index);
+}
+
+int snapshot_dir_image(const struct snapshot_dir *d, uint64_t index, char *out, struct nh_error *err)
+{
+    return path_of(d, "snapshot", index, out, err);
 }
 
 static int temp_dir(const struct snapshot_dir *d, uint64_t index, uint64_t from, char *out, struct nh_error *err)
 {
     if (from != 0)
         return files_path(out, err, "%s/receiving-%020" PRIu64 "-%016" PRIx64, d->path, from, index);
-    return files_path(out, err, "%s/saving-%016" PRIx64, d->path, index);
+    return path_of(d, "saving", index, out, err);
 }
 
 /* A name in the replica's directory that is ours. */
@@ -97,10 +105,15 @@ static int find_all(struct snapshot_dir *d, struct findings *ret, struct nh_erro
 int snapshot_dir_name(struct snapshot_dir *d, struct files *files, const char *root, uint64_t shard_id, uint64_t replica_id,
                       struct nh_error *err)
 {
-    d->files = files;
-    d->shard_id = shard_id;
-    d->replica_id = replica_id;
+    *d = (struct snapshot_dir){.files = files, .shard_id = shard_id, .replica_id = replica_id};
     return files_path(d->path, err, "%s/%020" PRIu64 "-%020" PRIu64, root, shard_id, replica_id);
+}
+
+int snapshot_dir_name_exports(struct snapshot_dir *d, struct files *files, const char *path, uint64_t shard_id,
+                              uint64_t replica_id, struct nh_error *err)
+{
+    *d = (struct snapshot_dir){.files = files, .shard_id = shard_id, .replica_id = replica_id, .is_for_exports = true};
+    return files_path(d->path, err, "%s", path);
 }
 
 static int sync_root(const struct snapshot_dir *d, struct nh_error *err)
@@ -291,7 +304,7 @@ int snapshot_dir_record(struct snapshot_dir *d, uint64_t index, struct nh_snapsh
 {
     char dir[FILES_PATH_BYTES], path[FILES_PATH_BYTES];
     struct nh_snapshot record;
-    int r = image_dir(d, index, dir, err);
+    int r = snapshot_dir_image(d, index, dir, err);
 
     if (r == NH_OK)
         r = files_path(path, err, "%s/record", dir);
@@ -323,7 +336,7 @@ int snapshot_dir_open(struct snapshot_dir *d, uint64_t index, struct file **ret,
         return r;
     said = record.file_size_bytes;
     nh_snapshot_deinit(&record);
-    r = image_dir(d, index, dir, err);
+    r = snapshot_dir_image(d, index, dir, err);
     if (r == NH_OK)
         r = files_path(path, err, "%s/image", dir);
     if (r == NH_OK)
@@ -406,10 +419,12 @@ static int move(struct snapshot_temp *t, struct nh_error *err)
 {
     struct files *fs = t->dir->files;
     char path[FILES_PATH_BYTES];
-    int r = image_dir(t->dir, t->index, path, err);
+    int r = snapshot_dir_image(t->dir, t->index, path, err);
 
     if (r == NH_OK)
         r = fs->ops->rename(fs, t->path, path, err);
+    if (r == NH_EEXIST && t->dir->is_for_exports)
+        return nh_error_set(err, r, "%s is there already: choose another directory, or remove it", path);
     return r == NH_EEXIST ? move_onto(t, path, err) : r;
 }
 

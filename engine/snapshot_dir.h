@@ -9,6 +9,9 @@
  *
  * Other names are not ours: they are left alone. The exact bytes are in docs/FORMATS.md, "Snapshot directory".
  *
+ * Exports lie in a directory of the user's choice, many of whatever replicas side by side. So their names have the ids, too:
+ * snapshot-<shard>-<replica>-<index>, saving-<shard>-<replica>-<index>; and none takes the place of another.
+ *
  * An image is made in a temporary directory and committed in this order; in brackets what a crash here leaves, and between the
  * steps the failpoints (engine/files.h):
  *
@@ -45,6 +48,7 @@
 struct snapshot_dir {
     struct files *files; /* borrowed */
     uint64_t shard_id, replica_id;
+    bool is_for_exports;
     char path[FILES_PATH_BYTES];
 };
 
@@ -52,6 +56,11 @@ struct snapshot_dir {
  * when they start. Nothing needs to be released. Errors: EINVAL (too long). */
 int snapshot_dir_name(struct snapshot_dir *d, struct files *files, const char *root, uint64_t shard_id, uint64_t replica_id,
                       struct nh_error *err);
+/* The same for the replica's exports to the directory `path`, which is its owner's to make, and to clean. */
+int snapshot_dir_name_exports(struct snapshot_dir *d, struct files *files, const char *path, uint64_t shard_id,
+                              uint64_t replica_id, struct nh_error *err);
+/* The path of the committed image of an index; out: FILES_PATH_BYTES. Errors: EINVAL (too long). */
+int snapshot_dir_image(const struct snapshot_dir *d, uint64_t index, char *out, struct nh_error *err);
 /* Makes it below its root, which exists, if it is not there; durably. To be called before an image is begun. */
 int snapshot_dir_make(struct snapshot_dir *d, struct nh_error *err);
 /* Both. */
@@ -79,9 +88,9 @@ struct snapshot_temp {
 int snapshot_temp_begin(struct snapshot_temp *t, struct snapshot_dir *dir, uint64_t index, uint64_t from, struct nh_error *err);
 int snapshot_temp_write(struct snapshot_temp *t, const void *data, size_t size_bytes, struct nh_error *err);
 /* Steps 1 to 3 above. If a whole image of this index is there already, that one stays (both hold the same entries, but perhaps
- * not the same bytes: snapshot_dir_record tells its size) and this one is removed. After a failure: snapshot_temp_abort; there
- * may be an image of the index that is not recorded. Errors: EMISMATCH (the record has another shard or index), ETOOBIG (the
- * record). */
+ * not the same bytes: snapshot_dir_record tells its size) and this one is removed; but an export is refused, as the one that is
+ * there may be of another history of the shard. After a failure: snapshot_temp_abort; there may be an image of the index that is
+ * not recorded. Errors: EMISMATCH (the record has another shard or index), ETOOBIG (the record), EEXIST (an export). */
 int snapshot_temp_commit(struct snapshot_temp *t, const struct nh_snapshot *record, struct nh_error *err);
 /* Closes and removes it. Takes a zeroed or committed one. What cannot be removed now is when the next one begins, or at start. */
 void snapshot_temp_abort(struct snapshot_temp *t);

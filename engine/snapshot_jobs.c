@@ -207,11 +207,11 @@ static void finish_save(struct snapshot_job *job)
     post_save_ended(job, NH_REQUEST_COMPLETED, NULL);
 }
 
-static void finish_export(struct snapshot_job *job)
+static void finish_export(struct snapshot_job *job, const struct snapshot_dir *dir)
 {
     char path[FILES_PATH_BYTES];
 
-    if (files_path(path, NULL, "%s/snapshot-%016" PRIx64, job->export_dir, job->record.index) < 0)
+    if (snapshot_dir_image(dir, job->record.index, path, NULL) < 0)
         path[0] = 0;
     post_save_ended(job, NH_REQUEST_COMPLETED, path);
 }
@@ -227,6 +227,16 @@ static void give_up(struct snapshot_job *job, const struct nh_error *err)
     post_save_ended(job, NH_REQUEST_REJECTED, err->text);
 }
 
+static int name_dir(const struct snapshot_job *job, struct snapshot_dir *ret, struct nh_error *err)
+{
+    const struct replica *r = job->replica;
+
+    if (job->is_export)
+        return snapshot_dir_name_exports(ret, r->engine->config.files, job->export_dir, r->shard_id, r->replica_id, err);
+    replica_snapshot_dir(r, ret);
+    return NH_OK;
+}
+
 static void run_save(struct pool_job *base)
 {
     struct snapshot_job *job = job_of(base);
@@ -235,11 +245,8 @@ static void run_save(struct pool_job *base)
     struct snapshot_temp temp = {0};
     bool fatal = false, witness = job->moment.record.witness;
     struct nh_error err = {0};
-    int rc = NH_OK;
+    int rc = name_dir(job, &dir, &err);
 
-    replica_snapshot_dir(r, &dir);
-    if (job->is_export)
-        rc = files_path(dir.path, &err, "%s", job->export_dir);
     if (rc == NH_OK && !witness)
         rc = make_image(job, &dir, &temp, &fatal, &err);
     nh_snapshot_copy(&job->record, &job->moment.record);
@@ -255,7 +262,7 @@ static void run_save(struct pool_job *base)
     if (rc < 0)
         give_up(job, &err);
     else if (job->is_export)
-        finish_export(job);
+        finish_export(job, &dir);
     else
         finish_save(job);
     job_free(job);

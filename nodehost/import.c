@@ -342,7 +342,7 @@ static int commit_image(struct import *i, struct snapshot_dir *dir, struct nh_er
     if (r == NH_OK)
         r = export_rewrite(&i->export, &i->record, &temp, &i->record.file_size_bytes, err);
     if (r == NH_OK) /* one of this index has other members: it would stay otherwise */
-        r = files_path(same, err, "%s/snapshot-%016" PRIx64, dir->path, i->record.index);
+        r = snapshot_dir_image(dir, i->record.index, same, err);
     if (r == NH_OK)
         r = fs->ops->remove(fs, same, err);
     if (r == NH_OK)

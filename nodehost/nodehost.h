@@ -173,7 +173,8 @@ NH_API int nh_request_snapshot_sync(struct nh_host *host, uint64_t shard_id, uin
                                     struct nh_error *err);
 /* Writes a whole, verifiable copy of our replica's state into a new directory in `directory`, which exists; outcome.data is the
  * path of the new one, outcome.index its index. On-disk machines write their data too. Nothing else changes. It is what
- * nh_import_snapshot takes. Errors: EINVAL (no such directory, or not an absolute path), and as above. */
+ * nh_import_snapshot takes. Its name has shard, replica and index: a directory may hold exports of many shards; what has the name
+ * already stays, and the export is REJECTED. Errors: EINVAL (no such directory, or not an absolute path), and as above. */
 NH_API int nh_export_snapshot(struct nh_host *host, uint64_t shard_id, const char *directory, nh_completion_fn fn, void *ctx,
                               struct nh_error *err);
 NH_API int nh_export_snapshot_sync(struct nh_host *host, uint64_t shard_id, const char *directory, struct nh_reply *ret,

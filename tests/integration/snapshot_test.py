@@ -247,6 +247,11 @@ def test_import(c):
         raise AssertionError("an export left its directory")
     except redis.ResponseError as e:
         check("the name of an export" in str(e), str(e))
+    try:
+        c.client(1).execute_command("NH.SNAPSHOT", 1, "EXPORT", "last")  # nothing can be written meanwhile
+        raise AssertionError("an export took the place of another")
+    except redis.ResponseError as e:
+        check("choose another directory" in str(e), str(e))
     members = (1, 6, 7)
     path = {s: p.decode() for s, p in exports.items()}
     code, text = run_import(c, 1, 1, path[1], members)

@@ -234,6 +234,31 @@ CONTRACT(a_replica_is_removed_alone)
     NAMES();
 }
 
+CONTRACT(an_export_does_not_take_the_place_of_another)
+{
+    static const char first[] = "snapshot-00000000000000000005-00000000000000000003-0000000000000014",
+                      other[] = "snapshot-00000000000000000005-00000000000000000004-0000000000000014";
+    struct snapshot_dir replica_dir = x.dir, of_first;
+    struct snapshot_temp t;
+
+    OK(snapshot_dir_name_exports(&x.dir, x.fs, replica_dir.path, SHARD, REPLICA, &x.err));
+    OK(snapshot_make(20, 0));
+    NAMES(first);
+    cr_assert_eq(snapshot_make(20, 0), NH_EEXIST);
+    cr_assert(strstr(x.err.text, "is there already: choose another directory, or remove it"), "%s", x.err.text);
+    NAMES(first);
+    OK(x.fs->ops->remove(x.fs, snapshot_path("%s/record", first), &x.err));
+    cr_assert_eq(snapshot_make(20, 0), NH_EEXIST, "remains of one are their owner's");
+    OK(x.fs->ops->remove(x.fs, snapshot_path(first), &x.err));
+    OK(snapshot_make(20, 0));
+    of_first = x.dir;
+    OK(snapshot_temp_begin(&t, &of_first, 20, 0, &x.err)); /* under way while another replica makes one */
+    x.dir.replica_id++;
+    OK(snapshot_make(20, 0));
+    NAMES(first, other, "saving-00000000000000000005-00000000000000000003-0000000000000014");
+    snapshot_temp_abort(&t);
+}
+
 CONTRACT(a_replica_without_images_needs_no_directory)
 {
     struct snapshot_dir d;

@@ -1,5 +1,6 @@
 /* Snapshots of a host: on request, by themselves, exported; and what of a replica is deleted. */
 #include <criterion/criterion.h>
+#include <semaphore.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -208,31 +209,168 @@ Test(host_snapshots, never_means_never)
     cr_assert_eq(one_info().first_index, 1);
 }
 
-Test(host_snapshots, an_export_is_a_directory_of_its_own)
+/* ---- exports ---- */
+
+static char exports_dir[96];
+/* Of one shard each; paths of what was exported. */
+static char first_export[256], second_export[256];
+
+static void make_exports_dir(void)
 {
-    struct nh_replica_config c = one_replica_config(&sum_machine);
-    char expected[160], path[256], dir[96];
+    snprintf(exports_dir, sizeof exports_dir, "%s/exports", one_dir);
+    cr_assert_eq(mkdir(exports_dir, 0700), 0);
+}
+
+/* With five entries, so that an export of any such shard has the same index. */
+static void start_shard(uint64_t shard_id, const struct nh_machine_ops *machine)
+{
+    struct nh_replica_config c = one_replica_config(machine);
+    struct nh_reply reply = {0};
+
+    c.shard_id = shard_id;
+    cr_assert_eq(nh_host_start_replica(one_host, &c, &one_err), 0, "%s", one_err.text);
+    for (int i = 0; i < 5;) {
+        cr_assert_eq(nh_propose_sync(one_host, shard_id, "1", 1, ONE_MS, &reply, &one_err), 0, "%s", one_err.text);
+        i += reply.outcome.code == NH_REQUEST_COMPLETED; /* else it has no leader yet */
+        nh_reply_deinit(&reply);
+    }
+}
+
+/* Exports the shard; its index. */
+static uint64_t export_shard(uint64_t shard_id, char *ret_path)
+{
+    nh_reply_deinit(&one_reply);
+    cr_assert_eq(nh_export_snapshot_sync(one_host, shard_id, exports_dir, &one_reply, &one_err), 0, "%s", one_err.text);
+    cr_assert_eq(one_reply.outcome.code, NH_REQUEST_COMPLETED, "%.*s", (int)one_reply.outcome.size_bytes,
+                 (const char *)one_reply.outcome.data);
+    snprintf(ret_path, 256, "%.*s", (int)one_reply.outcome.size_bytes, (const char *)one_reply.outcome.data);
+    return one_reply.outcome.index;
+}
+
+/* It is whole, and of this shard: an import would take it. */
+static void check_export(const char *path, uint64_t shard_id)
+{
+    const struct nh_member member = {.replica_id = 1, .address = "host:1"};
+    struct nh_import i = NH_IMPORT_INIT;
+    char data_dir[96];
+
+    snprintf(data_dir, sizeof data_dir, "%s/nothing", one_dir);
+    i.host_id = i.replica_id = i.n_members = 1;
+    i.data_dir = data_dir;
+    i.address = member.address;
+    i.logdb = nh_logdb_builtin("memory");
+    i.source = path;
+    i.shard_id = shard_id;
+    i.members = &member;
+    i.dry_run = true;
+    cr_assert_eq(nh_import_snapshot(&i, &one_err), 0, "%s", one_err.text);
+}
+
+static ino_t image_inode(const char *export)
+{
+    char path[300];
     struct stat st;
 
-    one_start(&c);
-    write_some(5);
-    snprintf(dir, sizeof dir, "%s/exports", one_dir);
+    snprintf(path, sizeof path, "%s/image", export);
+    cr_assert_eq(stat(path, &st), 0);
+    return st.st_ino;
+}
+
+Test(host_snapshots, an_export_is_a_directory_of_its_own)
+{
+    char expected[256], path[300];
+    struct stat st;
+    uint64_t index;
+
+    start_shard(1, &sum_machine);
     cr_assert_eq(nh_export_snapshot_sync(one_host, 1, "exports", &one_reply, &one_err), NH_EINVAL);
     cr_assert(strstr(one_err.text, "must be absolute"), "%s", one_err.text);
-    cr_assert_eq(nh_export_snapshot_sync(one_host, 1, dir, &one_reply, &one_err), NH_EINVAL);
+    snprintf(path, sizeof path, "%s/exports", one_dir);
+    cr_assert_eq(nh_export_snapshot_sync(one_host, 1, path, &one_reply, &one_err), NH_EINVAL);
     cr_assert(strstr(one_err.text, "No such file"), "%s", one_err.text);
-    mkdir(dir, 0700);
-    nh_reply_deinit(&one_reply);
-    cr_assert_eq(nh_export_snapshot_sync(one_host, 1, dir, &one_reply, &one_err), 0, "%s", one_err.text);
-    cr_assert_eq(one_reply.outcome.code, NH_REQUEST_COMPLETED);
-    snprintf(expected, sizeof expected, "%s/snapshot-%016llx", dir, (unsigned long long)one_reply.outcome.index);
-    cr_assert_eq(one_reply.outcome.size_bytes, strlen(expected));
-    cr_assert_eq(memcmp(one_reply.outcome.data, expected, strlen(expected)), 0);
+    make_exports_dir();
+    index = export_shard(1, first_export);
+    snprintf(expected, sizeof expected, "%s/snapshot-00000000000000000001-00000000000000000001-%016llx", exports_dir,
+             (unsigned long long)index);
+    cr_assert_str_eq(first_export, expected);
     snprintf(path, sizeof path, "%s/image", expected);
     cr_assert_eq(stat(path, &st), 0);
     snprintf(path, sizeof path, "%s/record", expected);
     cr_assert_eq(stat(path, &st), 0);
     cr_assert_eq(one_info().snapshot_index, 0, "it is not a snapshot of the replica");
+}
+
+/* The second one used to take the place of the first. */
+Test(host_snapshots, exports_of_two_shards_at_one_index_lie_side_by_side)
+{
+    make_exports_dir();
+    start_shard(1, &sum_machine);
+    start_shard(2, &sum_machine);
+    cr_assert_eq(export_shard(1, first_export), export_shard(2, second_export));
+    check_export(first_export, 1);
+    check_export(second_export, 2);
+}
+
+static sem_t saving, may_save, exported;
+
+static int save_later(struct nh_machine *m, void *ctx, struct nh_writer *out, const volatile bool *stop, struct nh_error *err)
+{
+    sem_post(&saving);
+    while (sem_wait(&may_save) < 0) /* interrupted */
+        ;
+    return sum_machine.save_snapshot(m, ctx, out, stop, err);
+}
+
+static void on_exported(void *ctx, const struct nh_outcome *outcome)
+{
+    uint64_t *ret_index = ctx;
+
+    *ret_index = outcome->code == NH_REQUEST_COMPLETED ? outcome->index : 0;
+    snprintf(first_export, sizeof first_export, "%.*s", (int)outcome->size_bytes, (const char *)outcome->data);
+    sem_post(&exported);
+}
+
+/* They used to write to one temporary directory. */
+Test(host_snapshots, exports_of_two_shards_may_be_under_way_together)
+{
+    static struct nh_machine_ops slow; /* in use until the host is closed, after the test */
+    uint64_t first = 0, second;
+
+    cr_assert(sem_init(&saving, 0, 0) == 0 && sem_init(&may_save, 0, 0) == 0 && sem_init(&exported, 0, 0) == 0);
+    slow = sum_machine;
+    slow.save_snapshot = save_later;
+    make_exports_dir();
+    start_shard(1, &slow);
+    start_shard(2, &sum_machine);
+    cr_assert_eq(nh_export_snapshot(one_host, 1, exports_dir, on_exported, &first, &one_err), 0, "%s", one_err.text);
+    cr_assert_eq(sem_wait(&saving), 0);
+    second = export_shard(2, second_export);
+    sem_post(&may_save);
+    cr_assert_eq(sem_wait(&exported), 0);
+    cr_assert_eq(first, second, "%s", first_export);
+    check_export(first_export, 1);
+    check_export(second_export, 2);
+}
+
+/* It may be of another history: of a shard that was formed anew from an older export. */
+Test(host_snapshots, an_export_does_not_pass_for_one_that_is_there)
+{
+    ino_t inode;
+
+    make_exports_dir();
+    start_shard(1, &sum_machine);
+    export_shard(1, first_export);
+    inode = image_inode(first_export);
+    nh_reply_deinit(&one_reply);
+    cr_assert_eq(nh_export_snapshot_sync(one_host, 1, exports_dir, &one_reply, &one_err), 0, "%s", one_err.text);
+    cr_assert_eq(one_reply.outcome.code, NH_REQUEST_REJECTED);
+    cr_assert(memmem(one_reply.outcome.data, one_reply.outcome.size_bytes, "choose another directory", 24), "%.*s",
+              (int)one_reply.outcome.size_bytes, (const char *)one_reply.outcome.data);
+    cr_assert_eq(image_inode(first_export), inode, "the first one stays");
+    check_export(first_export, 1);
+    write_some(1);
+    export_shard(1, second_export);
+    check_export(second_export, 1);
 }
 
 Test(host_snapshots, a_machine_that_cannot_says_so)

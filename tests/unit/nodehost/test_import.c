@@ -173,6 +173,19 @@ Test(import, it_may_be_done_again)
     cr_assert_eq(one_reply.outcome.value, 34);
 }
 
+/* Exports had other names once, and a copy has the name that its owner chose. */
+Test(import, an_export_may_have_any_name)
+{
+    struct nh_import i = good(1);
+    char moved[128];
+
+    snprintf(moved, sizeof moved, "%s/monday", one_dir);
+    cr_assert_eq(rename(export_path, moved), 0);
+    i.source = moved;
+    done(&i);
+    cr_assert(strstr(lines, "replica 11 of shard 1 is imported"), "%s", lines);
+}
+
 Test(import, a_dry_run_tells_and_changes_nothing)
 {
     struct nh_import i = good(1);
