@@ -8,6 +8,7 @@
 #include "engine/apply_worker.h"
 #include "engine/engine_private.h"
 #include "engine/inbound.h"
+#include "engine/rsm/sessions.h"
 #include "engine/snapshots.h"
 #include "engine/step_worker.h"
 #include "raftio/support/memory.h"
@@ -287,6 +288,14 @@ int engine_stop_replica(struct engine *e, uint64_t shard_id, struct nh_error *er
 
 /* ---- requests ---- */
 
+static int propose_to(struct replica *r, const struct engine_proposal *proposals, size_t n, uint64_t deadline_ns,
+                      struct nh_error *err)
+{
+    if (__atomic_load_n(&r->engine->logdb_busy, __ATOMIC_RELAXED))
+        return nh_error_set(err, NH_EBUSY, "the log store cannot take more writes at present");
+    return replica_propose(r, proposals, n, deadline_ns, err);
+}
+
 int engine_propose(struct engine *e, uint64_t shard_id, const struct engine_proposal *proposals, size_t n, uint64_t deadline_ns,
                    struct nh_error *err)
 {
@@ -295,10 +304,23 @@ int engine_propose(struct engine *e, uint64_t shard_id, const struct engine_prop
 
     if (rc < 0)
         return rc;
-    if (__atomic_load_n(&e->logdb_busy, __ATOMIC_RELAXED))
-        rc = nh_error_set(err, NH_EBUSY, "the log store cannot take more writes at present");
-    else
-        rc = replica_propose(r, proposals, n, deadline_ns, err);
+    rc = propose_to(r, proposals, n, deadline_ns, err);
+    replica_unref(r);
+    return rc;
+}
+
+int engine_open_session(struct engine *e, uint64_t shard_id, uint64_t client_id, uint64_t deadline_ns, nh_completion_fn fn,
+                        void *ctx, struct nh_error *err)
+{
+    struct engine_proposal p = {.fn = fn, .ctx = ctx, .type = NH_ENTRY_APPLICATION, .session = {client_id, SESSION_OPEN, 0}};
+    struct replica *r;
+    int rc = engine_find_for_request(e, shard_id, &r, err);
+
+    if (rc < 0)
+        return rc;
+    p.cmd = &r->sessions_max; /* as it is in the log, in our own order: all hosts are little-endian */
+    p.size_bytes = sizeof r->sessions_max;
+    rc = propose_to(r, &p, 1, deadline_ns, err);
     replica_unref(r);
     return rc;
 }

@@ -105,6 +105,7 @@ struct engine_replica_config {
     uint64_t compaction_overhead; /* entries that stay in the log behind a snapshot, for followers that lag; 0: 5,000 */
     uint32_t snapshots_kept;      /* images; 0: 1 */
     bool compress_snapshots;      /* zstd */
+    uint32_t sessions_max;        /* that the shard may hold when one is opened here: 1 .. 65,536; 0: 4,096 */
 };
 #define ENGINE_NEVER UINT64_MAX
 
@@ -179,6 +180,9 @@ struct engine_proposal {
  * Thread: any. Errors (nothing was accepted): ENOTFOUND, EBUSY, ETOOBIG, EQUARANTINED, EFENCED, ECLOSED. */
 int engine_propose(struct engine *e, uint64_t shard_id, const struct engine_proposal *proposals, size_t n, uint64_t deadline_ns,
                    struct nh_error *err);
+/* Proposes the opening of a session, with the limit of the very replica that takes it. Thread: any. Errors: as above. */
+int engine_open_session(struct engine *e, uint64_t shard_id, uint64_t client_id, uint64_t deadline_ns, nh_completion_fn fn,
+                        void *ctx, struct nh_error *err);
 /* A linearizable read. With `query`: answered by the machine's lookup on the apply worker, outcome.data are its bytes.
  * Without (NULL): completes when a local lookup is linearizable. Thread: any. Errors as above. */
 int engine_read(struct engine *e, uint64_t shard_id, const void *query, size_t size_bytes, uint64_t deadline_ns,

@@ -121,6 +121,7 @@ struct replica {
     uint64_t boot_commit;                                           /* ready once this is applied */
     uint64_t snapshot_entries, snapshot_bytes, compaction_overhead; /* as configured, defaults filled in */
     uint32_t snapshots_kept, compression;
+    uint32_t sessions_max;       /* as configured, or the default; in openings of sessions */
     uint64_t installing;         /* atomic: a received snapshot up to here takes the place of the log, or has taken it */
     volatile bool snapshot_stop; /* what runs on the snapshot pool is to end early */
     uint32_t refs;               /* atomic */

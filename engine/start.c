@@ -7,6 +7,7 @@
 #include "engine/bootstrap.h"
 #include "engine/engine_private.h"
 #include "engine/replica.h"
+#include "engine/rsm/sessions.h"
 #include "engine/step_worker.h"
 #include "raftio/support/memory.h"
 
@@ -106,6 +107,7 @@ static struct replica *replica_new(struct engine *e, const struct engine_replica
     set_snapshots(r, c, boot, dir);
     r->election_ticks = c->election_rtt;
     r->uses_leases = c->lease_reads;
+    r->sessions_max = (uint32_t)or_default(c->sessions_max, SESSIONS_DEFAULT);
     r->boot_commit = boot->boot.state.commit;
     r->refs = 2; /* the routes and the apply worker; the START item brings the step worker's */
     pthread_mutex_init(&r->lock, NULL);

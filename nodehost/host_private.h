@@ -7,7 +7,6 @@
 #include "engine/engine.h"
 #include "nodehost/data_dir.h"
 #include "nodehost/events.h"
-#include "raftio/support/map.h"
 
 /* Someone who waits in nh_host_stop_replica. */
 struct stop_waiter {
@@ -34,8 +33,7 @@ struct nh_host {
 
     pthread_mutex_t lock;
     pthread_cond_t unloaded;
-    struct stop_waiter *waiters; /* guarded by lock, as below */
-    struct map sessions_max;     /* shard id -> limit, as a pointer; of the last start of its replica */
+    struct stop_waiter *waiters; /* guarded by lock */
 };
 
 /* The synchronous form of a request: `waiter_end` is its completion, `waiter_finish` waits for it if it was accepted. */
@@ -51,8 +49,6 @@ int waiter_finish(struct waiter *w, int submitted); /* returns `submitted` */
 
 /* The end of a timeout on the runtime's clock. Errors: EINVAL. */
 int host_deadline(struct nh_host *host, uint32_t timeout_ms, uint64_t *ret_ns, struct nh_error *err);
-/* As its replica was configured; the default for a shard that never started here. */
-uint32_t host_sessions_max(struct nh_host *host, uint64_t shard_id);
 /* NH_EDEADLOCK on a thread of the host itself. */
 int host_check_may_block(struct nh_error *err);
 

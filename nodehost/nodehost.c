@@ -329,7 +329,6 @@ static void close_parts(struct nh_host *host)
     data_dir_close(&host->data_dir);
     events_free(host->events);
     runtime_threads_free(host->runtime);
-    map_deinit(&host->sessions_max);
     pthread_cond_destroy(&host->unloaded);
     pthread_mutex_destroy(&host->lock);
     free(host);

@@ -72,26 +72,6 @@ static int by_replica_id(const void *a, const void *b)
     return (x > y) - (x < y);
 }
 
-uint32_t host_sessions_max(struct nh_host *host, uint64_t shard_id)
-{
-    void *limit;
-
-    pthread_mutex_lock(&host->lock);
-    limit = map_get(&host->sessions_max, shard_id);
-    pthread_mutex_unlock(&host->lock);
-    return limit ? (uint32_t)(uintptr_t)limit : SESSIONS_DEFAULT;
-}
-
-static void set_sessions_max(struct nh_host *host, const struct nh_replica_config *c)
-{
-    pthread_mutex_lock(&host->lock);
-    if (c->sessions_max)
-        map_put(&host->sessions_max, c->shard_id, (void *)(uintptr_t)c->sessions_max);
-    else
-        map_remove(&host->sessions_max, c->shard_id);
-    pthread_mutex_unlock(&host->lock);
-}
-
 static int start(struct nh_host *host, const struct nh_replica_config *c, struct nh_error *err)
 {
     struct nh_membership initial = {.n_members = c->n_members};
@@ -119,6 +99,7 @@ static int start(struct nh_host *host, const struct nh_replica_config *c, struct
         .compaction_overhead = c->compaction_overhead,
         .snapshots_kept = c->snapshots_kept,
         .compress_snapshots = c->compress_snapshots,
+        .sessions_max = c->sessions_max,
     };
     int r = NH_OK;
 
@@ -134,8 +115,6 @@ static int start(struct nh_host *host, const struct nh_replica_config *c, struct
     }
     r = engine_start_replica(host->engine, &ec, err);
     nh_membership_deinit(&initial);
-    if (r == NH_OK)
-        set_sessions_max(host, c);
     return r;
 }
 

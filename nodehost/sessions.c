@@ -22,28 +22,30 @@ uint64_t nh_session_new_id(struct nh_host *host)
     return id;
 }
 
+static int check(struct nh_host *host, uint64_t client_id, uint32_t timeout_ms, uint64_t *ret_deadline_ns, struct nh_error *err)
+{
+    int r = host_deadline(host, timeout_ms, ret_deadline_ns, err);
+
+    if (r == NH_OK && client_id == 0)
+        r = nh_error_set(err, NH_EINVAL, "client_id is 0: take one from nh_session_new_id");
+    return r;
+}
+
 static int propose(struct nh_host *host, uint64_t shard_id, struct engine_proposal *p, uint32_t timeout_ms, struct nh_error *err)
 {
     uint64_t deadline_ns = 0;
-    int r = host_deadline(host, timeout_ms, &deadline_ns, err);
+    int r = check(host, p->session.client_id, timeout_ms, &deadline_ns, err);
 
-    if (r == NH_OK && p->session.client_id == 0)
-        r = nh_error_set(err, NH_EINVAL, "client_id is 0: take one from nh_session_new_id");
     return r < 0 ? r : engine_propose(host->engine, shard_id, p, 1, deadline_ns, err);
 }
 
 int nh_open_session(struct nh_host *host, uint64_t shard_id, uint64_t client_id, uint32_t timeout_ms, nh_completion_fn fn,
                     void *ctx, struct nh_error *err)
 {
-    uint32_t limit = host_sessions_max(host, shard_id); /* as it is in the log, in our own order: all hosts are little-endian */
-    struct engine_proposal p = {.cmd = &limit,
-                                .size_bytes = sizeof limit,
-                                .fn = fn,
-                                .ctx = ctx,
-                                .type = NH_ENTRY_APPLICATION,
-                                .session = {client_id, SESSION_OPEN, 0}};
+    uint64_t deadline_ns = 0;
+    int r = check(host, client_id, timeout_ms, &deadline_ns, err);
 
-    return propose(host, shard_id, &p, timeout_ms, err);
+    return r < 0 ? r : engine_open_session(host->engine, shard_id, client_id, deadline_ns, fn, ctx, err);
 }
 
 int nh_close_session(struct nh_host *host, uint64_t shard_id, uint64_t client_id, uint32_t timeout_ms, nh_completion_fn fn,

@@ -563,6 +563,11 @@ int host_propose_bytes(uint64_t shard_id, const void *cmd, size_t size_bytes, ui
     return engine_propose(host.engine, shard_id, &p, 1, host.now_ns + timeout_ms * 1000000ull, &host.err);
 }
 
+int host_open_session(uint64_t shard_id, uint64_t client_id, struct ended *e)
+{
+    return engine_open_session(host.engine, shard_id, client_id, host.now_ns + 1000000000ull, on_end, e, &host.err);
+}
+
 int host_propose_in_session(uint64_t shard_id, struct engine_session session, const void *cmd, size_t size_bytes, struct ended *e)
 {
     struct engine_proposal p = {.cmd = cmd, .size_bytes = size_bytes, .fn = on_end, .ctx = e, .session = session};

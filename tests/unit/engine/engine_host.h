@@ -71,6 +71,7 @@ int host_start_replica(uint64_t shard_id, uint32_t n_members);
 int host_restart_replica(uint64_t shard_id);
 /* Proposes a number; *e counts how often it ended. */
 int host_propose(uint64_t shard_id, uint64_t value, uint32_t timeout_ms, struct ended *e);
+int host_open_session(uint64_t shard_id, uint64_t client_id, struct ended *e);
 int host_propose_in_session(uint64_t shard_id, struct engine_session session, const void *cmd, size_t size_bytes,
                             struct ended *e);
 int host_snapshot(uint64_t shard_id, const char *export_dir, uint64_t overhead, struct ended *e);

@@ -46,6 +46,35 @@ Test(engine, a_proposal_completes_with_the_machines_result)
     cr_assert_eq(host.n_ready, 1);
 }
 
+static int step_in_session(uint64_t client_id)
+{
+    struct ended e = {0};
+    uint64_t one = 1;
+
+    cr_assert_eq(host_propose_in_session(1, (struct engine_session){client_id, 1, 0}, &one, sizeof one, &e), NH_OK);
+    host_run(1);
+    return e.last.code;
+}
+
+/* The limit used to be set after the start: who opened one in between had the default proposed, and all replicas evicted what was
+ * above that. */
+Test(engine, the_limit_of_sessions_is_known_as_soon_as_the_replica_can_be_found)
+{
+    struct ended e[2] = {0};
+
+    host_replica_config.sessions_max = 1;
+    cr_assert_eq(host_start_replica(1, 1), NH_OK, "%s", host.err.text);
+    host_replica_config.sessions_max = 0;
+    for (uint64_t i = 0; i < 2; i++)
+        cr_assert_eq(host_open_session(1, 7 + i, &e[i]), NH_OK, "%s", host.err.text); /* no worker has seen the replica yet */
+    host_await_leader(1);
+    host_run(1);
+    cr_assert(e[0].last.value == 7 && e[1].last.value == 8);
+    cr_assert_eq(step_in_session(7), NH_REQUEST_REJECTED, "it gave way to the other one");
+    cr_assert_eq(step_in_session(8), NH_REQUEST_COMPLETED);
+    cr_assert_eq(host_open_session(2, 7, &e[0]), NH_ENOTFOUND);
+}
+
 /* Of proposals, as long as they come again and again. */
 Test(engine, an_idle_replica_has_no_arrays_for_proposals)
 {
