@@ -12,6 +12,8 @@
 
 /* Answers that wait for the sender's task; more are forgotten, and asked for again. */
 #define ANSWERS_MAX 4096u
+/* After a pass of this length what was posted comes first. A step may block for the transport's time-outs. */
+#define PASS_NS 100000000ull
 
 enum post_type { POST_SEND, POST_ANSWER, POST_CANCEL };
 
@@ -42,6 +44,7 @@ static void on_send(struct snapshot_sender *s, struct stream *st)
 {
     struct stream *old = find_stream(s, st->id.shard_id, st->id.from, st->id.to);
 
+    sending_share_rest(s, st);
     if (old)
         sending_end(s, old, true, STREAM_REPLACED);
     list_push_back(&s->streams, &st->link);
@@ -119,20 +122,34 @@ static void take_posts(struct snapshot_sender *s)
 
 /* ---- the task ---- */
 
-/* One step for each stream that was there at the beginning: a stream that moves goes behind the last of them. */
+static bool is_closed(struct snapshot_sender *s)
+{
+    bool closed;
+
+    pthread_mutex_lock(&s->lock);
+    closed = s->closed;
+    pthread_mutex_unlock(&s->lock);
+    return closed;
+}
+
+/* One step for each stream that was there at the beginning: a stream that moves goes behind the last of them. A pass that has to
+ * end early is no loss for the others: who has held it up has moved, or waits for an answer now. */
 static uint64_t poll(void *arg)
 {
     struct snapshot_sender *s = arg;
+    uint64_t next_ns = TASK_POLL_NEVER, began_ns;
     struct list *at, *next, *last;
-    uint64_t next_ns = TASK_POLL_NEVER;
     bool more;
 
     take_posts(s);
+    began_ns = runtime_now_ns(s->config.runtime);
     last = s->streams.prev;
     more = !list_empty(&s->streams);
     for (at = s->streams.next; more; at = next) {
         uint64_t wanted;
 
+        if (is_closed(s) || runtime_now_ns(s->config.runtime) - began_ns >= PASS_NS)
+            return TASK_POLL_NOW;
         next = at->next;
         more = at != last;
         wanted = sending_step(s, container_of(at, struct stream, link));

@@ -79,6 +79,8 @@ struct stream *sending_new(const struct stream_request *request);
 void sending_free(struct stream *st);
 /* Notes a valid answer; the next step looks at it. */
 void sending_store_answer(struct stream *st, const struct nh_message *m);
+/* Of a stream that is not among the others yet: it rests with those who know that its host cannot be reached. */
+void sending_share_rest(struct snapshot_sender *s, struct stream *st);
 /* One step: at most one chunk is sent. Returns when it wants the next one; the stream may be gone. */
 uint64_t sending_step(struct snapshot_sender *s, struct stream *st);
 /* Decides that it has ended. Steps bring it to its end. */

@@ -178,6 +178,39 @@ static uint64_t try_failed(struct snapshot_sender *s, struct stream *st, uint64_
     return TASK_POLL_NOW;
 }
 
+static bool waits_for_host(const struct stream *st, const char *address)
+{
+    return st->state == STREAM_WAITING && strcmp(st->address, address) == 0;
+}
+
+void sending_share_rest(struct snapshot_sender *s, struct stream *st)
+{
+    for (struct list *at = s->streams.next; at != &s->streams; at = at->next) {
+        const struct stream *other = container_of(at, struct stream, link);
+
+        if (other->tries > 0 && other->not_before_ns > st->not_before_ns && waits_for_host(other, st->address))
+            st->not_before_ns = other->not_before_ns;
+    }
+}
+
+/* Its host cannot be reached. A connection of any other stream to that host would block this task for as long, so those that
+ * wait share the try and the rest. They keep their places: who comes first then makes the next try. */
+static uint64_t host_failed(struct snapshot_sender *s, struct stream *st, const char *reason)
+{
+    uint64_t rest_ns = back_off_ns(st->tries + 1), until_ns = now_of(s) + rest_ns;
+
+    for (struct list *at = s->streams.next; at != &s->streams; at = at->next) {
+        struct stream *other = container_of(at, struct stream, link);
+
+        if (other == st || other->not_before_ns > until_ns || !waits_for_host(other, st->address))
+            continue;
+        other->not_before_ns = until_ns;
+        if (++other->tries >= STREAM_TRIES)
+            sending_end(s, other, true, reason);
+    }
+    return try_failed(s, st, rest_ns, reason);
+}
+
 /* The image is closed, as many streams may wait for long: one that is pruned by then will not be missed, as there is a newer one.
  */
 static uint64_t put_off(struct snapshot_sender *s, struct stream *st, uint64_t now, const char *reason)
@@ -261,7 +294,9 @@ static int send_head(struct snapshot_sender *s, struct stream *st, struct nh_err
 
 static uint64_t ask(struct snapshot_sender *s, struct stream *st)
 {
+    bool is_connected = st->connection != NULL;
     struct nh_error err = {0};
+    int r;
 
     if (open_image(s, st, &err) < 0) {
         sending_end(s, st, true, err.text);
@@ -269,7 +304,10 @@ static uint64_t ask(struct snapshot_sender *s, struct stream *st)
     }
     set_state(s, st, STREAM_ASKING);
     st->answer.present = false;
-    if (send_head(s, st, &err) < 0)
+    r = send_head(s, st, &err);
+    if (r == NH_EIO && !is_connected)
+        return host_failed(s, st, err.text);
+    if (r < 0)
         return try_failed(s, st, back_off_ns(st->tries + 1), err.text);
     st->asked_ns = now_of(s);
     return st->asked_ns + STREAM_ANSWER_MS * MS_NS;

@@ -37,7 +37,8 @@
  * Threads. A sender and a receiver are runtime tasks each (one thread; and two for producers); the functions below may be called
  * from any thread and only post, unless it says otherwise. Callbacks run on these tasks, with no lock held; the functions that
  * only post may be called from them. send_chunk blocks the sender's task while the network does, and with it the other streams:
- * at most for the transport's time-outs.
+ * at most for the transport's time-outs. So streams to a host that cannot be reached share their tries: one of them waits for a
+ * connection, and the others rest with it if it fails. Whoever cancels or stops waits for one chunk at most.
  */
 #ifndef NH_ENGINE_SNAPSHOT_STREAM_H
 #define NH_ENGINE_SNAPSHOT_STREAM_H

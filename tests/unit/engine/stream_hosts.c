@@ -253,6 +253,11 @@ static int send_chunk(struct nh_snapshot_connection *c, const struct nh_chunk *c
 
     if (c->broken)
         return nh_error_set(err, NH_EIO, "the connection is broken");
+    if (test.net.dead && host_at(c->target) == &test.hosts[test.net.dead - 1]) {
+        test.net.n_waited++;
+        test.now_ns += DEAD_MS * MS_NS;
+        return nh_error_set(err, NH_EIO, "nobody answers");
+    }
     note_sent(chunk);
     if (struck)
         r = strike(c, host_at(c->target));
@@ -574,20 +579,32 @@ static void on_release(void *ctx)
     ((struct stream_host *)ctx)->n_released++;
 }
 
-void stream_send_index(uint32_t host, uint64_t to, uint64_t index, bool produced)
+static void send_image(uint32_t host, struct stream_id id, bool produced)
 {
     struct stream_host *h = &test.hosts[host];
-    struct nh_snapshot record = record_of(index);
-    const struct nh_message install = {
-        .type = NH_MSG_INSTALL_SNAPSHOT, .shard_id = 1, .to = to, .from = host + 1, .term = STREAM_TERM + 1, .snapshot = &record};
+    struct nh_snapshot record = record_of(id.index);
+    const struct nh_message install = {.type = NH_MSG_INSTALL_SNAPSHOT,
+                                       .shard_id = id.shard_id,
+                                       .to = id.to,
+                                       .from = id.from,
+                                       .term = STREAM_TERM + 1,
+                                       .snapshot = &record};
     const struct stream_producer producer = {produce, on_release, h};
-    struct stream_request request = {.id = {1, host + 1, to, index},
-                                     .install = &install,
-                                     .dir = h->dir,
-                                     .producer = produced ? &producer : NULL};
+    struct stream_request request = {.id = id, .install = &install, .dir = h->dir, .producer = produced ? &producer : NULL};
 
-    memcpy(request.address, test.hosts[to - 1].address, sizeof test.hosts[0].address);
+    record.shard_id = id.shard_id;
+    memcpy(request.address, test.hosts[id.to - 1].address, sizeof test.hosts[0].address);
     snapshot_sender_send(h->sender, &request);
+}
+
+void stream_send_index(uint32_t host, uint64_t to, uint64_t index, bool produced)
+{
+    send_image(host, (struct stream_id){1, host + 1, to, index}, produced);
+}
+
+void stream_send_shard(uint32_t host, uint64_t to, uint64_t shard_id)
+{
+    send_image(host, (struct stream_id){shard_id, host + 1, to, STREAM_INDEX}, false);
 }
 
 void stream_send(uint32_t host, uint64_t to, bool produced)

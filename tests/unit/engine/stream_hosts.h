@@ -13,6 +13,7 @@
 #define STREAM_INDEX 100u
 #define STREAM_TERM  5u
 #define CHUNKS_MAX   64u
+#define DEAD_MS      5000u
 
 /* What happens to chunk `net.chunk`, `net.times` times. */
 enum stream_fault {
@@ -56,7 +57,9 @@ struct stream_net {
     bool mute;                   /* no answer arrives */
     char order[256];             /* to which replica chunks but 0 were sent: '1' ... */
     uint32_t n_order;
-    bool overrun; /* a receiver refused a chunk */
+    bool overrun;      /* a receiver refused a chunk */
+    uint32_t dead;     /* replica whose host answers no connection: who sends to it waits for DEAD_MS in vain; 0: none */
+    uint32_t n_waited; /* who has */
 };
 
 struct stream_test {
@@ -95,6 +98,8 @@ void stream_run_ended(uint32_t host, uint32_t n);
 /* Replica host + 1 sends to replica `to`; produced: on the fly. */
 void stream_send(uint32_t host, uint64_t to, bool produced);
 void stream_send_index(uint32_t host, uint64_t to, uint64_t index, bool produced);
+/* Of another shard: whoever gets it refuses it. */
+void stream_send_shard(uint32_t host, uint64_t to, uint64_t shard_id);
 uint32_t stream_chunks(void); /* of the image, without chunk 0 */
 
 /* The image lies at this host whole, once, with the right bytes; nothing else is there. */

@@ -617,6 +617,61 @@ Test(snapshot_stream, streams_have_turns)
     stream_check_arrived(2);
 }
 
+#define DEAD_STREAMS 10u
+
+static void send_to_the_dead(uint32_t n)
+{
+    for (uint64_t i = 0; i < n; i++)
+        stream_send_shard(0, 3, 2 + i);
+}
+
+static uint64_t now_ms(void)
+{
+    return test.now_ns / MS_NS;
+}
+
+Test(snapshot_stream, a_host_that_is_dead_holds_up_nobody_else)
+{
+    uint64_t began_ms;
+
+    test.bytes_per_s = 4 * STREAM_CHUNK_BYTES;
+    stream_hosts_open(MANY_BYTES);
+    test.net.dead = 3;
+    began_ms = now_ms();
+    send_to_the_dead(DEAD_STREAMS);
+    stream_send(0, 2, false);
+    while (!test.hosts[1].has_image && now_ms() < began_ms + 60 * DEAD_MS)
+        stream_run_ms(250);
+    stream_check_arrived(1);
+    cr_assert_leq(now_ms() - began_ms, MANY_CHUNKS * 250 + 4 * DEAD_MS);
+    for (uint32_t k = 1; k <= MANY_CHUNKS; k++)
+        cr_assert_eq(test.net.n_sent[k], 1, "chunk %u", k);
+    stream_run_ended(0, DEAD_STREAMS + 1);
+    cr_assert_eq(test.hosts[0].n_failed, DEAD_STREAMS);
+    cr_assert_str_eq(reason_of(0), "nobody answers");
+    cr_assert_eq(test.net.n_waited, STREAM_TRIES, "they share their tries");
+}
+
+Test(snapshot_stream, who_comes_later_rests_with_those_who_know_that_a_host_is_dead)
+{
+    stream_hosts_open(MANY_BYTES);
+    test.net.dead = 3;
+    send_to_the_dead(1);
+    while (test.net.n_waited < 3)
+        stream_run_ms(100);
+    for (uint64_t shard_id = 3; shard_id < 3 + DEAD_STREAMS; shard_id++) {
+        stream_send_shard(0, 3, shard_id);
+        stream_run_ms(100);
+    }
+    cr_assert_eq(test.net.n_waited, 3);
+    test.net.dead = 0;
+    stream_send(0, 3, false);
+    stream_run_ms(0);
+    cr_assert_eq(test.net.n_sent[0], 0);
+    stream_run_ms(4 * STREAM_RETRY_MS);
+    stream_check_arrived(2);
+}
+
 Test(snapshot_stream, the_rate_is_shared_by_all_and_kept)
 {
     uint64_t began_ns, took_ms;
