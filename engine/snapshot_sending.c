@@ -282,29 +282,38 @@ static int send_head(struct snapshot_sender *s, struct stream *st, struct nh_err
         .messages = &st->install,
     };
     size_t bytes;
-    int r = NH_OK;
 
     st->install.snapshot->file_size_bytes = st->size_bytes;
     bytes = batch_encode(&batch, s->buffer, STREAM_CHUNK_BYTES); /* the receiver has the limit */
     assert(bytes <= STREAM_CHUNK_BYTES);
-    if (!st->connection)
-        r = s->config.transport_ops->get_snapshot_connection(s->config.transport, st->address, &st->connection, err);
-    return r < 0 ? r : send_one(s, st, 0, s->buffer, bytes, err);
+    return send_one(s, st, 0, s->buffer, bytes, err);
+}
+
+static int connect_to_host(struct snapshot_sender *s, struct stream *st, struct nh_error *err)
+{
+    if (st->connection)
+        return NH_OK;
+    return s->config.transport_ops->get_snapshot_connection(s->config.transport, st->address, &st->connection, err);
 }
 
 static uint64_t ask(struct snapshot_sender *s, struct stream *st)
 {
     bool is_connected = st->connection != NULL;
     struct nh_error err = {0};
-    int r;
+    int r = connect_to_host(s, st, &err);
 
-    if (open_image(s, st, &err) < 0) {
+    if (r == NH_EBUSY) { /* others have all connections that the transport allows */
+        wait_until(s, st, now_of(s) + STREAM_RETRY_MS * MS_NS);
+        return TASK_POLL_NOW;
+    }
+    if (r == NH_OK && open_image(s, st, &err) < 0) {
         sending_end(s, st, true, err.text);
         return TASK_POLL_NOW;
     }
     set_state(s, st, STREAM_ASKING);
     st->answer.present = false;
-    r = send_head(s, st, &err);
+    if (r == NH_OK)
+        r = send_head(s, st, &err);
     if (r == NH_EIO && !is_connected)
         return host_failed(s, st, err.text);
     if (r < 0)

@@ -25,6 +25,7 @@
  * DONE: an image of that index, or newer, is there (also when the first DONE was lost). FULL (no space) and BUSY (too many
  * streams) are temporary: the sender waits and asks again, up to STREAM_PATIENCE_MS. REFUSED (not ours, corrupt, senseless, an
  * I/O error there) ends the stream as failed, and so do STREAM_TRIES broken connections, missing answers or gaps in a row.
+ * A stream that the transport has no connection for (EBUSY) waits for its turn, as if `sending_max` were reached.
  * A stream made on the fly also ends as failed if its producer comes on by nothing for STREAM_STALL_MS.
  * Patience and tries begin anew only when more chunks are durable than ever before. A receiver drops a stream from which it hears
  * nothing for STREAM_IDLE_MS. A second chunk 0 of the same stream with another index, term or size begins anew; with the same

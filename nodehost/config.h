@@ -38,7 +38,9 @@ struct nh_host_config {
     const char *snapshot_dir;           /* for images, ours alone, made with mode 0700; NULL: <data_dir>/snapshots */
     uint32_t snapshot_workers;          /* threads that save and recover machines, 1 .. 16; 0: 2 */
     uint64_t snapshot_send_bytes_per_s; /* of all images together that are sent; 0: no limit */
-    uint32_t snapshot_streams_max;      /* images sent at once, and received at once, 1 .. 1,024; 0: 8 */
+    /* Images sent at once, and received at once, 1 .. 1,024; 0: 8. Sent are no more than the transport has connections for (TCP:
+     * 64); the others wait for their turn. */
+    uint32_t snapshot_streams_max;
     /* A thread more per step worker, for saves. Without, a step worker waits for its own saves: fewer hand-overs, so shorter
      * latencies. With, heartbeats go on while the disk stalls, so its leaders stay. */
     bool log_workers;

@@ -83,7 +83,7 @@ struct nh_transport_ops {
     /* Gives the connection back; what is queued may still be sent. Required. */
     void (*close_connection)(struct nh_connection *c);
 
-    /* A connection of its own for the chunks of one snapshot. */
+    /* A connection of its own for the chunks of one snapshot. NH_EBUSY: no more are allowed at once; it is asked for again. */
     int (*get_snapshot_connection)(struct nh_transport *t, const char *target, struct nh_snapshot_connection **ret,
                                    struct nh_error *err);
     /* Sends one chunk, in order; blocks (snapshot workers only) until it is handed to the network or the connection

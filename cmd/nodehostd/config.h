@@ -22,7 +22,7 @@
  *     snapshots.export_dir        none      absolute, made if absent; below it NH.SNAPSHOT ... EXPORT may write
  *     snapshots.workers           2         threads that save and recover machines, 1 .. 16
  *     snapshots.send_bytes_per_s  no limit  of all images together that are sent
- *     snapshots.streams_max       8         images sent at once, and received at once, 1 .. 1024
+ *     snapshots.streams_max       8         images sent at once (64 at most), and received at once, 1 .. 1024
  *     peers[].id, .raft, .redis             every host of the deployment, ourselves too
  *     shards[].first, .count                shard ids first .. first + count - 1
  *     shards[].machine                      name of a machine: <plugin-dir>/<name>.so. With the Redis commands: kv

@@ -28,7 +28,7 @@
 #define TCP_LOOPS_MAX           16u
 
 #define TCP_PEERS_MAX   4096u /* connections to hosts; one more: EBUSY */
-#define TCP_STREAMS_MAX 64u   /* outgoing snapshot connections; one more: EBUSY */
+#define TCP_STREAMS_MAX 64u   /* outgoing snapshot connections; one more: EBUSY, and the image waits (nh_host_config) */
 
 #define TCP_CONNECT_TIMEOUT_MS   5000u
 #define TCP_HANDSHAKE_TIMEOUT_MS 5000u

@@ -177,10 +177,13 @@ static bool fault_is(enum stream_fault fault)
 
 static int get_connection(struct nh_transport *t, const char *target, struct nh_snapshot_connection **ret, struct nh_error *err)
 {
-    struct nh_snapshot_connection *c = xcalloc(1, sizeof *c);
+    struct nh_snapshot_connection *c;
 
-    (void)err;
     (void)t;
+    if (test.net.connections_max && test.net.n_connections >= test.net.connections_max)
+        return nh_error_set(err, NH_EBUSY, "no more connections are allowed");
+    test.net.n_connections++;
+    c = xcalloc(1, sizeof *c);
     strncpy(c->target, target, sizeof c->target - 1);
     c->broken = fault_is(FAULT_UNREACHABLE) && test.net.n_faults > 0;
     test.net.n_faults += c->broken;
@@ -190,6 +193,7 @@ static int get_connection(struct nh_transport *t, const char *target, struct nh_
 
 static void close_connection(struct nh_snapshot_connection *c)
 {
+    test.net.n_connections--;
     free(c);
 }
 

@@ -60,6 +60,7 @@ struct stream_net {
     bool overrun;      /* a receiver refused a chunk */
     uint32_t dead;     /* replica whose host answers no connection: who sends to it waits for DEAD_MS in vain; 0: none */
     uint32_t n_waited; /* who has */
+    uint32_t connections_max, n_connections; /* at once, of all hosts; max 0: no limit */
 };
 
 struct stream_test {

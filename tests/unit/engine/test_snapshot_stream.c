@@ -672,6 +672,19 @@ Test(snapshot_stream, who_comes_later_rests_with_those_who_know_that_a_host_is_d
     stream_check_arrived(2);
 }
 
+Test(snapshot_stream, one_more_than_there_are_connections_waits_its_turn)
+{
+    test.bytes_per_s = STREAM_CHUNK_BYTES / 2;
+    stream_hosts_open(MANY_BYTES);
+    test.net.connections_max = 1;
+    stream_send(0, 2, false);
+    stream_send(0, 3, false);
+    stream_run_ended(0, 2);
+    cr_assert_eq(test.hosts[0].n_failed, 0, "%s", reason_of(0));
+    stream_check_arrived(1);
+    stream_check_arrived(2);
+}
+
 Test(snapshot_stream, the_rate_is_shared_by_all_and_kept)
 {
     uint64_t began_ns, took_ms;
