@@ -52,8 +52,9 @@ struct files_ops {
     /* Each name in a directory, in any order; stops at the first code that is not 0 and returns it. `each` changes nothing there.
      */
     int (*list)(struct files *fs, const char *path, int (*each)(void *ctx, const char *name), void *ctx, struct nh_error *err);
-    /* Bytes that may still be written to files of this directory. */
-    int (*space)(struct files *fs, const char *path, uint64_t *ret_bytes, struct nh_error *err);
+    /* Bytes that may still be written to files of this directory, and that its disk has when it is empty. ret_whole may be NULL.
+     */
+    int (*space)(struct files *fs, const char *path, uint64_t *ret_free, uint64_t *ret_whole, struct nh_error *err);
 };
 
 struct files {

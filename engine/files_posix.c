@@ -108,7 +108,7 @@ static int list(struct files *fs, const char *path, int (*each)(void *ctx, const
     return r;
 }
 
-static int space(struct files *fs, const char *path, uint64_t *ret_bytes, struct nh_error *err)
+static int space(struct files *fs, const char *path, uint64_t *ret_free, uint64_t *ret_whole, struct nh_error *err)
 {
     int fd = open_dir(path, O_RDONLY), r = NH_OK;
     struct statvfs st;
@@ -116,8 +116,10 @@ static int space(struct files *fs, const char *path, uint64_t *ret_bytes, struct
     (void)fs;
     if (fd < 0 || TEMP_FAILURE_RETRY(fstatvfs(fd, &st)) < 0)
         r = fail(err, "ask for the space of", path);
-    else
-        *ret_bytes = (uint64_t)st.f_bavail * st.f_frsize;
+    if (r == NH_OK)
+        *ret_free = (uint64_t)st.f_bavail * st.f_frsize;
+    if (r == NH_OK && ret_whole)
+        *ret_whole = (uint64_t)st.f_blocks * st.f_frsize;
     if (fd >= 0)
         close(fd);
     return r;

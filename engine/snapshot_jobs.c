@@ -60,7 +60,7 @@ static int check_space(const struct snapshot_job *job, const struct snapshot_dir
 {
     const struct files_ops *ops = dir->files->ops;
     uint64_t space = 0, needed = job->replica->image_bytes + job->replica->image_bytes / 8 + SPARE_BYTES;
-    int r = ops->space(dir->files, dir->path, &space, err);
+    int r = ops->space(dir->files, dir->path, &space, NULL, err);
 
     if (r == NH_OK && space < needed)
         return nh_error_set(err, NH_ENOSPC, "%" PRIu64 " bytes are free, the last image and a reserve need %" PRIu64, space,

@@ -152,19 +152,27 @@ static bool fits(uint64_t extra, uint64_t used, uint64_t most)
     return extra <= most && used <= most - extra;
 }
 
+/* Of this much free space on a disk of this size; the rest is the log store's. */
+static uint64_t space_for_images(uint64_t free_bytes, uint64_t whole_bytes)
+{
+    uint64_t share = whole_bytes / STREAM_SPARE_SHARE, spare = share < STREAM_SPARE_BYTES ? share : STREAM_SPARE_BYTES;
+
+    return free_bytes > spare ? free_bytes - spare : 0;
+}
+
 /* Sets aside what is missing to `total` bytes for this stream. Errors: ENOSPC, those of files->space. */
 static int reserve(struct snapshot_receiver *r, struct receiving *st, uint64_t total, struct nh_error *err)
 {
-    uint64_t extra = total - st->reserved_bytes, space = 0;
+    uint64_t extra = total - st->reserved_bytes, space = 0, whole = 0;
     struct files *files = r->config.files;
     int code;
 
     if (r->config.disk_budget_bytes != 0 && !fits(extra, r->reserved_bytes, r->config.disk_budget_bytes))
         return nh_error_set(err, NH_ENOSPC, "%" PRIu64 " bytes are more than the budget allows", total);
-    code = files->ops->space(files, st->dir.path, &space, err);
+    code = files->ops->space(files, st->dir.path, &space, &whole, err);
     if (code < 0)
         return code;
-    if (!fits(extra, r->pending_bytes, space - space / 20))
+    if (!fits(extra, r->pending_bytes, space_for_images(space, whole)))
         return nh_error_set(err, NH_ENOSPC, "no space for %" PRIu64 " bytes", total);
     st->reserved_bytes = total;
     r->reserved_bytes += extra;

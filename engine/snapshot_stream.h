@@ -64,6 +64,10 @@
 #define STREAM_RECEIVING_MAX   8u
 #define STREAM_RECEIVING_LIMIT 1024u
 #define STREAM_UNKNOWN_BYTES   (64u * STREAM_CHUNK_BYTES) /* space that a stream of unknown size needs to begin, and to go on */
+/* Streams leave the log store, which may have the same disk, this much free: some segments of a journal and a flush. A write of
+ * it that fails would end the whole host. On a small disk it is a share of that. */
+#define STREAM_SPARE_BYTES (512u * 1024u * 1024u)
+#define STREAM_SPARE_SHARE 10u
 
 enum snapshot_answer {
     SNAPSHOT_WANT = 0,
@@ -142,7 +146,7 @@ struct snapshot_receiver_config {
     struct runtime *runtime;
     struct files *files;
     uint32_t receiving_max;     /* 0: default; at most STREAM_RECEIVING_LIMIT */
-    uint64_t disk_budget_bytes; /* of all streams together; 0: what the disk has, but for a twentieth of it */
+    uint64_t disk_budget_bytes; /* of all streams together; 0: what the disk has, but for STREAM_SPARE_BYTES */
     void *ctx;
     /* The directory of our replica, if it wants an image of this index now: NH_OK, or ENOTFOUND (REFUSED), EEXIST (it has that or
      * a newer one: DONE). After NH_OK an image of this index and term that is committed there already is handed over at once. */

@@ -138,13 +138,16 @@ static uint64_t space_left(const struct memory_files *m)
     return m->limit_bytes > m->tree.used_bytes ? m->limit_bytes - m->tree.used_bytes : 0;
 }
 
-static int space(struct files *fs, const char *path, uint64_t *ret_bytes, struct nh_error *err)
+static int space(struct files *fs, const char *path, uint64_t *ret_free, uint64_t *ret_whole, struct nh_error *err)
 {
     struct memory_files *m = files_of(fs);
     int r = lock_and_count(m, "ask for the space of", path, err);
 
-    if (find_dir(m, "ask for the space of", path, &r, err))
-        *ret_bytes = space_left(m);
+    if (find_dir(m, "ask for the space of", path, &r, err)) {
+        *ret_free = space_left(m);
+        if (ret_whole)
+            *ret_whole = m->limit_bytes;
+    }
     return unlock(m, r);
 }
 

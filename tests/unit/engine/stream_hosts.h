@@ -12,7 +12,7 @@
 #define STREAM_HOSTS 3u
 #define STREAM_INDEX 100u
 #define STREAM_TERM  5u
-#define CHUNKS_MAX   64u
+#define CHUNKS_MAX   256u
 #define DEAD_MS      5000u
 
 /* What happens to chunk `net.chunk`, `net.times` times. */

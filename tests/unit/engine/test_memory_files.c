@@ -362,18 +362,19 @@ Test(memory_files, every_removed_name_is_an_operation)
 Test(memory_files, a_full_disk_takes_what_fits)
 {
     struct file *f = create("a", "hello");
-    uint64_t space;
+    uint64_t space, whole;
 
     memory_files_set_limit(m, 8);
-    OK(fs->ops->space(fs, "", &space, &err));
+    OK(fs->ops->space(fs, "", &space, &whole, &err));
     cr_assert_eq(space, 3);
+    cr_assert_eq(whole, 8);
     OK(fs->ops->write(f, "123", 3, &err));
     cr_assert_eq(fs->ops->write(f, "4", 1, &err), NH_ENOSPC);
     memory_files_set_limit(m, 10);
     cr_assert_eq(fs->ops->write(f, "45678", 5, &err), NH_ENOSPC);
     cr_assert_eq(size_of("a"), 10);
     memory_files_set_limit(m, 4);
-    OK(fs->ops->space(fs, "", &space, &err));
+    OK(fs->ops->space(fs, "", &space, NULL, &err));
     cr_assert_eq(space, 0);
     OK(fs->ops->remove(fs, "a", &err));
     cr_assert_eq(memory_files_used(m), 10, "it is open");

@@ -306,6 +306,39 @@ Test(snapshot_receiver, what_has_ended_takes_no_room)
     finish(1);
 }
 
+/* As if an image of this size began. */
+static void announce(uint64_t size_bytes)
+{
+    struct nh_chunk c = stream_chunk(0);
+    struct nh_message_batch *b;
+    uint8_t bytes[2048];
+
+    cr_assert_eq(batch_decode(c.data, c.size_bytes, &b, NULL), NH_OK);
+    b->messages[0].snapshot->file_size_bytes = size_bytes;
+    c.size_bytes = batch_encode(b, bytes, sizeof bytes);
+    c.data = bytes;
+    c.file_size_bytes = size_bytes;
+    c.chunk_count = 1 + (size_bytes + STREAM_CHUNK_BYTES - 1) / STREAM_CHUNK_BYTES;
+    batch_free(b);
+    cr_assert(stream_give(&c));
+    stream_run_ms(0);
+}
+
+Test(snapshot_receiver, a_reserve_of_space_is_left_to_others)
+{
+    static const uint64_t disks[] = {1ull << 30, (uint64_t)STREAM_SPARE_BYTES * STREAM_SPARE_SHARE, 1ull << 40};
+
+    for (uint32_t i = 0; i < 3; i++) {
+        uint64_t reserve = i == 0 ? disks[i] / STREAM_SPARE_SHARE : STREAM_SPARE_BYTES;
+
+        memory_files_set_limit(test.hosts[1].disk, disks[i]);
+        announce(disks[i] - reserve + 1);
+        cr_assert_eq(test.net.n_answers[SNAPSHOT_FULL], i + 1);
+        announce(disks[i] - reserve);
+        cr_assert_eq(test.net.n_answers[SNAPSHOT_WANT], i + 1);
+    }
+}
+
 Test(snapshot_receiver, what_follows_a_gap_is_asked_for_once)
 {
     begin();

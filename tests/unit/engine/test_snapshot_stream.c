@@ -378,7 +378,7 @@ Test(snapshot_stream, full_is_not_the_end)
 Test(snapshot_stream, one_of_unknown_size_that_fills_the_disk_is_put_off_and_removed)
 {
     stream_hosts_open(MANY_BYTES);
-    memory_files_set_limit(test.hosts[1].disk, STREAM_UNKNOWN_BYTES * 20 / 19 + 20);
+    memory_files_set_limit(test.hosts[1].disk, STREAM_UNKNOWN_BYTES * 10 / 9 + 10);
     memory_files_fail_at(test.hosts[1].disk, 12, NH_ENOSPC);
     stream_send(0, 2, true);
     stream_run_ms(500);
@@ -398,6 +398,28 @@ Test(snapshot_stream, one_of_unknown_size_needs_a_floor_of_space)
     stream_run_ended(0, 1);
     cr_assert_str_eq(reason_of(0), "the receiver has no space left");
     cr_assert_eq(test.n_produced, 0);
+}
+
+#define MIB (1024u * 1024u)
+
+/* The last time that it asks for space there is little more than it has to ask for. */
+Test(snapshot_stream, one_of_unknown_size_that_does_not_fit_leaves_a_reserve)
+{
+    struct memory_files *disk;
+    uint64_t most = 0;
+
+    test.bytes_per_s = 16 * STREAM_CHUNK_BYTES;
+    stream_hosts_open(40 * MIB);
+    disk = test.hosts[1].disk;
+    memory_files_set_limit(disk, 34 * MIB);
+    stream_send(0, 2, true);
+    while (test.net.n_answers[SNAPSHOT_FULL] == 0) {
+        stream_run_ms(10);
+        most = memory_files_used(disk) > most ? memory_files_used(disk) : most;
+    }
+    cr_assert_gt(most, STREAM_UNKNOWN_BYTES / 2, "it had begun");
+    cr_assert_leq(most, 34 * MIB - 34 * MIB / STREAM_SPARE_SHARE);
+    stream_check_nothing(1);
 }
 
 static void check_budget(uint64_t missing_bytes)
