@@ -13,7 +13,8 @@
  *                                                (a production that has stalled may run for ever: then `ended` is called before)
  *
  * A step sends at most one chunk. Answers are only stored when they come; the next step looks at them. A stream that has sent
- * goes to the end of the list, so that whatever runs out first, tokens or turns, is shared fairly.
+ * goes to the end of the list, so that whatever runs out first, tokens or turns, is shared fairly. No production goes on for one
+ * that is WAITING.
  */
 #include "engine/snapshot_sender_private.h"
 
@@ -158,9 +159,12 @@ static uint64_t back_off_ns(uint32_t n_failed)
     return (ms < STREAM_RETRY_MAX_MS ? ms : STREAM_RETRY_MAX_MS) * MS_NS;
 }
 
+/* Without a turn. Its production, whose chunks nobody would take, ends and begins anew later: it would keep its task from those
+ * that have a turn, and they their turns from this one. */
 static void wait_until(struct snapshot_sender *s, struct stream *st, uint64_t not_before_ns)
 {
     disconnect(s, st);
+    stop_production(st);
     set_state(s, st, STREAM_WAITING);
     st->not_before_ns = not_before_ns;
     st->stalled_ns = 0;
@@ -215,7 +219,6 @@ static uint64_t host_failed(struct snapshot_sender *s, struct stream *st, const 
  */
 static uint64_t put_off(struct snapshot_sender *s, struct stream *st, uint64_t now, const char *reason)
 {
-    stop_production(st);
     close_image(s, st);
     if (st->n_put_off++ == 0)
         st->put_off_ns = now;

@@ -88,7 +88,7 @@ struct stream_id {
 
 /* Makes an image on the fly: an on-disk machine's. */
 struct stream_producer {
-    /* Writes the whole image; may be called again after a broken connection, and must give the same bytes. It runs on one of two
+    /* Writes the whole image; it is called again after a broken connection, and must give the same bytes. It runs on one of two
      * tasks for producers and may take long; `stop` tells it to end early (written with __atomic_store_n), and from then on the
      * sink answers ECLOSED. With a runtime of one thread it is never stopped, and the sink never waits. One that writes nothing
      * for STREAM_STALL_MS is told to end; its stream has ended then, whether it returns or not. */

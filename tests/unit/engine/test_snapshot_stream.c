@@ -578,6 +578,24 @@ Test(snapshot_stream, who_waits_behind_machines_that_hang_is_told_too)
     cr_assert_eq(test.hosts[0].n_released, 3);
 }
 
+Test(snapshot_stream, who_waits_for_a_turn_leaves_its_producer_to_those_who_have_one)
+{
+    test.sending_max = 1;
+    test.bytes_per_s = 4 * STREAM_CHUNK_BYTES;
+    hang(1, STREAM_STALL_MS, false);
+    test.net.fault = FAULT_BROKEN;
+    test.net.times = 1;
+    test.net.chunk = 3;
+    stream_send(0, 2, true);
+    stream_send(0, 3, false);
+    stream_run_ended(0, 2);
+    cr_assert_eq(test.n_ended_in_pause, 0, "it was told when its connection broke");
+    cr_assert_eq(test.n_produced, 2, "the second time when its turn had come again");
+    cr_assert_eq(test.hosts[0].n_failed, 0, "%s", reason_of(0));
+    stream_check_arrived(1);
+    stream_check_arrived(2);
+}
+
 /* ---- several streams ---- */
 
 Test(snapshot_stream, two_hosts_may_send_to_one_replica)
