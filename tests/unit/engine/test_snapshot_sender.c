@@ -30,7 +30,7 @@ static void add(uint32_t *counter)
     __atomic_add_fetch(counter, 1, __ATOMIC_SEQ_CST);
 }
 
-/* ---- runtime: threads, with a clock of ours; who begins to wait lets the first chunk go on ---- */
+/* ---- runtime: threads, with a clock of ours; who stops the task lets the first chunk go on ---- */
 
 static uint64_t now_ns(struct runtime *rt)
 {
@@ -53,7 +53,6 @@ static void task_stop(struct task *t)
 static bool sleep_ns(struct runtime *rt, uint64_t ns)
 {
     (void)rt;
-    sem_post(&go_on);
     return threads->ops->sleep_ns(threads, ns);
 }
 
@@ -180,10 +179,21 @@ Test(snapshot_sender, one_that_is_closed_tries_no_other_host)
     finish();
 }
 
+static void on_cancelled(void *done)
+{
+    sem_post(done);
+}
+
 Test(snapshot_sender, a_cancel_waits_for_one_host_at_most)
 {
+    sem_t done;
+
     begin();
-    snapshot_sender_cancel(sender, STREAMS);
+    sem_init(&done, 0, 0);
+    snapshot_sender_cancel(sender, STREAMS, on_cancelled, &done);
+    sem_post(&go_on);
+    sem_wait(&done);
+    sem_destroy(&done);
     cr_assert_eq(count(&n_sent_of_last), 0);
     cr_assert_geq(count(&n_released), 1);
     snapshot_sender_stop(sender);
