@@ -30,7 +30,7 @@ static bool drop(struct nh_machine *m, struct kv_slice key)
     return kv_table_drop(&m->table, key);
 }
 
-static const struct kv_store store = {find, has, put, drop};
+static const struct kv_store store = {find, has, put, drop, NULL};
 
 static int machine_open(const struct nh_machine_args *args, struct nh_machine **ret, uint64_t *ret_applied, struct nh_error *err)
 {

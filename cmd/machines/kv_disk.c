@@ -6,12 +6,16 @@
  *
  * An update works on a table of changes over the database: a key is read at most once, later entries see what earlier ones did,
  * and at the end one batch takes the changes and the applied index into the database. So a crash leaves all of an update or
- * nothing.
+ * nothing; but one whose values are more than HELD_BYTES_MAX is taken in parts, each of whole entries: a few bytes of commands
+ * may touch values that are together larger than the memory, on every replica alike, and again at every start.
  */
 #include "cmd/machines/kv_disk.h"
 
 #include <inttypes.h>
 #include <stdio.h>
+
+/* Of keys and values in a table of changes; then it goes into the database. One entry may be more. */
+#define HELD_BYTES_MAX ((size_t)16 * 1024 * 1024)
 
 static const struct kv_slice nothing = {(const uint8_t *)"", 0};
 
@@ -59,6 +63,7 @@ static struct kv_item *look(struct nh_machine *m, struct kv_slice key, bool with
         value = nothing;
     }
     i = kv_table_put(&m->changes, key, nothing, value);
+    m->held_bytes += key.size + value.size;
     i->stored = found != NULL;
     i->absent = found == NULL;
     i->unread = found && !with_value;
@@ -93,6 +98,7 @@ static void change(struct nh_machine *m, struct kv_slice key, struct kv_slice he
     bool stored = known(m, key)->stored;
     struct kv_item *i = kv_table_put(&m->changes, key, head, tail);
 
+    m->held_bytes += key.size + head.size + tail.size; /* though it may take the place of another */
     i->stored = stored;
     i->absent = absent;
     i->dirty = true;
@@ -110,8 +116,6 @@ static bool drop(struct nh_machine *m, struct kv_slice key)
     change(m, key, nothing, nothing, true);
     return true;
 }
-
-static const struct kv_store store = {find, has, put, drop};
 
 /* ---- update ---- */
 
@@ -158,6 +162,23 @@ static int commit(struct nh_machine *m, uint64_t applied, struct nh_error *err)
     return NH_OK;
 }
 
+/* The answers keep what they need. */
+static void clear_changes(struct nh_machine *m)
+{
+    kv_table_clear(&m->changes);
+    m->held_bytes = 0;
+}
+
+static void commit_if_much(struct nh_machine *m, uint64_t index)
+{
+    if (m->failure.code || m->held_bytes <= HELD_BYTES_MAX)
+        return;
+    if (commit(m, index, &m->failure) == 0)
+        clear_changes(m);
+}
+
+static const struct kv_store store = {find, has, put, drop, commit_if_much};
+
 static int update(struct nh_machine *m, struct nh_entry *entries, size_t n, struct nh_error *err)
 {
     int r;
@@ -167,7 +188,7 @@ static int update(struct nh_machine *m, struct nh_entry *entries, size_t n, stru
         r = kv_error(err, m->failure.code, "%s", m->failure.text);
     else
         r = commit(m, entries[n - 1].index, err);
-    kv_table_clear(&m->changes); /* the answers keep what they need */
+    clear_changes(m);
     return r;
 }
 

@@ -15,8 +15,9 @@ struct nh_machine {
 
     /* Of the present update: what it read and what it changes, until one write makes it so. */
     struct kv_table changes;
+    size_t held_bytes; /* of keys and values in it, at most */
     struct kv_answers answers;
-    struct nh_error failure; /* the first failed read; code 0: none */
+    struct nh_error failure; /* the first failed read, or write before the end; code 0: none */
 };
 
 /* The state at one moment. */

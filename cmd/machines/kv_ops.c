@@ -333,6 +333,8 @@ void kv_update(struct kv_answers *a, const struct kv_store *store, struct nh_mac
         result->value = (uint64_t)apply(&j, entries[i].cmd, entries[i].size_bytes);
         result->data = a->item ? kv_value_of(a->item).data : NULL;
         result->size_bytes = a->item ? a->item->value_size : a->size - at;
+        if (store->applied)
+            store->applied(m, entries[i].index);
     }
     for (size_t i = 0, at = 0; i < n; i++) { /* the buffer does not move any more */
         if (entries[i].result.data)

@@ -21,6 +21,7 @@ struct kv_store {
     bool (*has)(struct nh_machine *m, struct kv_slice key); /* the same, and the value is not needed */
     void (*put)(struct nh_machine *m, struct kv_slice key, struct kv_slice head, struct kv_slice tail); /* as kv_table_put */
     bool (*drop)(struct nh_machine *m, struct kv_slice key);                                            /* true: it was there */
+    void (*applied)(struct nh_machine *m, uint64_t index); /* an entry has been, as far as this goes; may be NULL */
 };
 
 /* Results of one update call, which stay valid until the next: numbers and texts one after another, and items. A value is never

@@ -274,6 +274,95 @@ Test(kv_disk_crash, after_a_power_cut_it_has_all_that_was_synced)
     kill_updates(true);
 }
 
+/* ---- an update of large values ---- */
+
+#define LARGE_KEYS  10u
+#define LARGE_BYTES (4u << 20)
+
+static void large_key(uint32_t i, char key[2])
+{
+    key[0] = 'k';
+    key[1] = (char)('0' + i);
+}
+
+static void make_large_values(void)
+{
+    char *value = calloc(1, LARGE_BYTES);
+    uint8_t *cmd = malloc(LARGE_BYTES + 64);
+    struct kv_replica disk;
+
+    kv_replica_open(&disk, KV_DISK_SO, 1, 1);
+    for (uint32_t i = 0; i < LARGE_KEYS; i++) {
+        char key[2];
+        struct kv_slice args[] = {{(const uint8_t *)"SET", 3}, {(const uint8_t *)key, 2}, {(const uint8_t *)value, LARGE_BYTES}};
+
+        large_key(i, key);
+        kv_command_encode(args, 3, cmd);
+        kv_replica_apply_bytes(&disk, cmd, kv_command_bytes(args, 3));
+    }
+    expect(disk.ops->sync(disk.m, NULL) == 0, "sync works");
+    shared->synced = disk.applied;
+    kv_replica_close(&disk);
+    free(value);
+    free(cmd);
+    shared->writes = 0;
+}
+
+/* One update: few bytes, that touch 40 MiB. */
+static void append_to_all(void)
+{
+    char texts[KV_BATCH_MAX][KV_TEXT_BYTES];
+    struct kv_replica disk;
+
+    kv_replica_open(&disk, KV_DISK_SO, 1, 1);
+    for (uint32_t i = 0; i < LARGE_KEYS; i++)
+        snprintf(texts[i], KV_TEXT_BYTES, "APPEND k%u x", i);
+    shared->writes = 0;
+    kv_replica_apply(&disk, texts, LARGE_KEYS);
+    expect(shared->writes >= 3, "it goes into the database in parts");
+    for (uint32_t i = 0; i < LARGE_KEYS; i++) {
+        int64_t size;
+
+        expect(disk.entries[i].result.size_bytes == sizeof size, "an answer for each");
+        memcpy(&size, disk.entries[i].result.data, sizeof size);
+        expect(size == LARGE_BYTES + 1, "and the right one");
+    }
+    kv_replica_close(&disk);
+}
+
+/* Whole entries, and as many as the applied index says. */
+static void check_large_values(void)
+{
+    struct kv_replica disk;
+
+    kv_replica_open(&disk, KV_DISK_SO, 1, 1);
+    expect(disk.applied >= shared->synced && disk.applied <= shared->synced + LARGE_KEYS, "an index of the update");
+    for (uint32_t i = 0; i < LARGE_KEYS; i++) {
+        bool is_applied = shared->synced + i < disk.applied;
+        char text[KV_TEXT_BYTES];
+        int64_t size;
+
+        snprintf(text, sizeof text, "STRLEN k%u", i);
+        kv_replica_query(&disk, text);
+        memcpy(&size, disk.answer, sizeof size);
+        expect(size == LARGE_BYTES + is_applied, "the state of its index");
+    }
+    kv_replica_close(&disk);
+}
+
+/* It took the memory of all values at once, on every replica and again at every start. */
+Test(kv_disk_crash, an_update_of_large_values_is_taken_in_parts_of_whole_entries)
+{
+    for (int at = 0; at <= 4; at++) {
+        must_run(make_large_values);
+        shared->kill_at = at / 2;
+        shared->kill_after = at % 2;
+        run(append_to_all);
+        must_run(check_large_values);
+        forget_everything();
+    }
+}
+
 /* ---- recover ---- */
 
 #define NEW_KEYS    40u
