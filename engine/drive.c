@@ -289,7 +289,7 @@ static void publish(struct step_worker *w, struct replica *r, uint64_t *ret_earl
         step_worker_again(w, r);
 }
 
-static void discard_inbox(struct replica *r, struct inbox *in)
+static void discard_news(struct inbox *in)
 {
     struct queue_node *node;
 
@@ -301,6 +301,11 @@ static void discard_inbox(struct replica *r, struct inbox *in)
     }
     while ((node = queue_pop(&in->notes)))
         snapshot_note_free(container_of(node, struct snapshot_note, node));
+}
+
+static void discard_inbox(struct replica *r, struct inbox *in)
+{
+    discard_news(in);
     block_builder_deinit(&in->proposals);
     controls_end(&in->wishes, NH_REQUEST_TERMINATED);
     if (in->reads)
@@ -332,7 +337,8 @@ static bool may_go_on(struct step_worker *w, struct replica *r, struct inbox *in
     return false;
 }
 
-/* Requests wait for the first save, but not longer than they may. */
+/* Requests wait for the first save, but not longer than they may. A snapshot that was received so early will be announced again.
+ */
 static void drive_starting(struct step_worker *w, struct replica *r)
 {
     struct inbox in;
@@ -340,6 +346,7 @@ static void drive_starting(struct step_worker *w, struct replica *r)
 
     r->inbound = (struct queue){0};
     replica_take_inbox(r, false, &in);
+    discard_news(&in);
     reads_take(r, in.reads);
     queue_splice(&r->controls, &in.wishes);
     expire(w, r, &in);

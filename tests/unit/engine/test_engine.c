@@ -7,6 +7,7 @@
 
 #include "engine/engine_private.h"
 #include "engine/replica.h"
+#include "raftio/support/memory.h"
 
 static void setup(void)
 {
@@ -341,6 +342,22 @@ Test(engine, a_replica_takes_part_only_after_its_first_save)
     host_run(500);
     cr_assert_eq(host_status(1).role, RAFT_FOLLOWER);
     cr_assert_eq(host_status(1).leader_id, 0);
+    host.hold_log = false;
+    host_await_leader(1);
+}
+
+/* They were lost with what they own; it is ASan that looks. */
+Test(engine, news_before_the_first_save_are_forgotten)
+{
+    struct snapshot_note note = {.type = NOTE_FAILED, .record = {.file_path = xstrdup("image")}};
+    struct replica *r;
+
+    host.hold_log = true;
+    cr_assert_eq(host_start_replica(1, 1), 0);
+    r = engine_find(host.engine, 1);
+    replica_post_note(r, &note);
+    replica_unref(r);
+    host_run(5);
     host.hold_log = false;
     host_await_leader(1);
 }
