@@ -67,6 +67,8 @@ static const char *refuse_new(const struct nh_membership *m, const struct nh_mem
         return "another replica of this shard has or had the same low 32 bits in its id";
     if (address_is_taken(m, member))
         return "another member has this address";
+    if (m->n_removed >= MEMBERSHIP_REMOVED_MAX)
+        return "4096 members were removed from this shard, and each is remembered: go on with a new shard";
     return m->n_members >= NH_MEMBERS_MAX ? "the shard has as many members as it may" : NULL;
 }
 

@@ -4,6 +4,8 @@
 #include <stdio.h>
 #include <string.h>
 
+#include "engine/rsm/image.h"
+
 static struct nh_membership m;
 static const char *reason;
 
@@ -46,6 +48,12 @@ static void setup(void)
 static void teardown(void)
 {
     nh_membership_deinit(&m);
+}
+
+static int forget(void *ctx, const void *data, size_t size_bytes, struct nh_error *err)
+{
+    (void)ctx, (void)data, (void)size_bytes, (void)err;
+    return NH_OK;
 }
 
 TestSuite(membership, .init = setup, .fini = teardown);
@@ -232,6 +240,29 @@ Test(membership, holds_as_many_members_as_it_may_and_not_one_more)
         cr_assert(add(id, NH_MEMBER_VOTER, address, id));
     }
     cr_assert_not(add(id, NH_MEMBER_VOTER, "one:more", id));
+}
+
+/* Beyond some thousands no image of the shard could be made any more. */
+Test(membership, so_many_may_have_been_members_and_no_more)
+{
+    struct nh_snapshot record = {.shard_id = 1, .index = UINT64_MAX - 2, .term = UINT64_MAX - 2};
+    struct image_head head = {.machine_name = "kv"};
+    struct image_sink sink = {.write = forget};
+    struct image_writer *w = NULL;
+    uint64_t id = UINT64_MAX - UINT32_MAX + 100; /* as long as they get */
+
+    for (uint32_t i = 0; i < MEMBERSHIP_REMOVED_MAX; i++) {
+        cr_assert(add(++id, NH_MEMBER_NON_VOTING, "d:1", 2 * i + 2), "%s", reason);
+        cr_assert(del(id, 2 * i + 3));
+    }
+    id++;
+    cr_assert_not(add(id, NH_MEMBER_NON_VOTING, "d:1", id));
+    cr_assert(strstr(reason, "new shard"), "%s", reason);
+    cr_assert(del(3, id), "who is a member can be removed");
+    record.membership = m;
+    head.record = record;
+    cr_assert_eq(image_writer_new(&sink, &head, &w, NULL), 0, "and an image has room for them");
+    image_writer_free(w);
 }
 
 Test(membership, an_unknown_type_is_rejected)
