@@ -343,10 +343,21 @@ static void on_answer(void *ctx, const char *address, const struct nh_message *m
     batch_free(got);
 }
 
+/* Its record is saved next, and must not outlive it. */
+static void check_durable(const struct stream_host *h, uint64_t index)
+{
+    char dir[FILES_PATH_BYTES], path[FILES_PATH_BYTES];
+
+    cr_assert_eq(snapshot_dir_image(&h->dir, index, dir, NULL), NH_OK);
+    cr_assert_eq(files_path(path, NULL, "%s/image", dir), NH_OK);
+    cr_assert(memory_files_is_durable(h->disk, path), "%s", path);
+}
+
 static void on_received(void *ctx, struct nh_message *install)
 {
     struct stream_host *h = ctx;
 
+    check_durable(h, install->snapshot->index);
     nh_message_deinit(&h->received);
     h->received = *install;
     h->n_received++;
