@@ -18,13 +18,14 @@ struct nh_machine {
 };
 
 static int recover_result;
+static uint64_t opened_at; /* on-disk: what it holds */
 static void (*in_recover)(void), (*in_recover_files)(void);
 
 static int open_machine(const struct nh_machine_args *args, struct nh_machine **ret, uint64_t *ret_applied, struct nh_error *err)
 {
     (void)args, (void)err;
     *ret = xcalloc(1, sizeof **ret);
-    *ret_applied = 0;
+    *ret_applied = opened_at;
     return NH_OK;
 }
 
@@ -115,7 +116,7 @@ static void apply(uint64_t first, uint64_t last)
 
 static void open_rsm(void)
 {
-    struct rsm_config c = {.shard_id = 7, .replica_id = 1, .machine = &ops, .files = memory_files_base(disk)};
+    struct rsm_config c = {.shard_id = 7, .replica_id = 1, .machine = &ops, .last_index = 10, .files = memory_files_base(disk)};
 
     s = rsm_new(&c);
     cr_assert_eq(rsm_open(s, &err), 0);
@@ -200,6 +201,34 @@ Test(rsm_recover, an_image_is_taken_over)
     cr_assert_eq(n, 5);
     cr_assert_eq(rsm_get_hash(s, &n, &applied, &err), 0);
     cr_assert(n == 5 && applied == 5);
+}
+
+static int prepare(struct nh_machine *m, void **ret_ctx, struct nh_error *e)
+{
+    (void)m, (void)e;
+    *ret_ctx = NULL;
+    return NH_OK;
+}
+
+static void release(struct nh_machine *m, void *ctx)
+{
+    (void)m, (void)ctx;
+}
+
+/* It would hold later entries than its record and its sessions say. */
+Test(rsm_recover, no_image_is_made_of_a_machine_that_is_ahead_of_what_is_applied)
+{
+    ops.kind = NH_MACHINE_ON_DISK;
+    ops.prepare_snapshot = prepare;
+    ops.release_snapshot = release;
+    opened_at = 5;
+    open_rsm();
+    apply(1, 4);
+    cr_assert_eq(rsm_capture(s, true, &moment, &err), NH_ENOTREADY);
+    cr_assert(strstr(err.text, "ahead of what is applied"), "%s", err.text);
+    apply(5, 5);
+    cr_assert_eq(rsm_capture(s, true, &moment, &err), 0, "%s", err.text);
+    rsm_release(s, &moment);
 }
 
 /* It crashed the host: a rebuilt machine of the same name that has no snapshots any more. */
