@@ -88,7 +88,8 @@ void rsm_close(struct rsm *s);
 uint64_t rsm_applied(const struct rsm *s); /* thread: any */
 /* The last entry that an on-disk machine holds: at its opening it may lie above what is applied. 0: none, or of another kind. */
 uint64_t rsm_machine_index(const struct rsm *s);
-/* Asks the machine. Errors: ENOTREADY (not open yet), ECLOSED, EQUARANTINED, or the machine's code and text. */
+/* Asks the machine. Errors: ENOTREADY (not open yet, or being recovered), ECLOSED, EQUARANTINED, or the machine's code and text.
+ */
 int rsm_lookup(struct rsm *s, const void *query, size_t size_bytes, struct nh_writer *out, uint64_t *ret_value,
                struct nh_error *err);
 /* Errors: EUNSUPPORTED (the machine has no hash), and as above. */

@@ -32,6 +32,7 @@ struct rsm {
     struct nh_machine_ops *padded_ops; /* what config.machine points to if the machine knows fewer members; NULL: the machine's */
     char *machine_dir;
     pthread_rwlock_t lock;           /* regular: update exclusive, lookups shared; recover exclusive for all */
+    bool recovering;                 /* atomic: the lock is held for long, and nobody is to wait for it */
     enum rsm_state state;            /* guarded by lock */
     bool is_witness;                 /* guarded by lock; by its membership, or while it is no member by what it was sent */
     struct nh_machine *machine;      /* guarded by lock; NULL unless opened */

@@ -495,6 +495,7 @@ int rsm_recover(struct rsm *s, const struct nh_snapshot *record, const struct rs
 
     if (s->state != RSM_OPEN)
         return nh_error_set(err, NH_EQUARANTINED, "the machine is not open");
+    __atomic_store_n(&s->recovering, true, __ATOMIC_RELEASE);
     pthread_rwlock_wrlock(&s->lock);
     r = recover_locked(s, record, image, stop, err);
     if (r < 0) {
@@ -504,5 +505,6 @@ int rsm_recover(struct rsm *s, const struct nh_snapshot *record, const struct rs
         rsm_set_applied(s, record->index, record->term);
     }
     pthread_rwlock_unlock(&s->lock);
+    __atomic_store_n(&s->recovering, false, __ATOMIC_RELEASE);
     return r;
 }
