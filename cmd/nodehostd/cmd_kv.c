@@ -318,7 +318,7 @@ static void send_parts(struct call *call, void (*finish)(struct call *call))
 {
     call->finish = finish;
     if (call_reply_elsewhere(call)) {
-        call->done = true;
+        call_done(call);
         return;
     }
     for (uint32_t i = 0; i < call->n_parts; i++) {

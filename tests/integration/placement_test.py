@@ -54,12 +54,14 @@ def host_at(c, port):
 
 
 def refusal(c, h, *command):
-    """The error that is answered, and nothing else."""
+    """The error that is answered, and nothing else; what is asked next on its connection has an answer too."""
     connection = redis.Connection(port=c.redis[h], socket_timeout=20)
     connection.send_command(*command)
     try:
         answer = connection.read_response()
     except redis.ResponseError as e:
+        connection.send_command("PING")
+        check(connection.read_response() == b"PONG", f"host {h}, {command}: no PONG behind {e}")
         return e
     finally:
         connection.disconnect()
