@@ -61,10 +61,12 @@ static uint32_t worker_index(struct engine *e, uint64_t shard_id)
 static struct inbound *inbound_new(const struct share *share, const char *source)
 {
     size_t messages = share->n_messages * sizeof(struct inbound_message);
-    struct inbound *in = xmalloc(sizeof *in + messages + share->n_runs * sizeof(struct nh_run));
+    size_t size_bytes = sizeof(struct inbound) + messages + share->n_runs * sizeof(struct nh_run);
+    struct inbound *in = xmalloc(size_bytes);
 
     memset(in, 0, sizeof *in);
     in->item.type = STEP_INBOUND;
+    in->size_bytes = size_bytes;
     if (source)
         strncpy(in->source, source, sizeof in->source - 1);
     in->messages = (struct inbound_message *)(in + 1);
@@ -82,9 +84,22 @@ static void add(struct inbound *in, const struct nh_message *m)
         nh_snapshot_copy(to->message.snapshot, m->snapshot);
     }
     to->message.runs = in->runs + in->n_runs;
+    in->size_bytes += runs_bytes(m->runs, m->n_runs);
     for (uint32_t i = 0; i < m->n_runs; i++) {
         nh_block_ref(m->runs[i].block);
         in->runs[in->n_runs++] = m->runs[i];
+    }
+}
+
+static void post_share(struct engine *e, struct step_worker *w, const struct share *s)
+{
+    if (!step_worker_make_room(w, s->inbound->size_bytes)) {
+        __atomic_add_fetch(&e->ignored, s->inbound->n, __ATOMIC_RELAXED);
+        inbound_free(s->inbound);
+    } else if (NH_HAS(e->transport_ops, calls_on_drained)) {
+        step_worker_post_quietly(w, &s->inbound->item, s->n_messages * (uint64_t)STEP_IN_MESSAGE_COST + s->entry_bytes);
+    } else {
+        step_worker_post(w, &s->inbound->item);
     }
 }
 
@@ -115,11 +130,8 @@ void inbound_post(struct engine *e, const struct nh_message_batch *batch)
         add(s->inbound, &batch->messages[i]);
     }
     for (uint32_t i = 0; i < e->config.n_step_workers; i++)
-        if (shares[i].inbound && NH_HAS(e->transport_ops, calls_on_drained))
-            step_worker_post_quietly(e->step_workers[i], &shares[i].inbound->item,
-                                     shares[i].n_messages * (uint64_t)STEP_IN_MESSAGE_COST + shares[i].entry_bytes);
-        else if (shares[i].inbound)
-            step_worker_post(e->step_workers[i], &shares[i].inbound->item);
+        if (shares[i].inbound)
+            post_share(e, e->step_workers[i], &shares[i]);
     if (ignored)
         __atomic_add_fetch(&e->ignored, ignored, __ATOMIC_RELAXED);
 }

@@ -22,9 +22,14 @@ struct inbound {
     struct queue_node done; /* in the worker's list of those to be freed at the end of a pass */
     char source[NH_ADDRESS_BYTES];
     uint32_t n, n_runs;
+    size_t size_bytes; /* with the entries */
     struct inbound_message *messages;
     struct nh_run *runs;
 };
+
+/* What waits for one worker at most, unless it is one batch alone: the rest is forgotten, as if the network had lost it. Peers go
+ * on sending heartbeats, and each shard a window of entries, to a host whose disk stands still. */
+#define INBOUND_BYTES_MAX ((size_t)256 << 20)
 
 /* Hands the messages of a batch (borrowed) to the workers of their shards; if the transport says when it has no more, and it
  * is little, they are told only then. */

@@ -83,6 +83,16 @@ void step_worker_post(struct step_worker *w, struct step_item *item)
         step_worker_wake(w);
 }
 
+bool step_worker_make_room(struct step_worker *w, size_t size_bytes)
+{
+    size_t before = __atomic_fetch_add(&w->inbound_bytes, size_bytes, __ATOMIC_RELAXED);
+
+    if (before == 0 || before + size_bytes <= INBOUND_BYTES_MAX)
+        return true;
+    __atomic_sub_fetch(&w->inbound_bytes, size_bytes, __ATOMIC_RELAXED);
+    return false;
+}
+
 void step_worker_post_quietly(struct step_worker *w, struct step_item *item, uint64_t cost)
 {
     /* If it is not the first item, who posted that one has woken the worker, unless that was quietly. */
@@ -519,8 +529,12 @@ static void free_inbounds(struct step_worker *w)
 {
     struct queue_node *node;
 
-    while ((node = queue_pop(&w->inbounds)))
-        inbound_free(container_of(node, struct inbound, done));
+    while ((node = queue_pop(&w->inbounds))) {
+        struct inbound *in = container_of(node, struct inbound, done);
+
+        __atomic_sub_fetch(&w->inbound_bytes, in->size_bytes, __ATOMIC_RELAXED);
+        inbound_free(in);
+    }
 }
 
 static void post_to_apply(struct step_worker *w)

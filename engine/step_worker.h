@@ -73,6 +73,7 @@ struct step_worker {
     uint64_t next_host_tick;
     uint64_t uncommitted_change; /* of this pass, modulo 2^64: for the engine's sum */
     bool fenced;
+    size_t inbound_bytes;         /* atomic: of messages that were posted and are not done with */
     uint64_t quiet;               /* atomic: cost of messages posted without a wake-up */
     uint64_t no_step_in_until_ns; /* atomic: passes are slow */
     uint64_t passes, saves, saved_updates, saved_entries, synced_saves, messages_received, ignored; /* atomic */
@@ -91,6 +92,8 @@ uint64_t step_worker_poll(void *arg);
 
 /* Posts an item (transferred; a notification is embedded in its replica) and wakes the worker. */
 void step_worker_post(struct step_worker *w, struct step_item *item);
+/* Counts messages of this size in, which are to be posted. False: too much waits (INBOUND_BYTES_MAX). Thread: any. */
+bool step_worker_make_room(struct step_worker *w, size_t size_bytes);
 /* Posts messages that cost so much (STEP_IN_COST_MAX), and wakes the worker only if that is too much to step in for;
  * step_worker_take_quiet follows. */
 void step_worker_post_quietly(struct step_worker *w, struct step_item *item, uint64_t cost);
