@@ -28,16 +28,6 @@ static int check_outside(struct nh_error *err)
     return in_machine ? nh_error_set(err, NH_EDEADLOCK, "a machine must not ask its host from its own functions") : NH_OK;
 }
 
-/* Before the lock: who asks may have others to serve, and a recovery may take minutes. */
-static int check_may_ask(const struct rsm *s, struct nh_error *err)
-{
-    int r = check_outside(err);
-
-    if (r == NH_OK && __atomic_load_n(&s->recovering, __ATOMIC_ACQUIRE))
-        r = nh_error_set(err, NH_ENOTREADY, "the machine is being recovered");
-    return r;
-}
-
 /* Only a regular machine wants no lookups beside its updates. */
 static void enter_update(struct rsm *s)
 {
@@ -509,6 +499,8 @@ int rsm_apply(struct rsm *s, const struct nh_run *runs, uint32_t n_runs, const s
 
 static int check_open(const struct rsm *s, struct nh_error *err)
 {
+    if (s->recovering)
+        return nh_error_set(err, NH_ENOTREADY, "the machine is being recovered");
     switch (s->state) {
     case RSM_OPEN:
         return s->is_witness ? nh_error_set(err, NH_EUNSUPPORTED, "this replica is a witness: it holds no data") : NH_OK;
@@ -522,7 +514,7 @@ static int check_open(const struct rsm *s, struct nh_error *err)
 int rsm_lookup(struct rsm *s, const void *query, size_t size_bytes, struct nh_writer *out, uint64_t *ret_value,
                struct nh_error *err)
 {
-    int r = check_may_ask(s, err);
+    int r = check_outside(err);
 
     if (r < 0)
         return r;
@@ -536,7 +528,7 @@ int rsm_lookup(struct rsm *s, const void *query, size_t size_bytes, struct nh_wr
 
 int rsm_get_hash(struct rsm *s, uint64_t *ret_hash, uint64_t *ret_applied, struct nh_error *err)
 {
-    int r = check_may_ask(s, err);
+    int r = check_outside(err);
 
     if (r == NH_OK && !s->config.machine->hash)
         r = nh_error_set(err, NH_EUNSUPPORTED, "machine %s has no hash", s->config.machine->name);

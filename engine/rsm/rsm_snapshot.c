@@ -223,8 +223,8 @@ int rsm_save(struct rsm *s, const struct rsm_moment *m, uint32_t compression, co
     return r;
 }
 
-/* ---- recovering: with the lock held from the first byte to the new applied index, so that nobody is answered from anything
- * between the old state and the new one ---- */
+/* ---- recovering: nobody else enters from the first byte to the new applied index, so that nobody is answered from anything
+ * between the old state and the new one. The lock is not held so long: who asks may have others to serve, and is told ---- */
 
 struct recovering {
     struct rsm *rsm;
@@ -473,8 +473,29 @@ void rsm_give_up(struct rsm *s)
     rsm_fail(s);
 }
 
-static int recover_locked(struct rsm *s, const struct nh_snapshot *record, const struct rsm_image *image,
-                          const volatile bool *stop, struct nh_error *err)
+/* Waits for who is inside, and keeps others out. */
+static void begin_recovery(struct rsm *s)
+{
+    pthread_rwlock_wrlock(&s->lock);
+    s->recovering = true;
+    pthread_rwlock_unlock(&s->lock);
+}
+
+static void end_recovery(struct rsm *s, const struct nh_snapshot *record, bool failed)
+{
+    pthread_rwlock_wrlock(&s->lock);
+    s->recovering = false;
+    if (failed) {
+        s->state = RSM_FAILED;
+    } else {
+        rsm_set_membership(s, &record->membership, record->witness);
+        rsm_set_applied(s, record->index, record->term);
+    }
+    pthread_rwlock_unlock(&s->lock);
+}
+
+static int recover_alone(struct rsm *s, const struct nh_snapshot *record, const struct rsm_image *image,
+                         const volatile bool *stop, struct nh_error *err)
 {
     struct image_source source;
     int r = NH_OK;
@@ -495,16 +516,8 @@ int rsm_recover(struct rsm *s, const struct nh_snapshot *record, const struct rs
 
     if (s->state != RSM_OPEN)
         return nh_error_set(err, NH_EQUARANTINED, "the machine is not open");
-    __atomic_store_n(&s->recovering, true, __ATOMIC_RELEASE);
-    pthread_rwlock_wrlock(&s->lock);
-    r = recover_locked(s, record, image, stop, err);
-    if (r < 0) {
-        s->state = RSM_FAILED;
-    } else {
-        rsm_set_membership(s, &record->membership, record->witness);
-        rsm_set_applied(s, record->index, record->term);
-    }
-    pthread_rwlock_unlock(&s->lock);
-    __atomic_store_n(&s->recovering, false, __ATOMIC_RELEASE);
+    begin_recovery(s);
+    r = recover_alone(s, record, image, stop, err);
+    end_recovery(s, record, r < 0);
     return r;
 }

@@ -2,7 +2,9 @@
 #include "engine/rsm/rsm.h"
 
 #include <criterion/criterion.h>
+#include <dlfcn.h>
 #include <pthread.h>
+#include <semaphore.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -292,6 +294,60 @@ Test(rsm_recover, nobody_is_answered_from_a_half_that_failed)
     cr_assert_eq(asker.n_asked, 1);
     ask_meanwhile(NULL);
     cr_assert(asker.code == NH_EQUARANTINED && asker.code_of_hash == NH_EQUARANTINED);
+}
+
+/* ---- one who came before, and has not got the lock ---- */
+
+static void (*before_rdlock)(void); /* once */
+
+int pthread_rwlock_rdlock(pthread_rwlock_t *lock)
+{
+    static int (*real)(pthread_rwlock_t *);
+    void (*before)(void) = before_rdlock;
+
+    before_rdlock = NULL;
+    if (before)
+        before();
+    if (!real)
+        *(void **)&real = dlsym(RTLD_NEXT, "pthread_rwlock_rdlock");
+    return real(lock);
+}
+
+static sem_t is_recovering, has_answer;
+
+static void await_answer(void)
+{
+    sem_post(&is_recovering);
+    sem_wait(&has_answer);
+}
+
+static void *recover_beside(void *arg)
+{
+    (void)arg;
+    cr_assert_eq(take_over(), 0, "%s", err.text);
+    return NULL;
+}
+
+static pthread_t recovery;
+
+static void begin_recovery(void)
+{
+    cr_assert_eq(pthread_create(&recovery, NULL, recover_beside, NULL), 0);
+    sem_wait(&is_recovering);
+}
+
+/* Else this hangs: the recovery waits for who waits for it. */
+Test(rsm_recover, who_is_about_to_ask_does_not_wait_either, .timeout = 60)
+{
+    begin();
+    sem_init(&is_recovering, 0, 0);
+    sem_init(&has_answer, 0, 0);
+    in_recover = await_answer;
+    before_rdlock = begin_recovery;
+    cr_assert_eq(rsm_lookup(s, "?", 1, &(struct nh_writer){0}, &asker.n_asked, NULL), NH_ENOTREADY);
+    sem_post(&has_answer);
+    pthread_join(recovery, NULL);
+    cr_assert_eq(rsm_lookup(s, "?", 1, &(struct nh_writer){0}, &asker.n_asked, NULL), 0);
 }
 
 static void *ask_for_members(void *arg)
