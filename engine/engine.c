@@ -35,6 +35,18 @@ static int check_config(const struct engine_config *c, struct nh_error *err)
     return NH_OK;
 }
 
+/* Who starts or forgets a replica goes before later requests: clients that keep asking would hold him up for ever. Nobody takes
+ * it twice. */
+static void init_routes_lock(pthread_rwlock_t *lock)
+{
+    pthread_rwlockattr_t attr;
+
+    pthread_rwlockattr_init(&attr);
+    pthread_rwlockattr_setkind_np(&attr, PTHREAD_RWLOCK_PREFER_WRITER_NONRECURSIVE_NP);
+    pthread_rwlock_init(lock, &attr);
+    pthread_rwlockattr_destroy(&attr);
+}
+
 int engine_new(const struct engine_config *config, struct engine **ret, struct nh_error *err)
 {
     struct engine *e;
@@ -55,7 +67,7 @@ int engine_new(const struct engine_config *config, struct engine **ret, struct n
     if (e->config.max_uncommitted_bytes == 0)
         e->config.max_uncommitted_bytes = DEFAULT_MAX_UNCOMMITTED_BYTES;
     liveness_init(&e->liveness);
-    pthread_rwlock_init(&e->routes_lock, NULL);
+    init_routes_lock(&e->routes_lock);
     for (uint32_t i = 0; i < e->config.n_apply_workers; i++)
         e->apply_workers[i] = apply_worker_new(e);
     for (uint32_t i = 0; i < e->config.n_step_workers; i++)

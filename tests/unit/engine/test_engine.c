@@ -2,6 +2,7 @@
 #include "tests/unit/engine/engine_host.h"
 
 #include <criterion/criterion.h>
+#include <pthread.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -385,6 +386,26 @@ Test(engine, a_shard_is_started_once)
     cr_assert_eq(host_start_replica(1, 1), 0);
     cr_assert_eq(host_start_replica(1, 1), NH_EEXIST);
     cr_assert(strstr(host.err.text, "start replica 1 of shard 1: "), "%s", host.err.text);
+}
+
+static void *start_one(void *arg)
+{
+    cr_assert_eq(host_start_replica(1, 1), 0, "%s", host.err.text);
+    return arg;
+}
+
+/* Else this does not end: as long as somebody looks something up, somebody else may. */
+Test(engine, requests_do_not_hold_up_starts, .timeout = 60)
+{
+    pthread_rwlock_t *lock = &host.engine->routes_lock;
+    pthread_t starter;
+
+    pthread_rwlock_rdlock(lock);
+    cr_assert_eq(pthread_create(&starter, NULL, start_one, NULL), 0);
+    while (pthread_rwlock_tryrdlock(lock) == 0) /* until it waits */
+        pthread_rwlock_unlock(lock);
+    pthread_rwlock_unlock(lock);
+    pthread_join(starter, NULL);
 }
 
 Test(engine, a_restart_replays_the_log)
