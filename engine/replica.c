@@ -108,6 +108,17 @@ static int refuse(const struct replica *r, struct nh_error *err)
     }
 }
 
+/* The next ones would be those of the host's next start, to be used again by that. */
+static int check_keys(const struct replica *r, uint64_t next, size_t n, struct nh_error *err)
+{
+    uint64_t end = (r->engine->config.incarnation + 1) << REPLICA_KEY_SHIFT;
+
+    if (n <= end - next)
+        return NH_OK;
+    return nh_error_set(err, NH_EBUSY, "shard %" PRIu64 ": all keys of this start of the host are used: restart the host",
+                        r->shard_id);
+}
+
 /* With r->lock held. */
 static int admit(const struct replica *r, size_t n, size_t bytes, struct nh_error *err)
 {
@@ -124,7 +135,7 @@ static int admit(const struct replica *r, size_t n, size_t bytes, struct nh_erro
     if (bytes > c->max_inbox_bytes || r->proposals.size_bytes > c->max_inbox_bytes - bytes)
         return nh_error_set(err, NH_EBUSY, "shard %" PRIu64 ": %zu bytes of proposals are waiting, the limit is %" PRIu64,
                             r->shard_id, r->proposals.size_bytes, c->max_inbox_bytes);
-    return NH_OK;
+    return check_keys(r, r->ring.next, n, err);
 }
 
 static void add_proposal(struct replica *r, const struct engine_proposal *p, uint64_t deadline_ns)
@@ -211,6 +222,8 @@ int replica_read(struct replica *r, const void *query, size_t size_bytes, const 
     if (rc == NH_OK && r->n_handed >= r->engine->config.max_pending_per_replica) /* their reads have ended, they have not */
         rc = nh_error_set(err, NH_EBUSY, "shard %" PRIu64 ": %" PRIu32 " batches of reads wait for its machine", r->shard_id,
                           r->n_handed);
+    if (rc == NH_OK && !r->reads)
+        rc = check_keys(r, r->next_read, 1, err);
     if (rc == NH_OK) {
         if (!r->reads)
             r->reads = read_batch_new(r->next_read++);

@@ -40,6 +40,9 @@ enum replica_state {
     REPLICA_STOPPING,
 };
 
+/* Keys, and contexts of reads, of one start of a host differ in so many bits: incarnation << 40 | counter (raftio/entry.h). */
+#define REPLICA_KEY_SHIFT 40u
+
 /* What a step worker finds in its mailbox. */
 enum step_item_type {
     STEP_NOTIFY,      /* a replica's inbox has something: embedded in the replica */

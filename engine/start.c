@@ -14,7 +14,6 @@
 #define DEFAULT_SNAPSHOT_ENTRIES    100000u
 #define DEFAULT_SNAPSHOT_BYTES      (256u << 20)
 #define DEFAULT_COMPACTION_OVERHEAD 5000u
-#define KEY_SHIFT                   40u
 
 /* Keeps others from starting the same shard meanwhile. */
 static int reserve(struct engine *e, uint64_t shard_id, struct nh_error *err)
@@ -45,7 +44,7 @@ static void unreserve(struct engine *e, uint64_t shard_id, struct replica *r)
 static void set_keys(struct engine *e, struct replica *r)
 {
     const struct used_keys *used;
-    uint64_t first = e->config.incarnation << KEY_SHIFT | 1;
+    uint64_t first = e->config.incarnation << REPLICA_KEY_SHIFT | 1;
 
     pthread_rwlock_rdlock(&e->routes_lock);
     used = map_get(&e->used_keys, r->shard_id);
