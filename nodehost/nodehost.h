@@ -40,7 +40,8 @@ NH_API const char *nh_version(void);
  * Errors: EINVAL (config), ELOCKED (text names the pid), EMISMATCH, EIO, ECORRUPT, EABI. */
 NH_API int nh_host_open(const struct nh_host_config *config, struct nh_host **ret, struct nh_error *err);
 /* Stops all replicas, ends pending requests (TERMINATED), stops every thread, unlocks. No completion or listener runs after
- * it has returned. Takes NULL. Not from a completion, a listener or a machine. Call once. */
+ * it has returned. Takes NULL. Not from a completion, a listener or a machine. Call once; no other call of this host may begin
+ * meanwhile or be under way, but for a synchronous request that waits. */
 NH_API void nh_host_close(struct nh_host *host);
 
 /* Starts our replica of a shard: new (members given), joining (join) or restarted (neither, or members equal to the
