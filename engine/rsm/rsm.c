@@ -538,7 +538,7 @@ int rsm_get_hash(struct rsm *s, uint64_t *ret_hash, uint64_t *ret_applied, struc
     r = check_open(s, err);
     if (r == NH_OK) {
         *ret_hash = s->config.machine->hash(s->machine);
-        *ret_applied = s->applied;
+        *ret_applied = rsm_applied(s); /* an entry without effect moves it beside us */
     }
     leave_machine(s);
     return r;

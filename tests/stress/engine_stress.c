@@ -433,6 +433,13 @@ static void read_slowly(struct host *h, uint64_t shard, useconds_t lookup_us)
     usleep(1000); /* a second end would come soon */
 }
 
+static void ask_for_hash(struct host *h, uint64_t shard)
+{
+    uint64_t hash, applied;
+
+    engine_get_hash(h->engine, shard, &hash, &applied, NULL);
+}
+
 static void *client(void *arg)
 {
     unsigned seed = (unsigned)(uintptr_t)arg;
@@ -443,6 +450,8 @@ static void *client(void *arg)
 
         if (i % 50 == 0)
             read_slowly(h, shard, 5000 + (unsigned)rand_r(&seed) % 20000);
+        else if (i % 10 == 1)
+            ask_for_hash(h, shard);
         else if (i % 3 == 0)
             read_sum(h, shard);
         else
