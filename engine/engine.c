@@ -298,6 +298,20 @@ int engine_stop_replica(struct engine *e, uint64_t shard_id, struct nh_error *er
                         : NH_OK;
 }
 
+bool engine_is_stopping(struct engine *e, uint64_t shard_id)
+{
+    struct replica *r = engine_find(e, shard_id);
+    bool is_stopping;
+
+    if (!r)
+        return false;
+    pthread_mutex_lock(&r->lock);
+    is_stopping = r->refusal == NH_ECLOSED;
+    pthread_mutex_unlock(&r->lock);
+    replica_unref(r);
+    return is_stopping;
+}
+
 /* ---- requests ---- */
 
 static int propose_to(struct replica *r, const struct engine_proposal *proposals, size_t n, uint64_t deadline_ns,

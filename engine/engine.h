@@ -155,6 +155,8 @@ int engine_start_replica(struct engine *e, const struct engine_replica_config *c
 /* Stops it: later requests are refused, pending ones end as TERMINATED; events.replica_unloaded follows when its machine
  * is closed. Thread: any. Errors: ENOTFOUND. */
 int engine_stop_replica(struct engine *e, uint64_t shard_id, struct nh_error *err);
+/* The shard has a replica here that is being stopped, of which replica_unloaded is still to come. Thread: any. */
+bool engine_is_stopping(struct engine *e, uint64_t shard_id);
 
 /* Deletes all that is stored of a replica that does not run: log, images, and `machine_dir` if it is not NULL. What an earlier
  * call left after a crash is deleted too. Thread: any that may block. Errors: EBUSY (it runs, starts or stops), EINVAL, EIO,

@@ -12,7 +12,7 @@
 struct stop_waiter {
     struct stop_waiter *next;
     uint64_t shard_id;
-    bool done;
+    bool done; /* one of the shard was unloaded since */
 };
 
 struct nh_host {
@@ -31,7 +31,7 @@ struct nh_host {
     struct engine *engine;
     struct nh_transport_handlers engine_handlers; /* wrapped by ours, which also tell the listeners */
 
-    pthread_mutex_t lock;
+    pthread_mutex_t lock; /* taken before the engine's, never after */
     pthread_cond_t unloaded;
     struct stop_waiter *waiters; /* guarded by lock */
 };

@@ -133,6 +133,14 @@ int nh_host_start_replica(struct nh_host *host, const struct nh_replica_config *
     return start(host, &c, err);
 }
 
+/* With host->lock held: has the replica that it waits for been unloaded? It is forgotten before that is told; what was told may
+ * be of one before it. */
+static bool is_unloaded(struct nh_host *host, struct stop_waiter *w)
+{
+    w->done = w->done && !engine_is_stopping(host->engine, w->shard_id);
+    return w->done;
+}
+
 int nh_host_stop_replica(struct nh_host *host, uint64_t shard_id, struct nh_error *err)
 {
     struct stop_waiter waiter = {.shard_id = shard_id}, **at;
@@ -146,7 +154,7 @@ int nh_host_stop_replica(struct nh_host *host, uint64_t shard_id, struct nh_erro
     pthread_mutex_unlock(&host->lock);
     r = engine_stop_replica(host->engine, shard_id, err);
     pthread_mutex_lock(&host->lock);
-    while (r == NH_OK && !waiter.done)
+    while (r == NH_OK && !is_unloaded(host, &waiter))
         pthread_cond_wait(&host->unloaded, &host->lock);
     for (at = &host->waiters; *at != &waiter;)
         at = &(*at)->next;
