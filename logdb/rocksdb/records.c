@@ -148,6 +148,7 @@ int store_save_bootstrap(struct nh_logdb *db, uint64_t shard_id, uint64_t replic
                          struct nh_error *err)
 {
     rocksdb_writebatch_t *batch;
+    struct replica *replica;
     int r = store_check_fence(db, err);
 
     if (r < 0)
@@ -156,7 +157,9 @@ int store_save_bootstrap(struct nh_logdb *db, uint64_t shard_id, uint64_t replic
         return nh_error_set(err, NH_EINVAL, "shard or replica id is 0");
     batch = rocksdb_writebatch_create();
     record_put_bootstrap(db, batch, shard_id, replica_id, bootstrap);
+    replica = replica_hold(db, shard_id, replica_id); /* the journal and RocksDB get it in one order with a removal */
     r = store_write_batch(db, batch, true, err);
+    replica_release(db, replica);
     rocksdb_writebatch_destroy(batch);
     return r;
 }

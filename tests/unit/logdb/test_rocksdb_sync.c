@@ -3,15 +3,19 @@
 #include "tests/conformance/logdb/fixture.h"
 
 #include <errno.h>
+#include <pthread.h>
 #include <sys/syscall.h>
 #include <unistd.h>
 
+#include "logdb/rocksdb/store.h"
 #include "tests/unit/logdb/async_hook.h"
 
 static int n_syncs;   /* atomic */
 static int fail_next; /* atomic: so many syncs fail */
 static int refuse;    /* the next of the writes that sync themselves ends with this */
 static int n_async;   /* atomic: of them, by writes that sync themselves */
+
+static void (*before_sync)(void); /* in whoever syncs */
 
 NH_API int fdatasync(int fd);
 NH_API int fsync(int fd);
@@ -27,6 +31,8 @@ static bool takes_failure(void)
 
 static int sync_fd(long number, int fd)
 {
+    if (before_sync)
+        before_sync();
     if (!takes_failure())
         return (int)syscall(number, fd);
     errno = EIO;
@@ -217,4 +223,66 @@ Test(sync, an_open_that_cannot_sync_fails)
         expect_ok(f.ops->open(&config, &db, &f.err));
         f.ops->close(db);
     }
+}
+
+/* ---- two writers of one replica ---- */
+
+static bool is_in_sync, is_removed; /* atomic */
+static __thread bool saves_bootstrap;
+
+static bool someone_waits(void)
+{
+    bool waits;
+
+    pthread_mutex_lock(&f.db->lock);
+    waits = f.db->n_waiting > 0;
+    pthread_mutex_unlock(&f.db->lock);
+    return waits;
+}
+
+static void wait_for_removal(void)
+{
+    if (!saves_bootstrap)
+        return;
+    __atomic_store_n(&is_in_sync, true, __ATOMIC_RELEASE);
+    while (!__atomic_load_n(&is_removed, __ATOMIC_ACQUIRE) && !someone_waits())
+        usleep(1000);
+}
+
+static void *save_bootstrap(void *arg)
+{
+    const struct nh_bootstrap b = {.join = true};
+    struct nh_error err;
+
+    (void)arg;
+    saves_bootstrap = true;
+    MUST(f.ops->save_bootstrap(f.db, SHARD, REPLICA, &b, &err) == NH_OK, "%s", err.text);
+    return NULL;
+}
+
+static int get_bootstrap(void)
+{
+    struct nh_bootstrap b = {0};
+    int r = f.ops->get_bootstrap(f.db, SHARD, REPLICA, &b, &f.err);
+
+    nh_bootstrap_deinit(&b);
+    return r;
+}
+
+/* A recovery repeats them in the order of the journal, so RocksDB must have got them in that order. */
+Test(sync, a_bootstrap_during_a_removal_is_there_after_a_restart_as_before)
+{
+    pthread_t thread;
+    int found;
+
+    before_sync = wait_for_removal;
+    cr_assert_eq(pthread_create(&thread, NULL, save_bootstrap, NULL), 0);
+    while (!__atomic_load_n(&is_in_sync, __ATOMIC_ACQUIRE))
+        usleep(1000);
+    expect_ok(f.ops->remove_replica_data(f.db, SHARD, REPLICA, &f.err));
+    __atomic_store_n(&is_removed, true, __ATOMIC_RELEASE);
+    pthread_join(thread, NULL);
+    found = get_bootstrap();
+    fixture_reopen();
+    cr_assert_eq(get_bootstrap(), found, "%s and not %s", nh_status_name(get_bootstrap()), nh_status_name(found));
 }
