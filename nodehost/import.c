@@ -4,7 +4,7 @@
  * one, and the import is done again:
  *
  *     the image is written anew, synced, and takes the place of one of its index
- *     an on-disk machine's directory is removed: it recovers from the image
+ *     an on-disk machine's directory is removed, durably: it recovers from the image
  *     the log store's record: from here on the replica is the new one
  *     the bootstrap record names the machine
  *     older images are removed
@@ -360,16 +360,30 @@ static int save_bootstrap(struct import *i, struct nh_error *err)
     return i->c.logdb->save_bootstrap(i->logdb, i->c.shard_id, i->c.replica_id, &b, err);
 }
 
-static int perform(struct import *i, struct nh_error *err)
+/* For ever: after a power cut it could be back, ahead of the export and with another history. */
+static int remove_machine(struct import *i, struct nh_error *err)
 {
     struct files *fs = files_posix();
+    int parent_bytes = (int)(strrchr(i->machine_dir, '/') - i->machine_dir);
+    char parent[FILES_PATH_BYTES];
+    int r = fs->ops->remove(fs, i->machine_dir, err);
+
+    if (r == NH_OK)
+        r = files_path(parent, err, "%.*s", parent_bytes, i->machine_dir);
+    if (r == NH_OK)
+        r = fs->ops->sync_dir(fs, parent, err);
+    return r == NH_ENOTFOUND ? NH_OK : r; /* no machine of this host ever had one */
+}
+
+static int perform(struct import *i, struct nh_error *err)
+{
     struct snapshot_dir dir;
-    int r = snapshot_dir_init(&dir, fs, i->snapshot_root, i->c.shard_id, i->c.replica_id, err);
+    int r = snapshot_dir_init(&dir, files_posix(), i->snapshot_root, i->c.shard_id, i->c.replica_id, err);
 
     if (r == NH_OK)
         r = commit_image(i, &dir, err);
     if (r == NH_OK)
-        r = fs->ops->remove(fs, i->machine_dir, err);
+        r = remove_machine(i, err);
     if (r == NH_OK)
         r = i->c.logdb->import_snapshot(i->logdb, &i->record, i->c.replica_id, err);
     if (r == NH_OK)

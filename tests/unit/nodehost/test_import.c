@@ -4,6 +4,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/stat.h>
+#include <sys/syscall.h>
 #include <unistd.h>
 
 #include "tests/unit/nodehost/one_host.h"
@@ -312,10 +313,10 @@ Test(import, removed_ids_do_not_return)
     cr_assert(strstr(one_err.text, "replica 1 was removed from the shard, and such an id never returns"), "%s", one_err.text);
 }
 
-Test(import, an_on_disk_machine_takes_its_data_from_the_export)
+/* Of the host that the export was made on. */
+static struct nh_import good_on_disk(void)
 {
     struct nh_import i = good_old();
-    struct nh_replica_config c = one_replica_config(&disk_sum_machine);
 
     one_teardown();
     one_setup();
@@ -325,6 +326,14 @@ Test(import, an_on_disk_machine_takes_its_data_from_the_export)
     i.data_dir = one_data;
     i.members = &new_members[1];
     i.n_members = 1;
+    return i;
+}
+
+Test(import, an_on_disk_machine_takes_its_data_from_the_export)
+{
+    struct nh_import i = good_on_disk();
+    struct nh_replica_config c = one_replica_config(&disk_sum_machine);
+
     done(&i);
     one_open();
     c.members = NULL, c.n_members = 0, c.join = true;
@@ -332,4 +341,42 @@ Test(import, an_on_disk_machine_takes_its_data_from_the_export)
     cr_assert_eq(one_sum(), 34);
     one_propose("1");
     cr_assert_eq(one_sum(), 35);
+}
+
+/* ---- what must be durable before ---- */
+
+static char machines[128], machine_dir[256];
+static bool is_gone_for_ever, was_gone_for_ever;
+
+NH_API int fsync(int fd);
+
+int fsync(int fd)
+{
+    char link[64], path[256] = {0};
+
+    snprintf(link, sizeof link, "/proc/self/fd/%d", fd);
+    if (readlink(link, path, sizeof path - 1) > 0 && strcmp(path, machines) == 0 && access(machine_dir, F_OK) != 0)
+        is_gone_for_ever = true;
+    return (int)syscall(SYS_fsync, fd);
+}
+
+static int import_and_look(struct nh_logdb *db, const struct nh_snapshot *snapshot, uint64_t replica_id, struct nh_error *err)
+{
+    was_gone_for_ever = is_gone_for_ever;
+    return nh_logdb_builtin("memory")->import_snapshot(db, snapshot, replica_id, err);
+}
+
+/* After a power cut it would be back, perhaps ahead of the export and with another history. */
+Test(import, the_former_data_of_an_on_disk_machine_is_gone_durably_before_the_replica_is_the_new_one)
+{
+    struct nh_import i = good_on_disk();
+    struct nh_logdb_ops ops = *nh_logdb_builtin("memory");
+
+    ops.import_snapshot = import_and_look;
+    i.logdb = &ops;
+    snprintf(machines, sizeof machines, "%s/machines", one_data);
+    snprintf(machine_dir, sizeof machine_dir, "%s/%020d-%020d", machines, 1, 1);
+    cr_assert_eq(access(machine_dir, F_OK), 0);
+    done(&i);
+    cr_assert(was_gone_for_ever);
 }
