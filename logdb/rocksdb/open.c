@@ -24,10 +24,10 @@
     "block_based_table_factory={block_cache=64M;filter_policy=bloomfilter:10:false}"
 
 /* What the durability contract rests on; not for the user to change. A recovery that did not flush would serve what only
- * the page cache holds. */
+ * the page cache holds; best efforts would open what is left of a database without a word. */
 #define TEXT_ENFORCED                                                                                      \
     "avoid_flush_during_recovery=false;manual_wal_flush=false;unordered_write=false;paranoid_checks=true;" \
-    "allow_mmap_writes=false;allow_2pc=false"
+    "allow_mmap_writes=false;allow_2pc=false;best_efforts_recovery=false"
 
 static int error_code(const char *message)
 {
@@ -218,6 +218,8 @@ static int make_options(struct nh_logdb *db, const struct directory *d, const ch
         r = apply_text(&db->options, text, err);
     if (r == NH_OK)
         r = apply_text(&db->options, TEXT_ENFORCED, err);
+    if (r == NH_OK && rocksdb_options_get_compaction_style(db->options) == rocksdb_fifo_compaction)
+        r = nh_error_set(err, NH_EINVAL, "options: FIFO compaction would delete the oldest tables, whatever is in them");
     if (r < 0)
         return r;
     rocksdb_options_set_create_if_missing(db->options, d->creating);

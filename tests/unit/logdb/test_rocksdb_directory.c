@@ -139,6 +139,23 @@ Test(directory, options_text_is_applied_or_refused)
     cr_assert_eq(try_open(NULL, "write_buffer_size"), NH_EINVAL, "%s", f.err.text);
 }
 
+/* RocksDB would open what is left of a database, or delete its oldest tables. */
+Test(directory, options_that_lose_tables_are_not_taken)
+{
+    glob_t found;
+
+    must_save_entries(SHARD, REPLICA, 1, 20, 1);
+    fixture_reopen(); /* into a table */
+    fixture_close();
+    cr_assert_eq(try_open(NULL, "compaction_style=kCompactionStyleFIFO;max_open_files=-1"), NH_EINVAL, "%s", f.err.text);
+    cr_assert_eq(try_open(NULL, "compaction_style=kCompactionStyleUniversal"), NH_OK, "%s", f.err.text);
+    cr_assert_eq(glob(path("db/*.sst"), 0, NULL, &found), 0);
+    for (size_t i = 0; i < found.gl_pathc; i++)
+        cr_assert_eq(unlink(found.gl_pathv[i]), 0);
+    globfree(&found);
+    cr_assert_eq(try_open(NULL, "best_efforts_recovery=true"), NH_ECORRUPT, "%s", f.err.text);
+}
+
 Test(directory, the_probe_for_direct_io_leaves_nothing_behind)
 {
     glob_t found;
