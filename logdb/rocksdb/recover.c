@@ -1,7 +1,7 @@
 /* What an opening does with the journal:
  *
- *     1  look for the calls from the horizon on, in the segments from the floor on
- *     2  sync these segments
+ *     1  sync the segments from the floor on, and forget what the page cache has of them
+ *     2  look there for the calls from the horizon on
  *     3  put the calls into RocksDB, in the order of their LSNs; if some of them are lost, not over what is newer
  *     4  move the horizon behind them
  *     5  count who uses which segment
@@ -10,7 +10,7 @@
  * the operator accepts the loss (wal_recovery_mode).
  *
  * A crash leaves what only the page cache holds. A replica must not tell others of an entry that a power cut can take, hence the
- * syncs.
+ * syncs. After a failed sync it even holds what the next one takes for written: hence it is read again.
  */
 #include "logdb/rocksdb/store.h"
 
@@ -85,8 +85,10 @@ static int check_end(struct recovery *rec, const struct segment *s, struct nh_er
 static int scan(struct recovery *rec, struct segment *s, struct nh_error *err)
 {
     struct segment_record record;
-    int r;
+    int r = segment_sync_and_reload(s, err);
 
+    if (r < 0)
+        return r;
     while ((r = look_at(rec, s, &record, err)) > 0) {
         if (record.kind == SEGMENT_SEAL) {
             s->peak_users = record.peak_users;
@@ -285,10 +287,7 @@ static int replay_all(struct recovery *rec, struct nh_error *err)
     if (rec->n_calls == 0)
         return NH_OK;
     qsort(rec->calls, rec->n_calls, sizeof *rec->calls, by_lsn);
-    for (size_t i = 0; i < j->n_segments && r == NH_OK; i++)
-        if (j->segments[i]->last_lsn >= rec->horizon)
-            r = segment_sync(j->segments[i], err);
-    if (r == NH_OK && is_lossy(rec))
+    if (is_lossy(rec))
         r = find_newer(rec, err);
     for (size_t i = 0; i < rec->n_calls && r == NH_OK && rec->calls[i].lsn <= rec->lsn_max; i++)
         r = replay(rec, &rec->calls[i], err);

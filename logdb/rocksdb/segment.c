@@ -374,6 +374,15 @@ int segment_sync(struct segment *s, struct nh_error *err)
     return NH_OK;
 }
 
+int segment_sync_and_reload(struct segment *s, struct nh_error *err)
+{
+    int r = segment_sync(s, err);
+
+    if (r == NH_OK)
+        posix_fadvise(s->read_fd, 0, 0, POSIX_FADV_DONTNEED);
+    return r;
+}
+
 /* ---- reading ---- */
 
 int segment_read(const struct segment *s, uint64_t at, void *out, size_t size_bytes, struct nh_error *err)

@@ -116,6 +116,9 @@ int segment_append_end(struct segment_write *w, struct nh_error *err);
 int segment_append(struct segment *s, struct segment_buffer *b, struct segment_record *r, bool sync, segment_crc_fn crc,
                    struct nh_error *err);
 int segment_sync(struct segment *s, struct nh_error *err);
+/* The same for one that an earlier life wrote, and what is read from here on is read from the disk: pages that could not be
+ * written stay in the page cache as if they had been, and no later sync reports it. */
+int segment_sync_and_reload(struct segment *s, struct nh_error *err);
 
 /* The record at this page. Returns 1, or 0 if there is none. Errors: EIO. */
 int segment_record_at(const struct segment *s, uint64_t at, segment_crc_fn crc, struct segment_record *ret, struct nh_error *err);

@@ -3,7 +3,10 @@
 #include "tests/conformance/logdb/fixture.h"
 
 #include <errno.h>
+#include <fcntl.h>
+#include <glob.h>
 #include <pthread.h>
+#include <sys/stat.h>
 #include <sys/syscall.h>
 #include <unistd.h>
 
@@ -68,6 +71,13 @@ int fdatasync(int fd)
 int fsync(int fd)
 {
     return sync_fd(SYS_fsync, fd);
+}
+
+static bool same_file(int a, int b)
+{
+    struct stat x, y;
+
+    return fstat(a, &x) == 0 && fstat(b, &y) == 0 && x.st_dev == y.st_dev && x.st_ino == y.st_ino;
 }
 
 static void init(void)
@@ -205,6 +215,50 @@ Test(sync, what_was_not_synced_is_synced_with_what_follows)
     cr_assert_eq(n_async, 0, "it was synced by itself");
     for (size_t i = 0; i < 2; i++)
         update_deinit(&u[i]);
+}
+
+/* ---- what the page cache has and the disk has not ---- */
+
+static int segment = -1; /* what the save that failed was written to */
+static char on_disk[1 << 20];
+static ssize_t on_disk_bytes;
+
+NH_API int posix_fadvise(int fd, off_t at, off_t size_bytes, int advice);
+
+int posix_fadvise(int fd, off_t at, off_t size_bytes, int advice)
+{
+    (void)at, (void)size_bytes;
+    if (advice == POSIX_FADV_DONTNEED && segment >= 0 && same_file(fd, segment))
+        cr_assert_eq(pwrite(segment, on_disk, (size_t)on_disk_bytes, 0), on_disk_bytes);
+    return 0;
+}
+
+static void remember_segment(void)
+{
+    glob_t found;
+    char pattern[160];
+
+    snprintf(pattern, sizeof pattern, "%s/wal/*.segment", f.dir);
+    cr_assert_eq(glob(pattern, 0, NULL, &found), 0);
+    segment = open(found.gl_pathv[0], O_RDWR); /* of the worker: it was the first to write */
+    cr_assert_geq(segment, 0);
+    on_disk_bytes = pread(segment, on_disk, sizeof on_disk, 0);
+    cr_assert(on_disk_bytes > 0 && on_disk_bytes < (ssize_t)sizeof on_disk);
+    globfree(&found);
+}
+
+/* Pages that could not be written stay in the page cache, as if they had been; the next sync is no failure. */
+Test(sync, what_a_failed_sync_has_lost_is_not_recovered_from_the_page_cache)
+{
+    struct nh_update u = make_update(SHARD, REPLICA, 21, 3, 1);
+
+    remember_segment();
+    __atomic_store_n(&fail_next, 1, __ATOMIC_RELEASE);
+    cr_assert_eq(save(&u, 1, 1), NH_EIO, "%s", f.err.text);
+    fixture_reopen();
+    expect_entries(SHARD, REPLICA, 1, 20, 1);
+    close(segment);
+    update_deinit(&u);
 }
 
 Test(sync, an_open_that_cannot_sync_fails)
