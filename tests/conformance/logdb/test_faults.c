@@ -72,6 +72,34 @@ Test(faults, after_a_failed_write_every_write_is_refused_and_reads_go_on)
     }
 }
 
+/* It is the process that must live: what a store writes beside its data, for whoever looks for the cause, fails as well. */
+Test(faults, a_store_on_a_full_disk_closes_and_is_refused_until_there_is_space)
+{
+    const struct nh_logdb_config config = {.struct_size = sizeof config,
+                                           .dir = f.dir,
+                                           .n_workers = N_WORKERS,
+                                           .options = f.options,
+                                           .services = nh_plugin_services()};
+    struct nh_update u = make_update(SHARD, REPLICA, 2, 1, 1);
+    struct rlimit old, full;
+    int r;
+
+    if (fixture_skip_in_memory("it writes no file"))
+        return;
+    signal(SIGXFSZ, SIG_IGN);
+    must_save_entries(SHARD, REPLICA, 1, 1, 1);
+    cr_assert_eq(getrlimit(RLIMIT_FSIZE, &old), 0);
+    full = (struct rlimit){.rlim_cur = 1, .rlim_max = old.rlim_max};
+    cr_assert_eq(setrlimit(RLIMIT_FSIZE, &full), 0);
+    r = save(&u, 1, 1);
+    fixture_close();
+    cr_assert_lt(f.ops->open(&config, &f.db, &f.err), 0, "a store was opened that can write nothing");
+    cr_assert_eq(setrlimit(RLIMIT_FSIZE, &old), 0);
+    fixture_open();
+    expect_bounds(SHARD, REPLICA, 1, r == NH_OK ? 2 : 1);
+    update_deinit(&u);
+}
+
 /* ---- kill -9 ---- */
 
 #define N_ROUNDS 20

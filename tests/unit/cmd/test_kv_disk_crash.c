@@ -13,6 +13,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <sys/mman.h>
+#include <sys/resource.h>
 #include <sys/stat.h>
 #include <sys/syscall.h>
 #include <sys/wait.h>
@@ -564,6 +565,28 @@ Test(kv_disk_crash, a_failed_write_is_a_failure_until_the_next_start)
 {
     must_run(fail_a_write);
     shared->fail_at = 0;
+    must_run(look_after_the_failure);
+}
+
+/* No file may grow any more: all that RocksDB writes fails, as on a full disk. */
+static void fill_the_disk(void)
+{
+    char texts[1][KV_TEXT_BYTES] = {"SET a 1"};
+    struct rlimit full = {.rlim_cur = 1, .rlim_max = 1};
+    struct kv_replica disk;
+
+    kv_replica_open(&disk, KV_DISK_SO, 1, 1);
+    kv_replica_apply(&disk, texts, 1);
+    signal(SIGXFSZ, SIG_IGN);
+    expect(setrlimit(RLIMIT_FSIZE, &full) == 0, "the disk is full");
+    expect(kv_replica_update(&disk, texts, 1) < 0, "the failure is told");
+    expect(disk.ops->sync(disk.m, NULL) < 0, "nothing is synced");
+    kv_replica_close(&disk);
+}
+
+Test(kv_disk_crash, a_full_disk_is_a_failure_and_ends_no_process)
+{
+    must_run(fill_the_disk);
     must_run(look_after_the_failure);
 }
 
