@@ -76,7 +76,7 @@ struct membership_change {
 enum snapshot_note_type {
     NOTE_MADE,    /* `record` is durable; the log store holds nothing up to `compacted` (0: as before) */
     NOTE_FAILED,  /* none was made */
-    NOTE_STATUS,  /* one reached `peer`, or did not (`failed`) */
+    NOTE_STATUS,  /* one reached `peer`, or did not (`failed`; `pruned`: as it was not there any more) */
     NOTE_INSTALL, /* one was received: `install` */
     NOTE_OPENED,  /* a machine on disk holds everything up to `opened_at` */
 };
@@ -87,7 +87,7 @@ struct snapshot_note {
     uint64_t compacted;
     uint64_t opened_at;
     uint64_t peer;
-    bool failed;
+    bool failed, pruned;
     struct nh_message install;
 };
 

@@ -56,7 +56,10 @@ static void on_ended(void *ctx, const struct stream_id *id, bool failed, const c
     e->config.events.snapshot_event(e->config.events.ctx, failed ? ENGINE_SNAPSHOT_SEND_ABORTED : ENGINE_SNAPSHOT_SEND_COMPLETED,
                                     &info);
     if (r && r->replica_id == id->from && strcmp(reason, STREAM_REPLACED) != 0) /* the core began another one meanwhile */
-        replica_post_note(r, &(struct snapshot_note){.type = NOTE_STATUS, .peer = id->to, .failed = failed});
+        replica_post_note(r, &(struct snapshot_note){.type = NOTE_STATUS,
+                                                     .peer = id->to,
+                                                     .failed = failed,
+                                                     .pruned = strcmp(reason, STREAM_PRUNED) == 0});
     replica_unref(r);
 }
 
@@ -312,7 +315,7 @@ static void step_note(struct step_worker *w, struct replica *r, struct snapshot_
         break;
     case NOTE_FAILED: break; /* asked for again when its time has come */
     case NOTE_STATUS:
-        step(w, r, (struct raft_event){.type = RAFT_EV_SNAPSHOT_STATUS, .status = {note->peer, note->failed}});
+        step(w, r, (struct raft_event){.type = RAFT_EV_SNAPSHOT_STATUS, .status = {note->peer, note->failed, note->pruned}});
         break;
     case NOTE_INSTALL:
         if (is_late(r, &note->install))

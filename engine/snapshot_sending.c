@@ -303,14 +303,14 @@ static uint64_t ask(struct snapshot_sender *s, struct stream *st)
 {
     bool is_connected = st->connection != NULL;
     struct nh_error err = {0};
-    int r = connect_to_host(s, st, &err);
+    int r = connect_to_host(s, st, &err), opened;
 
     if (r == NH_EBUSY) { /* others have all connections that the transport allows */
         wait_until(s, st, now_of(s) + STREAM_RETRY_MS * MS_NS);
         return TASK_POLL_NOW;
     }
-    if (r == NH_OK && open_image(s, st, &err) < 0) {
-        sending_end(s, st, true, err.text);
+    if (r == NH_OK && (opened = open_image(s, st, &err)) < 0) {
+        sending_end(s, st, true, opened == NH_ENOTFOUND ? STREAM_PRUNED : err.text);
         return TASK_POLL_NOW;
     }
     set_state(s, st, STREAM_ASKING);

@@ -114,6 +114,8 @@ struct snapshot_sender_config {
 /* The reason of a stream that gave way to a newer one for the same replica (compare the text). The core is not to hear
  * of it: it waits for the newer one. */
 #define STREAM_REPLACED "replaced by a newer stream to the same replica"
+/* The reason of a stream whose image was pruned before it could be opened (compare the text): a newer one is there to be sent. */
+#define STREAM_PRUNED "its image is not there any more"
 
 struct snapshot_sender;
 

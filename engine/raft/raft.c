@@ -247,7 +247,7 @@ static void dispatch(struct raft *r, const struct raft_event *ev)
     case RAFT_EV_SNAPSHOT_MADE: raft_on_snapshot_made(r, ev->snapshot); break;
     case RAFT_EV_COMPACTED: raft_on_compacted(r, ev->compacted); break;
     case RAFT_EV_COMMITTED: on_committed(r, ev->committed); break;
-    case RAFT_EV_SNAPSHOT_STATUS: raft_on_snapshot_status(r, ev->status.peer, ev->status.failed); break;
+    case RAFT_EV_SNAPSHOT_STATUS: raft_on_snapshot_status(r, ev->status.peer, ev->status.failed, ev->status.pruned); break;
     }
 }
 

@@ -188,6 +188,7 @@ struct raft_event {
         struct {
             uint64_t peer;
             bool failed;
+            bool pruned; /* it failed because it was not there any more */
         } status;
     };
 };

@@ -383,7 +383,7 @@ void raft_send_snapshot(struct raft *r, struct raft_peer *p);
 void raft_on_install_snapshot(struct raft *r, const struct nh_message *m);
 void raft_on_snapshot_made(struct raft *r, const struct nh_snapshot *snapshot);
 void raft_on_compacted(struct raft *r, uint64_t index);
-void raft_on_snapshot_status(struct raft *r, uint64_t peer, bool failed);
+void raft_on_snapshot_status(struct raft *r, uint64_t peer, bool failed, bool pruned);
 void raft_snapshot_heard(struct raft *r, struct raft_peer *p); /* a peer that is sent a snapshot gave a sign of life */
 
 /* transfer.c */

@@ -86,17 +86,20 @@ static void put_off(const struct raft *r, struct raft_peer *p)
         p->n_failed++;
 }
 
-void raft_on_snapshot_status(struct raft *r, uint64_t peer, bool failed)
+/* One that has given way to a newer one, while it waited to be sent, cost nothing and says nothing about the next try. */
+void raft_on_snapshot_status(struct raft *r, uint64_t peer, bool failed, bool pruned)
 {
     struct raft_peer *p = raft_peer(r, peer);
+    bool gave_way;
 
     if (!p || p->state != RAFT_SNAPSHOT)
         return;
+    gave_way = pruned && r->snapshot && r->snapshot->index > p->pending_snapshot;
     end_snapshot(p, !failed);
-    if (failed)
-        put_off(r, p);
-    else
+    if (!failed)
         p->n_failed = 0;
+    else if (!gave_way)
+        put_off(r, p);
 }
 
 /* The answer to it may be lost, and the report too: what the peer says to have committed tells that it arrived. Nobody reports on

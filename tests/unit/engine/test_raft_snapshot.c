@@ -148,6 +148,36 @@ Test(raft_snapshot, what_fails_again_waits_longer_each_time)
     cluster_deinit(&c);
 }
 
+static void report_pruned(void)
+{
+    struct raft_event ev = {.type = RAFT_EV_SNAPSHOT_STATUS, .status = {.peer = 3, .failed = true, .pruned = true}};
+
+    cluster_step(&c, 1, &ev);
+    cluster_settle(&c);
+}
+
+/* Where images are made faster than connections, a peer waited up to 64 election timeouts, though nothing was wrong. */
+Test(raft_snapshot, one_that_gave_way_to_a_newer_one_has_not_failed)
+{
+    behind();
+    cluster_heal(&c);
+    c.lose = lose_snapshots;
+    cluster_tick(&c, 12);
+    for (uint64_t newer = 27; newer <= 47; newer += 5) {
+        cluster_propose(&c, 1, 5, 10);
+        cluster_settle(&c);
+        cluster_compact(&c, 1, newer - 7);
+        report_pruned();
+        cr_assert_leq(ticks_until_sent(), 2);
+        expect_pending(newer);
+    }
+    report_pruned(); /* and there is no newer one */
+    cr_assert_leq(ticks_until_sent(), 2);
+    report_pruned();
+    cr_assert_geq(ticks_until_sent(), 10, "what is only missing is no reason to ask for it all the time");
+    cluster_deinit(&c);
+}
+
 /* Statement 67: finished: probed from the snapshot. And weakness 6 of other cores: the answer is lost, nobody reports; the peer's
  * heartbeat answers tell that it has arrived. */
 Test(raft_snapshot, a_lost_answer_does_not_block_the_peer)
