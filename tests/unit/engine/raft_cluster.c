@@ -55,19 +55,25 @@ static uint64_t config_bound(const struct cluster_node *node)
     return commit < last ? commit : last;
 }
 
+/* Clocks differ in speed. */
+uint64_t cluster_now(const struct cluster *c, uint64_t id)
+{
+    return c->now + c->now * c->nodes[id].fast_percent / 100;
+}
+
 static void boot(struct cluster *c, struct cluster_node *node)
 {
     struct raft_term_span spans[512];
     struct raft_boot b = {.state = node->disk_state,
                           .first_index = node->base + 1,
                           .last_index = disk_last(node),
-                          .anchor_term = node->base ? node->snapshot.term : 0,
+                          .anchor_term = node->base == node->snapshot.index ? node->snapshot.term : 0,
                           .spans = spans,
                           .applied = node->applied,
                           .membership = &node->membership,
                           .config_bound = config_bound(node),
                           .snapshot = node->snapshot.index ? &node->snapshot : NULL,
-                          .now = c->now};
+                          .now = cluster_now(c, node->id)};
     struct nh_error err = {0};
 
     for (size_t i = 0; i < node->disk.n; i++)
@@ -198,9 +204,25 @@ void cluster_crash(struct cluster *c, uint64_t id)
     CLEAR(&node->fetches);
 }
 
+void cluster_forget_machine(struct cluster *c, uint64_t id)
+{
+    struct cluster_node *node = &c->nodes[id];
+
+    REQUIRE(!node->core, "it runs");
+    node->applied = node->snapshot.index;
+    if (node->snapshot.index) {
+        nh_membership_deinit(&node->membership);
+        nh_membership_copy(&node->membership, &node->snapshot.membership);
+    } else {
+        cluster_set_members(c, id, id <= c->n ? "vvvvvvv" + CLUSTER_MAX - 1 - c->n : "");
+    }
+}
+
 void cluster_restart(struct cluster *c, uint64_t id)
 {
     REQUIRE(!c->nodes[id].core, "it runs");
+    if (c->nodes[id].applied < c->nodes[id].snapshot.index)
+        cluster_forget_machine(c, id);
     boot(c, &c->nodes[id]);
     poke(c, &c->nodes[id]);
 }
@@ -348,6 +370,7 @@ static void process(struct cluster *c, struct cluster_node *node, struct raft_up
     for (size_t i = 0; i < out->transfers.n; i++)
         *PUSH(&node->transfers) = out->transfers.items[i];
     node->removed |= out->removed;
+    node->snapshot_wanted = out->snapshot_wanted;
     note_apply(node, out);
     queue_save(c, node, out);
     cluster_check(c);
@@ -355,8 +378,8 @@ static void process(struct cluster *c, struct cluster_node *node, struct raft_up
 
 static void tell_untold(const struct cluster *c, struct cluster_node *node, struct raft_update *out)
 {
-    struct raft_event saved = {.type = RAFT_EV_SAVED, .now = c->now, .saved = node->untold_saved};
-    struct raft_event applied = {.type = RAFT_EV_APPLIED, .now = c->now, .applied = node->untold_applied};
+    struct raft_event saved = {.type = RAFT_EV_SAVED, .now = cluster_now(c, node->id), .saved = node->untold_saved};
+    struct raft_event applied = {.type = RAFT_EV_APPLIED, .now = cluster_now(c, node->id), .applied = node->untold_applied};
 
     if (node->untold_saved)
         raft_step(node->core, &saved, out);
@@ -373,7 +396,7 @@ static bool step_and_collect(struct cluster *c, struct cluster_node *node, struc
 
     REQUIRE(node->core, "replica %" PRIu64 " is down", node->id);
     tell_untold(c, node, &out);
-    ev->now = c->now;
+    ev->now = cluster_now(c, node->id);
     raft_step(node->core, ev, &out);
     raft_collect(node->core, &out);
     held = out.save_id || out.apply_first || out.send.n || out.send_after_save.n || out.reads.n || out.dropped.n ||
@@ -564,6 +587,8 @@ void cluster_apply(struct cluster *c, uint64_t id)
     struct raft_event ev = {.type = RAFT_EV_APPLIED, .applied = range.last};
 
     REMOVE(&node->applies, 0);
+    if (range.first > 0 && range.first <= node->base && range.last > node->machine)
+        return; /* a received snapshot has replaced it, and is next */
     if (range.first == 0) {
         node->machine = range.last;
         nh_membership_deinit(&node->membership);
@@ -634,7 +659,7 @@ void cluster_tick_node(struct cluster *c, uint64_t id)
 {
     struct raft_event ev = {.type = RAFT_EV_TICK};
 
-    if (c->nodes[id].core && raft_next_deadline(c->nodes[id].core) <= c->now)
+    if (c->nodes[id].core && raft_next_deadline(c->nodes[id].core) <= cluster_now(c, id))
         cluster_step(c, id, &ev);
 }
 

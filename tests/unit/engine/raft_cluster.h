@@ -50,6 +50,8 @@ struct cluster_node {
     uint64_t machine;                       /* entries seen by the machine */
     struct nh_membership membership;        /* as of `machine`; survives a crash */
     bool removed;                           /* the core said so */
+    bool snapshot_wanted;                   /* said its last update */
+    uint32_t fast_percent;                  /* so much faster than the others' its clock is */
 
     bool hold_saves, hold_applies, hold_fetches, fail_fetches;
     uint64_t untold_saved, untold_applied; /* of a lazy cluster: told before the next event; 0: none */
@@ -129,6 +131,9 @@ void cluster_transfer(struct cluster *c, uint64_t id, uint64_t target); /* key: 
 uint64_t cluster_read(struct cluster *c, uint64_t id);                  /* low word of the context; not settled */
 void cluster_crash(struct cluster *c, uint64_t id);                     /* unsaved work is lost */
 void cluster_restart(struct cluster *c, uint64_t id);
+/* Its machine is not on disk: it will begin at the newest snapshot. It must be down. */
+void cluster_forget_machine(struct cluster *c, uint64_t id);
+uint64_t cluster_now(const struct cluster *c, uint64_t id); /* by its clock */
 void cluster_isolate(struct cluster *c, uint64_t id, bool isolated);
 void cluster_heal(struct cluster *c);
 
