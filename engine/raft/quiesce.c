@@ -9,7 +9,8 @@
  * another entry at that index: a follower commits by a QUIESCE, so the index alone would not be enough.
  *
  * A peer that QUIESCE does not reach, or that refuses it, goes on with its timer and stands for election; its request wakes
- * the leader, whose heartbeat ends that. So a lost QUIESCE costs a pre-vote, never a stuck group.
+ * the leader, whose heartbeat ends that, and the other followers, which stay with their leader for E ticks (with check-quorum).
+ * So a lost QUIESCE costs a pre-vote, never a stuck group.
  *
  * Members that are behind, because they were away, do not keep the others awake. The leader looks after them by one heartbeat
  * every quiesce_ticks: an answer wakes it. Most would wake it themselves, by standing or by calling (election.c), but a replica
@@ -100,10 +101,19 @@ static bool is_late_heartbeat(const struct raft *r, const struct nh_message *m)
     return m->type == NH_MSG_HEARTBEAT_RESP || (m->type == NH_MSG_HEARTBEAT && m->from == r->leader_id);
 }
 
+/* A follower that slept has last heard of its leader long ago, and that is no word against it: a candidate's request wakes the
+ * leader, too, which has E ticks to show that it lives. */
+static void be_loyal(struct raft *r, const struct nh_message *m)
+{
+    if (r->quiesced && !raft_is_leader(r) && (m->type == NH_MSG_REQUEST_VOTE || m->type == NH_MSG_REQUEST_PRE_VOTE))
+        r->heard_at = r->now;
+}
+
 void raft_wake_for_message(struct raft *r, const struct nh_message *m)
 {
     if (m->term == r->term && (m->type == NH_MSG_QUIESCE || is_late_heartbeat(r, m)))
         return;
+    be_loyal(r, m);
     raft_wake(r);
 }
 

@@ -472,3 +472,39 @@ Test(raft_quiesce, a_quiet_leader_looks_after_members_that_are_behind)
     cr_assert_eq(raft_next_deadline(c.nodes[1].core), RAFT_NEVER, "all are there: no timer");
     cluster_deinit(&c);
 }
+
+/* The first message to `to` in the network; it must be there. */
+static void deliver_first_to(uint64_t to)
+{
+    for (size_t i = 0; i < c.network.n; i++)
+        if (c.network.items[i].to == to) {
+            cluster_deliver(&c, i);
+            return;
+        }
+    cr_assert_fail("nothing for replica %lu", (unsigned long)to);
+}
+
+/* Who sleeps has last heard of its leader long ago, and that is no word against it: it is asked, too, and wakes. */
+Test(raft_quiesce, a_sleeping_follower_does_not_help_to_replace_its_leader)
+{
+    struct raft_options o = quiet_options();
+    struct raft_event campaign = {.type = RAFT_EV_CAMPAIGN};
+
+    cluster_init(&c, 3, &o);
+    cluster_elect(&c, 1);
+    c.lose = is_quiesce_to_3;
+    cluster_tick(&c, 51);
+    c.lose = NULL;
+    c.now += 12;
+    cr_assert(cluster_status(&c, 2).quiesced);
+    cluster_step(&c, 3, &campaign);
+    deliver_first_to(2);
+    cr_assert_eq(c.network.n, 1, "2 does not answer");
+    cluster_settle(&c);
+    cr_assert_eq(cluster_leader(&c), 1);
+    cr_assert_eq(cluster_status(&c, 1).term, 2);
+    cluster_crash(&c, 1);
+    cluster_tick(&c, 40);
+    cr_assert_neq(cluster_leader(&c), 0, "it does if the leader does not wake");
+    cluster_deinit(&c);
+}
