@@ -68,7 +68,7 @@ static int refusal(const struct raft *r, const struct block_builder *records)
         return NH_DROP_REFUSED;
     if (r->lead->transferee)
         return NH_DROP_TRANSFERRING;
-    if (is_config_change(records) && config_is_barred(r))
+    if (is_config_change(records) && (config_is_barred(r) || r->lead->held.key))
         return NH_DROP_CONFIG_PENDING;
     if (is_config_change(records) && raft_change_would_wait(r))
         return NH_DROP_VOTERS_AWAY;
@@ -84,6 +84,85 @@ void raft_append_records(struct raft *r, struct block_builder *records)
     nh_block_unref(block);
 }
 
+static void answer_dropped(struct raft *r, uint64_t to, int reason, uint64_t first_key, uint64_t n_keys)
+{
+    struct nh_message *answer = raft_send_reply(r, NH_MSG_PROPOSE_RESP, to);
+
+    answer->reject = true;
+    answer->hint = first_key;
+    answer->hint_high = n_keys;
+    answer->log_index = (uint64_t)reason;
+}
+
+/* `from` is who forwarded it, 0: asked here. */
+static void drop(struct raft *r, struct block_builder *records, uint64_t from, int reason, uint64_t first_key, uint64_t n_keys)
+{
+    block_builder_deinit(records);
+    if (from)
+        answer_dropped(r, from, reason, first_key, n_keys);
+    else
+        raft_report_dropped(r, false, reason, first_key, n_keys);
+}
+
+/* ---- a change that waits to hear from the voters ---- */
+
+/* After a sleep, or an election, nobody has been asked yet; in time for a round trip or two it is known who is there. */
+static bool may_hear_yet(const struct raft *r)
+{
+    return r->now - r->lead->asked_since < r->options.election_ticks;
+}
+
+static void hold(struct raft *r, struct block_builder *records, uint64_t from, uint64_t key)
+{
+    int code = block_builder_add_encoded(&r->lead->held.records, records->data, records->size_bytes, NULL);
+
+    assert(code == NH_OK);
+    (void)code;
+    block_builder_deinit(records);
+    r->lead->held.from = from;
+    r->lead->held.key = key;
+}
+
+/* A leader takes the batch, holds it, or drops it. */
+static void take(struct raft *r, struct block_builder *records, uint64_t from, uint64_t first_key, uint64_t n_keys)
+{
+    int reason = refusal(r, records);
+
+    if (reason == NH_DROP_VOTERS_AWAY && may_hear_yet(r)) {
+        hold(r, records, from, first_key);
+    } else if (reason != NH_DROP_NONE) {
+        drop(r, records, from, reason, first_key, n_keys);
+    } else {
+        raft_append_records(r, records);
+        if (raft_peer(r, from))
+            raft_peer_awaits(raft_peer(r, from), r->log.last);
+    }
+}
+
+void raft_settle_held(struct raft *r)
+{
+    struct block_builder records;
+    uint64_t key;
+
+    if (!raft_is_leader(r) || !r->lead->held.key)
+        return;
+    records = r->lead->held.records;
+    key = r->lead->held.key;
+    r->lead->held.records = (struct block_builder){0};
+    r->lead->held.key = 0;
+    take(r, &records, r->lead->held.from, key, 1);
+}
+
+/* It is in no log. */
+void raft_drop_held(struct raft *r)
+{
+    if (r->lead->held.key)
+        drop(r, &r->lead->held.records, r->lead->held.from, NH_DROP_REFUSED, r->lead->held.key, 1);
+    r->lead->held.key = 0;
+}
+
+/* ---- asked here ---- */
+
 static void forward(struct raft *r, struct block_builder *records, uint64_t first_key, uint64_t n_keys)
 {
     struct nh_message *m = raft_send_now(r, NH_MSG_PROPOSE, r->leader_id);
@@ -95,33 +174,24 @@ static void forward(struct raft *r, struct block_builder *records, uint64_t firs
     m->n_runs = 1;
 }
 
-static void drop(struct raft *r, struct block_builder *records, int reason, uint64_t first_key, uint64_t n_keys)
-{
-    block_builder_deinit(records);
-    raft_report_dropped(r, false, reason, first_key, n_keys);
-}
-
 void raft_propose(struct raft *r, struct block_builder *records, uint64_t first_key, uint64_t n_keys)
 {
     const struct raft_member *self = raft_member(r, r->options.replica_id);
-    int reason;
 
     assert(records->n > 0 && records->n == n_keys);
     r->active_at = r->now;
     if (raft_is_leader(r)) {
-        reason = refusal(r, records);
-        if (reason == NH_DROP_NONE)
-            raft_append_records(r, records);
-        else
-            drop(r, records, reason, first_key, n_keys);
+        take(r, records, 0, first_key, n_keys);
     } else if (self && nh_kind_is_witness(self->kind)) {
-        drop(r, records, NH_DROP_REFUSED, first_key, n_keys);
+        drop(r, records, 0, NH_DROP_REFUSED, first_key, n_keys);
     } else if (r->leader_id == NH_NO_LEADER) {
-        drop(r, records, NH_DROP_NO_LEADER, first_key, n_keys);
+        drop(r, records, 0, NH_DROP_NO_LEADER, first_key, n_keys);
     } else {
         forward(r, records, first_key, n_keys);
     }
 }
+
+/* ---- forwarded ---- */
 
 /* Copies the records of a forwarded batch and checks that they are what the message says: n records of this origin with
  * consecutive keys; a configuration change comes alone. */
@@ -170,31 +240,17 @@ static bool claim(struct raft *r, const struct nh_message *m)
     return true;
 }
 
-static void answer_dropped(struct raft *r, const struct nh_message *m, int reason)
-{
-    struct nh_message *answer = raft_send_reply(r, NH_MSG_PROPOSE_RESP, m->from);
-
-    answer->reject = true;
-    answer->hint = m->hint;
-    answer->hint_high = m->hint_high;
-    answer->log_index = (uint64_t)reason;
-}
-
 /* The batch is of `led_term`: if this replica leads, it is of the current term. */
 static void decide(struct raft *r, const struct nh_message *m, struct block_builder *records)
 {
-    int reason = raft_is_leader(r) ? refusal(r, records) : NH_DROP_REFUSED;
-
     if (!claim(r, m))
         return;
-    if (reason != NH_DROP_NONE) {
-        answer_dropped(r, m, reason);
+    if (!raft_is_leader(r)) {
+        answer_dropped(r, m->from, NH_DROP_REFUSED, m->hint, m->hint_high);
         return;
     }
     r->active_at = r->now;
-    raft_append_records(r, records);
-    if (raft_peer(r, m->from))
-        raft_peer_awaits(raft_peer(r, m->from), r->log.last);
+    take(r, records, m->from, m->hint, m->hint_high);
 }
 
 /* The sender is a member (raft_on_message). */
@@ -209,7 +265,7 @@ void raft_on_propose(struct raft *r, const struct nh_message *m)
     else if (m->term == r->led_term)
         decide(r, m, &records);
     else if (m->term > maybe_led)
-        answer_dropped(r, m, NH_DROP_REFUSED);
+        answer_dropped(r, m->from, NH_DROP_REFUSED, m->hint, m->hint_high);
     block_builder_deinit(&records);
 }
 

@@ -230,10 +230,16 @@ struct raft_lead {
     uint64_t start_index; /* of the empty entry that opened the term */
     uint64_t uncommitted_bytes;
     uint64_t heartbeat_deadline, quorum_deadline;
-    uint64_t look_deadline;                   /* while quiet: when to look after those who are behind; RAFT_NEVER: nobody is */
-    uint64_t transferee, transfer_deadline;   /* who is to lead next; 0: nobody */
-    bool lease_given_up;                      /* a transfer began in this term: its target may stand at any time */
-    uint64_t removed_at;                      /* index of the change that took this replica out; 0: still a member */
+    uint64_t look_deadline;                 /* while quiet: when to look after those who are behind; RAFT_NEVER: nobody is */
+    uint64_t transferee, transfer_deadline; /* who is to lead next; 0: nobody */
+    bool lease_given_up;                    /* a transfer began in this term: its target may stand at any time */
+    uint64_t removed_at;                    /* index of the change that took this replica out; 0: still a member */
+    uint64_t asked_since;                   /* since when peers show by answers that they are there: a quiet leader asks nobody */
+    struct {                                /* a configuration change that waits to hear from the voters (propose.c) */
+        struct block_builder records;
+        uint64_t from; /* who forwarded it, 0: asked here */
+        uint64_t key;  /* 0: none */
+    } held;
     uint64_t round;                           /* of the newest read */
     RAFT_VEC(struct raft_pending_read) reads; /* ascending rounds */
 };
@@ -430,6 +436,8 @@ void raft_on_propose(struct raft *r, const struct nh_message *m);
 void raft_on_propose_resp(struct raft *r, const struct nh_message *m);
 void raft_append_records(struct raft *r, struct block_builder *records);
 bool raft_change_would_wait(const struct raft *r); /* a leader's: with witnesses, and voters away */
+void raft_settle_held(struct raft *r);             /* takes or drops a change that was held, if it is known by now who is there */
+void raft_drop_held(struct raft *r);               /* its leader gives way */
 
 /* await.c */
 bool raft_apply_is_held(const struct raft *r); /* entries that could be handed out wait for room */

@@ -41,13 +41,16 @@ void raft_lead_free(struct raft_lead *lead)
         raft_peer_deinit(&lead->peers[i]);
     free(lead->peers);
     free(lead->reads.items);
+    block_builder_deinit(&lead->held.records);
     free(lead);
 }
 
-/* A leader that gives way tells whoever waits for a read. Proposals it has taken stay in the log: their fate is open. */
+/* A leader that gives way tells whoever waits for a read, or for a change that it has not taken yet. Proposals it has taken stay
+ * in the log: their fate is open. */
 static void leave_lead(struct raft *r)
 {
     raft_drop_reads(r);
+    raft_drop_held(r);
     raft_lead_free(r->lead);
     r->lead = NULL;
     r->role = RAFT_FOLLOWER;
@@ -141,5 +144,6 @@ void raft_become_leader(struct raft *r)
     lead->start_index = r->log.last + 1;
     lead->heartbeat_deadline = r->now + r->options.heartbeat_ticks;
     lead->quorum_deadline = r->now + r->options.election_ticks;
+    lead->asked_since = r->now;
     append_opening_entry(r);
 }

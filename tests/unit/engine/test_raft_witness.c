@@ -246,6 +246,74 @@ Test(raft_witness, a_change_that_needs_a_dead_voter_is_dropped_and_writes_go_on)
     cluster_deinit(&c);
 }
 
+/* 1 and 2 vote, 3 is a witness, all are quiet. */
+static void sleep_with_a_witness(void)
+{
+    start("vvw");
+    for (uint64_t id = 1; id <= 3; id++) {
+        cluster_crash(&c, id);
+        c.nodes[id].options.quiesce = true;
+        c.nodes[id].options.quiesce_ticks = 40;
+        cluster_restart(&c, id);
+    }
+    cluster_elect(&c, 1);
+    cluster_tick(&c, 100);
+    for (uint64_t id = 1; id <= 3; id++)
+        cr_assert(cluster_status(&c, id).quiesced);
+}
+
+/* Nobody was heard of because nobody was asked: the leader asks, and takes the change when it knows. */
+Test(raft_witness, a_sleeping_shard_takes_a_change)
+{
+    for (uint64_t asked = 1; asked <= 2; asked++) {
+        sleep_with_a_witness();
+        cluster_propose_change(&c, asked, true, 4);
+        cluster_propose_change(&c, 1, true, 5);
+        cluster_settle(&c);
+        cluster_tick(&c, 1);
+        cr_assert_eq(c.nodes[1].membership.n_members, 4, "asked at replica %lu", (unsigned long)asked);
+        cr_assert_eq(c.nodes[1].dropped.n + c.nodes[2].dropped.n, 1, "one at a time, also of those that are held");
+        cluster_deinit(&c);
+    }
+}
+
+Test(raft_witness, a_sleeping_shard_drops_a_change_that_needs_a_dead_voter)
+{
+    sleep_with_a_witness();
+    cluster_crash(&c, 2);
+    cluster_propose_change(&c, 1, false, 2);
+    cluster_settle(&c);
+    cluster_tick(&c, 9);
+    cr_assert_eq(c.nodes[1].dropped.n, 0, "it may be slow");
+    cluster_tick(&c, 2);
+    cr_assert_eq(c.nodes[1].dropped.n, 1);
+    cr_assert_eq(c.nodes[1].dropped.items[0].reason, NH_DROP_VOTERS_AWAY);
+    cluster_propose(&c, 1, 1, 10);
+    cluster_settle(&c);
+    cr_assert_eq(cluster_status(&c, 1).commit_index, cluster_status(&c, 1).last_index, "writes go on");
+    cluster_deinit(&c);
+}
+
+/* Where it was asked: at the leader, at a voter. */
+Test(raft_witness, a_change_that_is_held_ends_with_its_leader)
+{
+    for (uint64_t asked = 1; asked <= 2; asked++) {
+        uint64_t key;
+
+        sleep_with_a_witness();
+        key = cluster_propose_change(&c, asked, true, 4);
+        if (asked == 2)
+            cluster_deliver(&c, 0);
+        c.lose = NULL;
+        cluster_inject(&c, cluster_message(NH_MSG_HEARTBEAT, 3, 1, 9));
+        cluster_settle(&c);
+        cr_assert_eq(c.nodes[asked].dropped.n, 1);
+        cr_assert_eq(c.nodes[asked].dropped.items[0].first_key, key);
+        cr_assert_eq(c.nodes[asked].dropped.items[0].reason, NH_DROP_REFUSED);
+        cluster_deinit(&c);
+    }
+}
+
 /* Whatever fed it: its leader would not have. */
 Test(raft_witness, a_witness_that_has_a_change_does_not_help_to_commit_it)
 {
