@@ -64,8 +64,9 @@ struct nh_replica_config {
     bool pre_vote;
     bool quiesce;
     /* Reads by lease: a leader answers without asking the others, as long as their clocks do not differ in speed by more than
-     * lease_drift_percent (0: 10). Needs check_quorum, and the same on all members. Not for hosts that may be suspended and
-     * resumed: their clocks stand still meanwhile, and others may lead by then. Off: ReadIndex, which needs no clock. */
+     * lease_drift_percent (0: 10). Needs check_quorum, and the same election_rtt and rtt_ms on all members that have it on.
+     * It is turned on member by member; a member that turns it off stays stopped for an election timeout. Not for hosts that may
+     * be suspended and resumed: their clocks stand still meanwhile, and others may lead by then. Off: ReadIndex, no clocks. */
     bool lease_reads;
     uint32_t lease_drift_percent;
     uint32_t priority;              /* of candidates with equal logs the lower one yields; 0: lowest */

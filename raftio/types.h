@@ -182,7 +182,7 @@ enum nh_message_type {
     NH_MSG_REQUEST_VOTE_RESP = 15, /* reject: commit, log_term = what the voter knows to be committed */
     NH_MSG_INSTALL_SNAPSHOT = 16,  /* snapshot; commit. Answered by REPLICATE_RESP, or NOOP if the term is old */
     NH_MSG_HEARTBEAT = 17,         /* commit = min(match, commit); hint = number of the newest round of reads, 0: none */
-    NH_MSG_HEARTBEAT_RESP = 18,    /* hint, hint_high echoed; commit = the follower's */
+    NH_MSG_HEARTBEAT_RESP = 18,    /* hint echoed, hint_high by who keeps leases; commit = the follower's */
     NH_MSG_READ_INDEX = 19,        /* hint, hint_high = context */
     NH_MSG_READ_INDEX_RESP = 20,   /* log_index = read index; its own context echoed; reject: dropped */
     NH_MSG_QUIESCE = 21,           /* leader -> all: log_index, log_term = last, commit: stop your timers if you are there too */

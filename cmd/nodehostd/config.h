@@ -33,7 +33,8 @@
  *     shards[].check_quorum, .pre_vote      true
  *     shards[].quiesce            false
  *     shards[].join               false     our replica joins a shard that exists (NH.SHARD ADD); not one of its first members
- *     shards[].lease_reads        false     GET without asking the others; the same on all hosts; needs check_quorum
+ *     shards[].lease_reads        false     GET without asking the others; needs check_quorum; with it election_rtt and
+ *                                           rtt_ms are the same on all hosts. How to turn it off: README.md
  *     shards[].priority           0         of candidates with equal logs the lower one yields
  *     shards[].automatic_snapshots true     false: only by NH.SNAPSHOT, and when another replica needs one
  *     shards[].snapshot_entries   100000    a snapshot after so many entries since the last one,

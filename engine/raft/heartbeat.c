@@ -84,7 +84,7 @@ void raft_on_heartbeat(struct raft *r, const struct nh_message *m)
     answer = raft_send_reply(r, NH_MSG_HEARTBEAT_RESP, m->from);
     answer->commit = raft_log_known_commit(&r->log);
     answer->hint = m->hint;
-    answer->hint_high = m->hint_high;
+    answer->hint_high = r->options.lease_reads ? m->hint_high : 0; /* a promise (is_bound_by_lease), by who keeps it */
     raft_repeat_load(r);
     raft_log_shrink(&r->log);
 }

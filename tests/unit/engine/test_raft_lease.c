@@ -164,6 +164,23 @@ Test(raft_lease, who_answered_does_not_vote_in_its_own_term_either)
     cluster_deinit(&c);
 }
 
+/* While leases are turned on, host by host: who does not read by them is bound by none, so it promises none. */
+Test(raft_lease, who_is_not_bound_promises_nothing)
+{
+    struct raft_options o = cluster_options();
+    struct nh_message heartbeat = cluster_message(NH_MSG_HEARTBEAT, 2, 1, 5);
+
+    heartbeat.hint_high = 7;
+    for (int i = 0; i < 2; i++) {
+        o.lease_reads = i == 1;
+        cluster_init_ghosts(&c, 1, 3, &o);
+        cluster_inject(&c, heartbeat);
+        cluster_settle(&c);
+        cr_assert_eq(cluster_sent(&c, NH_MSG_HEARTBEAT_RESP, 2)->hint_high, o.lease_reads ? 7 : 0);
+        cluster_deinit(&c);
+    }
+}
+
 /* A restart forgets who was heard from, so it binds for E ticks. */
 Test(raft_lease, a_restarted_replica_is_bound_too)
 {
