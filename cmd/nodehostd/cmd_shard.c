@@ -212,10 +212,15 @@ static struct part *make_part(struct call *call, uint64_t shard_id, void (*finis
 static void change(struct call *call, uint64_t shard_id, uint64_t replica_id)
 {
     struct nh_config_change change = {.type = NH_CONFIG_ADD_MEMBER, .member = {.replica_id = replica_id}};
+    struct nh_error err = {0};
     bool understood;
 
     if (arg_is(call->args[1], "add")) {
         understood = take_add(call, &change);
+        if (understood && config_check_member(call->server->config, replica_id, change.member.address, &err) < 0) {
+            reply_errorf(&call->reply, "ERR %s", err.text);
+            return;
+        }
     } else if (arg_is(call->args[1], "promote")) {
         understood = take_condition(call, 4, &change);
         if (understood && !find_address(call, shard_id, &change.member))

@@ -128,5 +128,8 @@ bool config_is_kv(const struct config_shards *s);
 bool config_has_replica(const struct config_shards *s, uint64_t host_id);
 /* Splits "host:port" or "[v6]:port"; false if it is not one. `host` has NH_ADDRESS_BYTES bytes. */
 bool config_split_address(const char *address, char *host, uint16_t *ret_port);
+/* An address that is to be stored as that of a shard's member. Refused with EINVAL: what is none, what means every interface of
+ * whoever reads it, and another one than that of the peer with this id, if there is one. */
+int config_check_member(const struct config *c, uint64_t id, const char *address, struct nh_error *err);
 
 #endif

@@ -110,6 +110,28 @@ static int check_own_address(const struct check *k, const char *where, const cha
                   where, address, address, bind);
 }
 
+int config_check_member(const struct config *c, uint64_t id, const char *address, struct nh_error *err)
+{
+    const struct config_peer *peer = config_find_peer(c, id);
+    char host[NH_ADDRESS_BYTES];
+    uint16_t port;
+
+    if (!config_split_address(address, host, &port))
+        return nh_error_set(err, NH_EINVAL,
+                            "member %" PRIu64 " is at \"%s\": write \"host:port\" with a port of 1 to 65535, IPv6 in brackets",
+                            id, address);
+    if (is_wildcard(address))
+        return nh_error_set(err, NH_EINVAL,
+                            "member %" PRIu64
+                            " is at \"%s\", where nobody can reach it: write the address that is raft.listen in "
+                            "the configuration of its host",
+                            id, address);
+    if (peer && strcmp(peer->raft, address) != 0)
+        return nh_error_set(err, NH_EINVAL, "member %" PRIu64 " is at \"%s\", but peers call this host %s: make them equal", id,
+                            address, peer->raft);
+    return NH_OK;
+}
+
 static int check_listens(const struct check *k)
 {
     const struct config_raft *raft = &k->config->raft;

@@ -103,6 +103,12 @@ static int run(struct options *o, const struct config *c)
     struct nh_import *i = &o->import;
     struct nh_error err = {0};
 
+    for (size_t m = 0; m < i->n_members; m++) {
+        if (config_check_member(c, o->members[m].replica_id, o->members[m].address, &err) == NH_OK)
+            continue;
+        fprintf(stderr, "nodehostd import: %s\n", err.text);
+        return 1;
+    }
     if (o->replica_id && o->replica_id != c->host.id) {
         fprintf(stderr, "nodehostd import: --replica %" PRIu64 ", but the replicas of this host have its id, %" PRIu64 "\n",
                 o->replica_id, c->host.id);

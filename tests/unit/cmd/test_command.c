@@ -59,6 +59,27 @@ Test(command, what_set_does_not_know_is_not_replicated)
     expect("NH.ONCE token SET k v EX 60", "keys do not expire here");
 }
 
+/* It would stay in the records of the shard, and the id of who was added by it would be lost with it. */
+Test(command, a_member_is_not_added_by_an_address_that_nobody_can_reach)
+{
+    char raft[] = "10.0.0.4:7101";
+    struct config_peer peers[] = {{.id = 4, .raft = raft}};
+
+    config.peers = peers, config.peers_count = 1;
+    expect("NH.SHARD ADD 1 9 0.0.0.0:7101",
+           "-ERR member 9 is at \"0.0.0.0:7101\", where nobody can reach it: write the address that "
+           "is raft.listen in the configuration of its host\r\n");
+    expect("NH.SHARD ADD 1 9 [::]:7101 NONVOTING",
+           "-ERR member 9 is at \"[::]:7101\", where nobody can reach it: write the address that "
+           "is raft.listen in the configuration of its host\r\n");
+    expect("NH.SHARD ADD 1 9 10.0.0.9",
+           "-ERR member 9 is at \"10.0.0.9\": write \"host:port\" with a port of 1 to 65535, IPv6 in "
+           "brackets\r\n");
+    expect("NH.SHARD ADD 1 4 10.0.0.4:7102 WITNESS IF 3",
+           "-ERR member 4 is at \"10.0.0.4:7102\", but peers call this host 10.0.0.4:7101: make them equal\r\n");
+    config.peers = NULL, config.peers_count = 0;
+}
+
 Test(command, a_wrong_subcommand_gets_the_list_of_them)
 {
     expect("CLUSTER KEYSLOT", "'KEYSLOT': CLUSTER INFO | KEYSLOT key |");
