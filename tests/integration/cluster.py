@@ -1,4 +1,5 @@
 """Starts nodehostd processes for tests, three and those that join: configurations, ports, kill -9, restart. Needs python3-redis."""
+import argparse
 import os
 import signal
 import socket
@@ -8,6 +9,11 @@ import time
 import redis
 
 HOSTS = (1, 2, 3)
+
+
+def check(condition, text):
+    if not condition:
+        raise AssertionError(text)
 
 
 def free_ports(n):
@@ -21,6 +27,8 @@ def free_ports(n):
 
 
 class Cluster:
+    """What `sections` puts before the shards: HOST in it is the id of each host, DIRECTORY the directory."""
+
     def __init__(self, nodehostd, plugin_dir, directory, shards, timeout_ms=5000, max_clients=10000, joining=(),
                  shard_options="quiesce: true", machine="kv", sections=""):
         self.nodehostd, self.plugin_dir, self.dir, self.shards, self.machine = nodehostd, plugin_dir, directory, shards, machine
@@ -37,7 +45,7 @@ class Cluster:
                 for p in hosts:
                     f.write(f'  - {{ id: {p}, raft: "127.0.0.1:{self.raft[p]}", redis: "127.0.0.1:{self.redis[p]}" }}\n')
                 replicas, join = ([1, 2, 3], "") if h in HOSTS else ([h], ", join: true")
-                f.write(sections.replace("HOST", str(h)))
+                f.write(sections.replace("HOST", str(h)).replace("DIRECTORY", directory))
                 f.write(f"shards:\n  - {{ first: 1, count: {shards}, machine: {machine}, replicas: {replicas}, election_rtt: 10,\n"
                         f"      heartbeat_rtt: 1, check_quorum: true, pre_vote: true, {shard_options}{join} }}\n")
 
@@ -55,19 +63,21 @@ class Cluster:
                 env=dict(os.environ, **env))
 
     def kill(self, h):
-        self.processes[h].send_signal(signal.SIGKILL)
-        self.processes[h].wait()
+        process = self.processes.pop(h)
+        process.send_signal(signal.SIGKILL)
+        process.wait()
 
     def stop(self, h, timeout=60):
         """A clean stop; returns the exit code."""
         self.processes[h].send_signal(signal.SIGTERM)
-        return self.processes[h].wait(timeout)
+        return self.processes.pop(h).wait(timeout)
 
     def client(self, h, timeout=20):
         return redis.Redis(port=self.redis[h], socket_timeout=timeout, socket_connect_timeout=timeout)
 
-    def check_alive(self, hosts=HOSTS):
-        for h in hosts:
+    def check_alive(self, hosts=None):
+        """hosts None: all that were started, and neither killed nor stopped since."""
+        for h in hosts or list(self.processes):
             code = self.processes[h].poll()
             if code is not None:
                 raise AssertionError(f"host {h} has ended with {code}:\n{self.tail(h)}")
@@ -112,3 +122,32 @@ class Cluster:
 def find_program():
     """nodehostd and its plugin directory, from the environment that meson sets."""
     return os.environ["NODEHOSTD"], os.environ["NODEHOST_PLUGINS"]
+
+
+def run_tests(tests, shards, prepare, **options):
+    """The main program of most tests: makes a cluster with these options, and has `prepare` start it; runs the tests on it, one after the
+    other; the hosts that run then have to end cleanly. Arguments: [--machine NAME] DIRECTORY."""
+    parser = argparse.ArgumentParser()
+    parser.add_argument("directory")
+    parser.add_argument("--machine", default="kv")
+    args = parser.parse_args()
+    nodehostd, plugins = find_program()
+    cluster = Cluster(nodehostd, plugins, args.directory, shards, machine=args.machine, **options)
+    try:
+        prepare(cluster)
+        for f in tests:
+            begin = time.monotonic()
+            f(cluster)
+            cluster.check_alive()
+            print(f"{f.__name__}: ok, {time.monotonic() - begin:.1f} s", flush=True)
+        for h in list(cluster.processes):
+            check(cluster.stop(h) == 0, f"host {h} does not end cleanly:\n{cluster.tail(h)}")
+    finally:
+        cluster.close()
+    print(f"ok: {len(tests)} tests")
+
+
+def start_all(c, hosts=HOSTS):
+    for h in hosts:
+        c.start(h)
+    c.await_leaders(30, hosts)

@@ -12,15 +12,10 @@ import time
 
 import redis
 
-from cluster import HOSTS, Cluster, find_program
+from cluster import HOSTS, Cluster, check, find_program
 
 SHARDS = 20
 MAX_CLIENTS = 50
-
-
-def check(condition, text):
-    if not condition:
-        raise AssertionError(text)
 
 
 def run(*args, timeout=60, cwd=None):

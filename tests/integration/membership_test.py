@@ -3,20 +3,14 @@
 
     membership_test.py DIRECTORY
 """
-import argparse
 import threading
 import time
 
 import redis
 
-from cluster import HOSTS, Cluster, find_program
+from cluster import HOSTS, check, run_tests, start_all
 
 SHARDS = 4
-
-
-def check(condition, text):
-    if not condition:
-        raise AssertionError(text)
 
 
 def as_dict(pairs):
@@ -202,27 +196,6 @@ def test_restart(c):
     c.await_leaders(30, (2, 3, 4))
 
 
-def main():
-    parser = argparse.ArgumentParser()
-    parser.add_argument("directory")
-    args = parser.parse_args()
-    nodehostd, plugins = find_program()
-    cluster = Cluster(nodehostd, plugins, args.directory, SHARDS, joining=(4,))
-    try:
-        for h in HOSTS:
-            cluster.start(h)
-        cluster.await_leaders(30)
-        tests = (test_info, test_transfer, test_trace, test_membership, test_cluster_commands,
-                 test_restart)
-        for f in tests:
-            f(cluster)
-            print(f"{f.__name__}: ok", flush=True)
-        for h in (1, 2, 3, 4):
-            check(cluster.stop(h) == 0, f"host {h} does not end cleanly:\n{cluster.tail(h)}")
-    finally:
-        cluster.close()
-    print(f"ok: {len(tests)} tests")
-
-
 if __name__ == "__main__":
-    main()
+    run_tests((test_info, test_transfer, test_trace, test_membership, test_cluster_commands, test_restart),
+              SHARDS, start_all, joining=(4,))

@@ -3,12 +3,10 @@
 
     placement_test.py DIRECTORY
 """
-import argparse
-
 import redis
 
-from cluster import Cluster, find_program
-from membership_test import ask_and_ping, check, retry, shards_of, slots_of
+from cluster import check, run_tests
+from membership_test import ask_and_ping, retry, shards_of, slots_of
 
 SHARDS = 4
 ALL = (1, 2, 3, 4)
@@ -176,27 +174,12 @@ def test_dead_host(c):
     check(retry(20, lambda: c.client(4).get(key), again=("TRYAGAIN", "CLUSTERDOWN", "TIMEOUT")) is not None, "two of three are enough")
 
 
-def main():
-    parser = argparse.ArgumentParser()
-    parser.add_argument("directory")
-    args = parser.parse_args()
-    nodehostd, plugins = find_program()
-    cluster = Cluster(nodehostd, plugins, args.directory, SHARDS, joining=(4,))
-    try:
-        place_shards(cluster)
-        start(cluster, ALL)
-        cluster.keys = keys_of(cluster)
-        tests = (test_keys_elsewhere, test_shards_elsewhere, test_keys_of_several_shards, test_tables, test_cluster_client,
-                 test_removed_replica, test_removed_replica_after_restart, test_dead_host)
-        for f in tests:
-            f(cluster)
-            print(f"{f.__name__}: ok", flush=True)
-        for h in (1, 2, 4):
-            check(cluster.stop(h) == 0, f"host {h} does not end cleanly:\n{cluster.tail(h)}")
-    finally:
-        cluster.close()
-    print(f"ok: {len(tests)} tests")
+def prepare(c):
+    place_shards(c)
+    start(c, ALL)
+    c.keys = keys_of(c)
 
 
 if __name__ == "__main__":
-    main()
+    run_tests((test_keys_elsewhere, test_shards_elsewhere, test_keys_of_several_shards, test_tables, test_cluster_client,
+               test_removed_replica, test_removed_replica_after_restart, test_dead_host), SHARDS, prepare, joining=(4,))

@@ -3,7 +3,6 @@
 
     redis_clients_test.py DIRECTORY
 """
-import argparse
 import os
 import pty
 import select
@@ -14,14 +13,9 @@ import time
 
 import redis
 
-from cluster import HOSTS, Cluster, find_program
+from cluster import HOSTS, check, run_tests, start_all
 
 SHARDS = 100
-
-
-def check(condition, text):
-    if not condition:
-        raise AssertionError(text)
 
 
 def cli(port, *args, stdin=None):
@@ -426,27 +420,5 @@ def test_bad_clients(c):
     check(good.ping() and int(good.info()["connected_clients"]) < 300, "they are forgotten")
 
 
-def main():
-    parser = argparse.ArgumentParser()
-    parser.add_argument("directory")
-    args = parser.parse_args()
-    nodehostd, plugins = find_program()
-    cluster = Cluster(nodehostd, plugins, args.directory, SHARDS)
-    tests = [f for name, f in sorted(globals().items()) if name.startswith("test_")]
-    try:
-        for h in HOSTS:
-            cluster.start(h)
-        cluster.await_leaders(30)
-        for f in tests:
-            f(cluster)
-            cluster.check_alive()
-            print(f"{f.__name__}: ok", flush=True)
-        for h in HOSTS:
-            check(cluster.stop(h) == 0, f"host {h} does not end cleanly:\n{cluster.tail(h)}")
-    finally:
-        cluster.close()
-    print(f"ok: {len(tests)} tests")
-
-
 if __name__ == "__main__":
-    main()
+    run_tests([f for name, f in sorted(globals().items()) if name.startswith("test_")], SHARDS, start_all)

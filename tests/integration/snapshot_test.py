@@ -3,7 +3,6 @@
 
     snapshot_test.py DIRECTORY [--machine kv-disk]
 """
-import argparse
 import os
 import shutil
 import struct
@@ -12,8 +11,8 @@ import time
 
 import redis
 
-from cluster import HOSTS, Cluster, find_program
-from membership_test import Writer, check, info, refused, retry
+from cluster import HOSTS, check, run_tests, start_all
+from membership_test import Writer, info, refused, retry
 
 SHARDS = 2
 SNAPSHOT_ENTRIES = 200
@@ -43,12 +42,6 @@ def fill(c, h, keys, rounds):
                 pipe.incr(key)
             return pipe.execute()
         retry(20, write)
-
-
-def start_all(c, hosts):
-    for h in hosts:
-        c.start(h)
-    c.await_leaders(30, hosts)
 
 
 def kv_command(*args):
@@ -298,28 +291,7 @@ def check_refusals(c, path, members):
     check(not os.path.exists(f"{c.dir}/data-6"), "a dry run makes nothing")
 
 
-def main():
-    parser = argparse.ArgumentParser()
-    parser.add_argument("directory")
-    parser.add_argument("--machine", default="kv")
-    args = parser.parse_args()
-    nodehostd, plugins = find_program()
-    cluster = Cluster(nodehostd, plugins, args.directory, SHARDS, joining=(4, 5, 6, 7), machine=args.machine,
-                      sections=f"snapshots: {{ export_dir: \"{args.directory}/exports-HOST\" }}\n",
-                      shard_options=f"snapshot_entries: {SNAPSHOT_ENTRIES}, compaction_overhead: {OVERHEAD}, compress_snapshots: true")
-    try:
-        start_all(cluster, HOSTS)
-        tests = (test_compaction, test_sessions, test_join_by_snapshot, test_wiped_host, test_import)
-        for f in tests:
-            begin = time.monotonic()
-            f(cluster)
-            print(f"{f.__name__}: ok, {time.monotonic() - begin:.1f} s", flush=True)
-        for h in (1, 6, 7):
-            check(cluster.stop(h) == 0, f"host {h} does not end cleanly:\n{cluster.tail(h)}")
-    finally:
-        cluster.close()
-    print(f"ok: {len(tests)} tests")
-
-
 if __name__ == "__main__":
-    main()
+    run_tests((test_compaction, test_sessions, test_join_by_snapshot, test_wiped_host, test_import), SHARDS, start_all, joining=(4, 5, 6, 7),
+              sections='snapshots: { export_dir: "DIRECTORY/exports-HOST" }\n',
+              shard_options=f"snapshot_entries: {SNAPSHOT_ENTRIES}, compaction_overhead: {OVERHEAD}, compress_snapshots: true")
