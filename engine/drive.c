@@ -45,10 +45,12 @@ static void obey_dropped(struct step_worker *w, struct replica *r, const struct 
 {
     for (size_t i = 0; i < out->dropped.n; i++) {
         const struct raft_dropped *d = &out->dropped.items[i];
-        if (d->is_read)
-            reads_retry(r, d->first_key, w->now_tick + 1);
-        else
+        if (!d->is_read)
             replica_end_proposals(r, d->first_key, d->n_keys, NH_REQUEST_DROPPED, d->reason);
+        else if (d->reason == NH_DROP_WITNESS)
+            reads_drop(r, d->first_key, d->reason);
+        else
+            reads_retry(r, d->first_key, w->now_tick + 1);
     }
 }
 
@@ -278,6 +280,7 @@ static void publish(struct step_worker *w, struct replica *r, uint64_t *ret_earl
     r->status.commit_index = s.commit_index;
     r->status.quiesced = s.quiesced;
     r->status.joint = s.joint;
+    r->status.witness = s.witness;
     r->status.pending_config = s.pending_config;
     r->status.lease_held = s.lease_held;
     r->status.overloaded = s.overloaded;

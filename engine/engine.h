@@ -119,6 +119,7 @@ struct engine_replica_status {
     bool ready; /* its log is replayed up to the commit index known at start */
     bool quarantined;
     bool joint;          /* configuration in force: joint */
+    bool witness;        /* this replica is one */
     bool pending_config; /* a change is in the log that is not applied here */
     bool lease_held;     /* as of its worker's last look */
     bool overloaded;

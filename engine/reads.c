@@ -204,6 +204,17 @@ void reads_retry(struct replica *r, uint64_t low, uint64_t tick)
         b->retry_tick = tick;
 }
 
+void reads_drop(struct replica *r, uint64_t low, int drop_reason)
+{
+    struct read_batch *b = find_reads(r, low);
+
+    if (!b)
+        return;
+    list_remove(&b->link);
+    replica_end_reads(r, b, UINT64_MAX, NH_REQUEST_DROPPED, drop_reason);
+    read_batch_free(b);
+}
+
 void reads_retry_all(struct replica *r)
 {
     for (struct list *at = r->reads_waiting.next; at != &r->reads_waiting; at = at->next)

@@ -28,6 +28,8 @@ void reads_hand_over(struct step_worker *w, struct replica *r);
 /* The batch was refused: it is asked for again at this tick. */
 void reads_retry(struct replica *r, uint64_t low, uint64_t tick);
 void reads_retry_all(struct replica *r);
+/* The batch was refused for good. */
+void reads_drop(struct replica *r, uint64_t low, int drop_reason);
 /* When reads_send is needed next; RAFT_NEVER without a reachable leader or reads. */
 uint64_t reads_next_tick(struct step_worker *w, struct replica *r);
 /* Ends what has expired: TIMEOUT, or DROPPED if the core never saw it. Sets r->reads_earliest_ns. */

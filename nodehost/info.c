@@ -31,6 +31,7 @@ static void convert(const struct engine_replica_status *s, struct nh_shard_info 
         .pending_requests = s->pending_requests,
         .first_index = s->first_index,
         .snapshot_index = s->snapshot_index,
+        .witness = s->witness,
     };
 }
 

@@ -276,6 +276,7 @@ struct nh_shard_info {
     uint64_t uncommitted_bytes;
     uint64_t first_index;    /* of its log: what is below is compacted */
     uint64_t snapshot_index; /* of its newest durable snapshot; 0: none */
+    bool witness;            /* it votes, has no data, and answers no requests (NH_DROP_WITNESS) */
 };
 /* Errors: ENOTFOUND. */
 NH_API int nh_get_shard_info(struct nh_host *host, uint64_t shard_id, struct nh_shard_info *ret, struct nh_error *err);

@@ -36,8 +36,9 @@ enum nh_drop_reason {
     NH_DROP_TRANSFERRING = 5,   /* the leadership is being given away */
     NH_DROP_VOTERS_AWAY =
         6, /* a configuration change of a shard with witnesses: a majority of those who have its data must be there */
+    NH_DROP_WITNESS = 7, /* our replica is a witness, which has no data and asks nobody: ask a host of another member */
 };
-#define NH_DROP_REASON_MAX 6
+#define NH_DROP_REASON_MAX 7
 
 struct nh_outcome {
     int code;        /* enum nh_request_code */

@@ -326,8 +326,8 @@ static bool find_elsewhere(struct server *s, uint64_t shard_id, char out[NH_ADDR
     return true;
 }
 
-/* Cluster clients follow MOVED to its address; there is no room for more words in it. */
-static void reply_not_here(struct call *call, const struct part *p)
+/* Cluster clients follow MOVED to its address; there is no room for more words in it. `why`: for the others. */
+static void reply_not_here(struct call *call, const struct part *p, const char *why)
 {
     char address[NH_ADDRESS_BYTES + 8];
     bool found = find_elsewhere(call->server, p->shard_id, address);
@@ -335,27 +335,46 @@ static void reply_not_here(struct call *call, const struct part *p)
     if (found && p->n_keys > 0)
         reply_errorf(&call->reply, "MOVED %u %s", p->slot, address);
     else if (found)
-        reply_errorf(&call->reply, "ERR %s: ask %s; nothing was applied", p->data, address);
+        reply_errorf(&call->reply, "ERR %s: ask %s; nothing was applied", why, address);
     else
-        reply_errorf(&call->reply, "%s %s; nothing was applied", p->n_keys > 0 ? "CLUSTERDOWN" : "ERR", p->data);
+        reply_errorf(&call->reply, "%s %s; nothing was applied", p->n_keys > 0 ? "CLUSTERDOWN" : "ERR", why);
+}
+
+static void reply_witness_here(struct call *call, const struct part *p)
+{
+    char why[80];
+
+    snprintf(why, sizeof why, "shard %" PRIu64 " has only a witness on this host", p->shard_id);
+    reply_not_here(call, p, why);
+}
+
+/* What this host has of a shard that it cannot answer for; NULL: it can. */
+static const char *find_lack(const struct server *s, uint64_t shard_id)
+{
+    struct nh_shard_info info;
+    int r = nh_get_shard_info(s->host, shard_id, &info, NULL);
+
+    if (r == NH_ENOTFOUND)
+        return "no replica";
+    return r == NH_OK && info.witness ? "only a witness" : NULL;
 }
 
 bool call_reply_elsewhere(struct call *call)
 {
     char address[NH_ADDRESS_BYTES + 8];
-    uint64_t leader_id, term;
 
     for (uint32_t i = 0; call->n_parts > 1 && i < call->n_parts; i++) {
         uint64_t shard_id = call->parts[i].shard_id;
+        const char *lack = find_lack(call->server, shard_id);
         bool found;
 
-        if (nh_get_leader(call->server->host, shard_id, &leader_id, &term, NULL) != NH_ENOTFOUND)
+        if (!lack)
             continue;
         found = find_elsewhere(call->server, shard_id, address);
         reply_errorf(&call->reply,
-                     "CROSSSLOT the keys are in several shards, of which shard %" PRIu64
-                     " has no replica on this host%s%s; nothing was applied",
-                     shard_id, found ? ": for it ask " : "", found ? address : "");
+                     "CROSSSLOT the keys are in several shards, of which shard %" PRIu64 " has %s on this host%s%s; nothing was "
+                     "applied",
+                     shard_id, lack, found ? ": for it ask " : "", found ? address : "");
         return true;
     }
     return false;
@@ -366,7 +385,7 @@ static void reply_submit_error(struct call *call, const struct part *p)
     const char *prefix = "ERR";
 
     if (p->submit_code == NH_ENOTFOUND) {
-        reply_not_here(call, p);
+        reply_not_here(call, p, p->data);
         return;
     }
     switch (p->submit_code) {
@@ -396,6 +415,8 @@ static void reply_not_applied(struct call *call, const struct part *p)
         reply_submit_error(call, p);
     else if (p->code == NH_REQUEST_REJECTED)
         reply_errorf(&call->reply, "ERR shard %" PRIu64 " rejected it; nothing was applied", p->shard_id);
+    else if (p->drop_reason == NH_DROP_WITNESS)
+        reply_witness_here(call, p);
     else if (p->drop_reason == NH_DROP_NO_LEADER)
         reply_errorf(&call->reply, "CLUSTERDOWN shard %" PRIu64 " had no leader for %u ms; nothing was applied", p->shard_id,
                      call->server->config->redis.timeout_ms);

@@ -22,15 +22,16 @@ static void add_members(const struct server *s, uint64_t shard_id, struct shard_
     nh_membership_deinit(&m);
 }
 
-static void find_here(const struct server *s, uint64_t shard_id, uint64_t leader_id, struct shard_hosts *h)
+static void find_here(const struct server *s, const struct nh_shard_info *info, struct shard_hosts *h)
 {
-    const struct config_peer *leader = config_find_peer(s->config, leader_id);
+    const struct config_peer *leader = config_find_peer(s->config, info->leader_id);
 
-    h->is_here = true;
-    h->has_master = leader_id != NH_NO_LEADER;
-    if (h->has_master)
+    h->is_here = !info->witness;
+    h->has_master = info->leader_id != NH_NO_LEADER;
+    if (h->has_master && (leader || h->is_here))
         add(h, leader ? leader : config_find_peer(s->config, s->config->host.id));
-    add_members(s, shard_id, h);
+    add_members(s, info->shard_id, h);
+    h->has_master = h->has_master && h->n > 0;
 }
 
 static bool is_gone(const struct server *s, const struct config_peer *peer)
@@ -62,11 +63,11 @@ static void find_configured(const struct server *s, uint64_t shard_id, struct sh
 
 void shard_hosts_find(const struct server *s, uint64_t shard_id, struct shard_hosts *ret)
 {
-    uint64_t leader_id, term;
+    struct nh_shard_info info;
 
     *ret = (struct shard_hosts){0};
-    if (nh_get_leader(s->host, shard_id, &leader_id, &term, NULL) == NH_OK)
-        find_here(s, shard_id, leader_id, ret);
+    if (nh_get_shard_info(s->host, shard_id, &info, NULL) == NH_OK)
+        find_here(s, &info, ret);
     else
         find_configured(s, shard_id, ret);
 }

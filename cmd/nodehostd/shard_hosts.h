@@ -12,10 +12,11 @@
 #include "cmd/nodehostd/server.h"
 
 struct shard_hosts {
-    bool is_here; /* this host has a replica */
-    /* hosts[0] is whom to ask: the leader; ourselves, if the leader has no address for clients, as we pass on to it; of a shard
-     * that is not here, each of its hosts in turn (s->next_place), as we have no connection to some of them and do not know
-     * whether they live; those that are known to be gone come last. False: nobody leads. */
+    bool is_here; /* this host has a replica that answers clients: no witness */
+    /* hosts[0] is whom to ask: the leader; ourselves, if the leader has no address for clients, as we pass on to it (where a
+     * witness is: another member); of a shard without a replica here, each of its hosts in turn (s->next_place), as we have no
+     * connection to some of them and do not know whether they live; those that are known to be gone come last. False: nobody
+     * leads. */
     bool has_master;
     unsigned n;
     const struct config_peer *hosts[NH_MEMBERS_MAX + 1]; /* the leader may not be among the members that are applied here */

@@ -32,6 +32,7 @@ static const char *reason_name(int reason)
     case NH_DROP_CONFIG_PENDING: return "CONFIG_PENDING";
     case NH_DROP_TRANSFERRING: return "TRANSFERRING";
     case NH_DROP_VOTERS_AWAY: return "VOTERS_AWAY";
+    case NH_DROP_WITNESS: return "WITNESS";
     default: return "NONE";
     }
 }

@@ -38,6 +38,13 @@ bool raft_is_voter(const struct raft *r, uint64_t id)
     return !nh_kind_is_witness(m->kind) || id != r->options.replica_id;
 }
 
+bool raft_is_witness(const struct raft *r, uint64_t id)
+{
+    const struct raft_member *m = raft_member(r, id);
+
+    return m && nh_kind_is_witness(m->kind);
+}
+
 struct raft_peer *raft_peer(const struct raft *r, uint64_t id)
 {
     if (!raft_is_leader(r))

@@ -176,14 +176,12 @@ static void forward(struct raft *r, struct block_builder *records, uint64_t firs
 
 void raft_propose(struct raft *r, struct block_builder *records, uint64_t first_key, uint64_t n_keys)
 {
-    const struct raft_member *self = raft_member(r, r->options.replica_id);
-
     assert(records->n > 0 && records->n == n_keys);
     r->active_at = r->now;
     if (raft_is_leader(r)) {
         take(r, records, 0, first_key, n_keys);
-    } else if (self && nh_kind_is_witness(self->kind)) {
-        drop(r, records, 0, NH_DROP_REFUSED, first_key, n_keys);
+    } else if (raft_is_witness(r, r->options.replica_id)) {
+        drop(r, records, 0, NH_DROP_WITNESS, first_key, n_keys);
     } else if (r->leader_id == NH_NO_LEADER) {
         drop(r, records, 0, NH_DROP_NO_LEADER, first_key, n_keys);
     } else {

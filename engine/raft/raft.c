@@ -316,6 +316,7 @@ void raft_get_status(const struct raft *r, struct raft_status *ret)
         .lease_held = raft_holds_lease(r),
         .overloaded = r->overloaded,
         .joint = r->joint,
+        .witness = raft_is_witness(r, r->options.replica_id),
         .pending_config = log->config_bound > log->applied,
         .transferee = r->lead ? r->lead->transferee : NH_NO_REPLICA,
         .snapshot_index = r->snapshot ? r->snapshot->index : 0,

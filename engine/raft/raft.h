@@ -274,6 +274,7 @@ struct raft_status {
     bool lease_held; /* a leader may answer reads at once */
     bool overloaded; /* the leader was asked to send no entries */
     bool joint, pending_config;
+    bool witness;            /* so is this replica */
     uint64_t transferee;     /* a leader's; 0: none */
     uint64_t snapshot_index; /* newest that can be sent */
     uint64_t ignored_messages;

@@ -303,8 +303,9 @@ struct raft {
 /* members.c: who belongs to the shard, and what its majorities say */
 struct raft_member *raft_member(const struct raft *r, uint64_t id); /* NULL: not a member */
 bool raft_is_voter(const struct raft *r, uint64_t id);              /* in either half; this replica: and may lead */
-struct raft_peer *raft_peer(const struct raft *r, uint64_t id);     /* NULL: none, or not the leader */
-struct raft_peer *raft_alloc_peers(const struct raft *r);           /* as many as a leader has; not initialised */
+bool raft_is_witness(const struct raft *r, uint64_t id);
+struct raft_peer *raft_peer(const struct raft *r, uint64_t id); /* NULL: none, or not the leader */
+struct raft_peer *raft_alloc_peers(const struct raft *r);       /* as many as a leader has; not initialised */
 void raft_set_members(struct raft *r, const struct nh_membership *m, uint64_t index); /* NULL: none */
 bool raft_was_removed(const struct raft *r, uint64_t id);
 void raft_on_membership(struct raft *r, uint64_t index, const struct nh_membership *m);

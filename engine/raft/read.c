@@ -106,20 +106,13 @@ static void admit(struct raft *r, struct raft_pending_read read)
     }
 }
 
-static bool is_witness(const struct raft *r, uint64_t id)
-{
-    const struct raft_member *m = raft_member(r, id);
-
-    return m && nh_kind_is_witness(m->kind);
-}
-
 void raft_read(struct raft *r, uint64_t low, uint64_t high)
 {
     struct raft_pending_read read = {.low = low, .high = high};
     struct nh_message *m;
 
-    if (is_witness(r, r->options.replica_id)) {
-        refuse(r, &read, NH_DROP_REFUSED);
+    if (raft_is_witness(r, r->options.replica_id)) {
+        refuse(r, &read, NH_DROP_WITNESS);
     } else if (raft_is_leader(r)) {
         admit(r, read);
     } else if (r->leader_id != NH_NO_LEADER) {
@@ -137,7 +130,7 @@ void raft_on_read_index(struct raft *r, const struct nh_message *m)
 {
     struct raft_pending_read read = {.low = m->hint, .high = m->hint_high, .from = m->from};
 
-    if (raft_is_leader(r) && raft_member(r, m->from) && !is_witness(r, m->from))
+    if (raft_is_leader(r) && raft_member(r, m->from) && !raft_is_witness(r, m->from))
         admit(r, read);
     else
         refuse(r, &read, NH_DROP_REFUSED);

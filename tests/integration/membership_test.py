@@ -179,6 +179,44 @@ def test_cluster_commands(c):
             check(shards_of(c, h) == expected, f"CLUSTER SHARDS of host {h}: {shards_of(c, h)}")
 
 
+def answer_of(c, h, *command):
+    """An error's text, or the answer; as they come, no client follows MOVED."""
+    connection = redis.Connection(port=c.redis[h], socket_timeout=20)
+    connection.send_command(*command)
+    try:
+        return connection.read_response()
+    except redis.ResponseError as e:
+        return str(e)
+    finally:
+        connection.disconnect()
+
+
+def test_witness(c):
+    """Host 5 has a witness of one shard: it sends clients of that one to a member that has the data."""
+    def in_shard(key):
+        return 1 + c.client(2).execute_command("CLUSTER", "KEYSLOT", key) * SHARDS // 16384
+    here = next(k for k in map(str, range(1000)) if in_shard(k) == 1)
+    there = next(k for k in map(str, range(1000)) if in_shard(k) == 2)
+    c.start(5)
+    retry(20, lambda: c.client(2).execute_command("NH.SHARD", "ADD", 1, 5, f"127.0.0.1:{c.raft[5]}", "WITNESS"))
+    retry(20, lambda: info(c, 5, 1)["members"].get(5, {}).get("kind") == b"witness" and info(c, 5, 1)["leader"])
+    retry(20, lambda: c.client(2).set(here, "a"))
+    others = {c.redis[h] for h in (2, 3, 4)}
+    for command in (("GET", here), ("SET", here, "b"), ("MGET", here), ("MSET", here, "b"), ("DEL", here)):
+        words = answer_of(c, 5, *command).split()
+        check(words[0] == "MOVED" and int(words[2].split(":")[1]) in others, f"{command}: {words}")
+    for command in (("NH.PROPOSE", 1, "x"), ("NH.QUERY", 1, "x"), ("NH.ONCE", "t", "SET", here, "b"), ("NH.SHARD", "REMOVE", 1, 5)):
+        e = answer_of(c, 5, *command)
+        check(e.startswith("shard 1 has only a witness on this host: ask 127.0.0.1:") and e.endswith("nothing was applied"), f"{command}: {e}")
+    for command in (("MSET", there, "b", here, "b"), ("MGET", there, here)):
+        e = answer_of(c, 5, *command)
+        check(e.startswith("CROSSSLOT") and "shard 1 has only a witness on this host: for it ask 127.0.0.1:" in e, f"{command}: {e}")
+    check({*slots_of(c, 5)[0][3], slots_of(c, 5)[0][2]} == others, f"{slots_of(c, 5)}")
+    check(c.client(3).get(here) == b"a", "nothing was applied")
+    retry(20, lambda: c.client(2).execute_command("NH.SHARD", "REMOVE", 1, 5))
+    check(c.stop(5) == 0, c.tail(5))
+
+
 def test_restart(c):
     """All four again: who was removed learns it anew, the others go on; two of the three voters are enough."""
     for h in (1, 2, 3, 4):
@@ -197,5 +235,5 @@ def test_restart(c):
 
 
 if __name__ == "__main__":
-    run_tests((test_info, test_transfer, test_trace, test_membership, test_cluster_commands, test_restart),
-              SHARDS, start_all, joining=(4,))
+    run_tests((test_info, test_transfer, test_trace, test_membership, test_cluster_commands, test_witness, test_restart),
+              SHARDS, start_all, joining=(4, 5))

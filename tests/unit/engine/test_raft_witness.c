@@ -163,6 +163,8 @@ Test(raft_witness, a_witness_votes_and_that_is_all)
     cluster_propose(&c, 3, 1, 1);
     cluster_read(&c, 3);
     cr_assert_eq(c.nodes[3].dropped.n, 2);
+    for (int i = 0; i < 2; i++)
+        cr_assert_eq(c.nodes[3].dropped.items[i].reason, NH_DROP_WITNESS, "so that nobody asks it again");
     cluster_transfer(&c, 2, 3);
     cr_assert_eq(c.nodes[2].transfers.items[0].reason, RAFT_TRANSFER_NO_VOTER);
     forwarded = cluster_message(NH_MSG_READ_INDEX, 3, 2, cluster_status(&c, 2).term);
