@@ -8,6 +8,7 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <inttypes.h>
+#include <libgen.h>
 #include <limits.h>
 #include <stdio.h>
 #include <string.h>
@@ -49,29 +50,37 @@ static bool is_name(struct kv_slice arg)
     return true;
 }
 
-/* For us alone, durably. */
-static int make_directory(const char *path)
+/* For us alone, durably; not its parent. False: an error reply is written. */
+static bool make_directory(struct call *call, const char *path)
 {
-    const char *slash = strrchr(path, '/');
-    char parent[PATH_MAX];
-    int fd, r;
+    char copy[PATH_MAX];
+    const char *parent;
+    int fd = -1, failure = 0;
 
+    snprintf(copy, sizeof copy, "%s", path);
+    parent = dirname(copy);
     if (mkdir(path, 0700) < 0)
-        return errno == EEXIST ? 0 : -errno;
-    snprintf(parent, sizeof parent, "%.*s/", (int)(slash - path), path);
-    fd = open(parent, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
-    if (fd < 0)
-        return -errno;
-    r = fsync(fd) < 0 ? -errno : 0;
-    close(fd);
-    return r;
+        failure = errno;
+    else if ((fd = open(parent, O_RDONLY | O_DIRECTORY | O_CLOEXEC)) < 0 || fsync(fd) < 0)
+        failure = errno;
+    if (fd >= 0)
+        close(fd);
+    if (failure == 0 || failure == EEXIST)
+        return true;
+    if (failure == ENOENT)
+        reply_errorf(&call->reply,
+                     "ERR make directory %s: its parent %s is not there, and is not made, as it may belong on a disk that is not "
+                     "mounted: mount that, or make the parent",
+                     path, parent);
+    else
+        reply_errorf(&call->reply, "ERR make directory %s: %s", path, strerror(failure));
+    return false;
 }
 
 /* The directory to export to; false: an error reply is written. */
 static bool take_directory(struct call *call, struct kv_slice name, char *out)
 {
     const char *root = call->server->config->snapshots.export_dir;
-    int r;
 
     if (!root) {
         reply_error(&call->reply,
@@ -85,11 +94,7 @@ static bool take_directory(struct call *call, struct kv_slice name, char *out)
         return false;
     }
     snprintf(out, PATH_MAX, "%s/%.*s", root, (int)name.size, (const char *)name.data);
-    r = make_directory(root);
-    r = r < 0 ? r : make_directory(out);
-    if (r < 0)
-        reply_errorf(&call->reply, "ERR make directory %s: %s", out, strerror(-r));
-    return r == 0;
+    return make_directory(call, root) && make_directory(call, out);
 }
 
 static struct part *make_part(struct call *call, uint64_t shard_id, void (*finish)(struct call *call))

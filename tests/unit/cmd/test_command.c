@@ -80,6 +80,18 @@ Test(command, a_member_is_not_added_by_an_address_that_nobody_can_reach)
     config.peers = NULL, config.peers_count = 0;
 }
 
+Test(command, an_export_names_the_directory_that_is_missing)
+{
+    char dir[] = "/proc/none/exports";
+
+    config.snapshots.export_dir = dir;
+    expect(
+        "NH.SNAPSHOT 1 EXPORT monday",
+        "-ERR make directory /proc/none/exports: its parent /proc/none is not there, and is not made, as it may belong on a disk "
+        "that is not mounted: mount that, or make the parent\r\n");
+    config.snapshots.export_dir = NULL;
+}
+
 Test(command, a_wrong_subcommand_gets_the_list_of_them)
 {
     expect("CLUSTER KEYSLOT", "'KEYSLOT': CLUSTER INFO | KEYSLOT key |");
