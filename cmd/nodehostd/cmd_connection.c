@@ -4,10 +4,14 @@
 #include <stdio.h>
 #include <string.h>
 
+/* As with Redis, a host that cannot write is no healthy one. */
 void cmd_ping(struct call *call)
 {
     if (call->n_args > 2)
         reply_wrong_arity(call);
+    else if (server_log_failed(call->server))
+        reply_error(&call->reply, "MISCONF the log store of this host failed, see its log: repair the disk or make room on it, "
+                                  "then restart the host");
     else if (call->n_args == 2)
         reply_bulk(&call->reply, call->args[1].data, call->args[1].size);
     else

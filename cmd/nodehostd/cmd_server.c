@@ -2,6 +2,7 @@
 #include "cmd/nodehostd/command.h"
 
 #include <inttypes.h>
+#include <stdio.h>
 #include <string.h>
 #include <strings.h>
 #include <sys/resource.h>
@@ -166,13 +167,27 @@ static void write_allocator(struct buffer *b)
         buffer_printf(b, "mem_allocator:libc\r\n");
 }
 
+/* Bytes that are resident; 0: the system does not say. */
+static long resident_bytes(void)
+{
+    FILE *f = fopen("/proc/self/statm", "re");
+    long pages = 0;
+
+    if (f && fscanf(f, "%*s %ld", &pages) != 1)
+        pages = 0;
+    if (f)
+        fclose(f);
+    return pages * sysconf(_SC_PAGESIZE);
+}
+
 static void info_memory(struct buffer *b)
 {
     struct rusage usage = {0};
+    long resident = resident_bytes();
 
     getrusage(RUSAGE_SELF, &usage);
-    buffer_printf(b, "# Memory\r\nused_memory:%ld\r\nused_memory_rss:%ld\r\nmaxmemory:0\r\n", usage.ru_maxrss * 1024,
-                  usage.ru_maxrss * 1024);
+    buffer_printf(b, "# Memory\r\nused_memory:%ld\r\nused_memory_rss:%ld\r\nused_memory_peak:%ld\r\nmaxmemory:0\r\n", resident,
+                  resident, usage.ru_maxrss * 1024);
     write_allocator(b);
     buffer_printf(b, "\r\n");
 }
@@ -180,8 +195,9 @@ static void info_memory(struct buffer *b)
 static void info_persistence(const struct server *s, struct buffer *b)
 {
     buffer_printf(b,
-                  "# Persistence\r\nloading:%d\r\naof_enabled:0\r\naof_rewrite_in_progress:0\r\nrdb_bgsave_in_progress:0\r\n\r\n",
-                  __atomic_load_n(&s->loading, __ATOMIC_ACQUIRE));
+                  "# Persistence\r\nloading:%d\r\naof_enabled:0\r\naof_rewrite_in_progress:0\r\naof_last_write_status:%s\r\n"
+                  "rdb_bgsave_in_progress:0\r\n\r\n",
+                  __atomic_load_n(&s->loading, __ATOMIC_ACQUIRE), server_log_failed(s) ? "err" : "ok");
 }
 
 static void info_stats(const struct server *s, struct buffer *b)
@@ -192,14 +208,19 @@ static void info_stats(const struct server *s, struct buffer *b)
                   s->stats.connections, s->stats.commands, s->stats.rejected);
 }
 
+/* What a host with a failed log store led is led by others, of whom it does not hear any more. */
 static void info_nodehost(const struct server *s, const struct nh_host_info *h, struct buffer *b)
 {
+    bool failed = server_log_failed(s);
+
     buffer_printf(b,
-                  "# Nodehost\r\nhost_id:%" PRIu64 "\r\nunique_id:%s\r\nincarnation:%" PRIu64 "\r\nlogdb:%s\r\ntransport:%s\r\n"
+                  "# Nodehost\r\nhost_id:%" PRIu64 "\r\nunique_id:%s\r\nincarnation:%" PRIu64
+                  "\r\nlogdb:%s\r\nlog_store:%s\r\ntransport:%s\r\n"
                   "shards_configured:%u\r\nshards:%u\r\nleaders:%u\r\nleaderless:%u\r\nquarantined:%u\r\nkv_layout:%08" PRIx32
                   "\r\n",
-                  h->host_id, h->unique_id, h->incarnation, h->logdb_name, h->transport_name, s->n_shards_wanted, h->n_shards,
-                  h->n_leaders, h->n_leaderless, h->n_quarantined, layout_number(s->config));
+                  h->host_id, h->unique_id, h->incarnation, h->logdb_name, failed ? "failed" : "ok", h->transport_name,
+                  s->n_shards_wanted, h->n_shards, failed ? 0 : h->n_leaders, h->n_leaderless, h->n_quarantined,
+                  layout_number(s->config));
     buffer_printf(b,
                   "entries_applied:%" PRIu64 "\r\nreads_answered:%" PRIu64 "\r\nsaves:%" PRIu64 "\r\nsynced_saves:%" PRIu64
                   "\r\nsaved_entries:%" PRIu64 "\r\nmessages_sent:%" PRIu64 "\r\nmessages_received:%" PRIu64

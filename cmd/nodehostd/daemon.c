@@ -231,13 +231,22 @@ static void on_disconnected(void *ctx, const struct nh_connection_info *info)
     note_connection(ctx, info->address, true);
 }
 
+static void on_fenced(void *ctx, const char *reason)
+{
+    struct daemon *d = ctx;
+
+    (void)reason; /* it is in the log */
+    __atomic_store_n(&d->server.log_failed, true, __ATOMIC_RELAXED);
+}
+
 static int open_host(struct daemon *d, struct nh_error *err)
 {
     const struct config *c = d->config;
     struct nh_system_event_listener listener = {.struct_size = sizeof listener,
                                                 .ctx = d,
                                                 .connection_established = on_connected,
-                                                .connection_failed = on_disconnected};
+                                                .connection_failed = on_disconnected,
+                                                .logdb_fenced = on_fenced};
     struct nh_host_config hc = NH_HOST_CONFIG_INIT;
 
     hc.host_id = c->host.id;

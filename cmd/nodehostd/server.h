@@ -152,6 +152,7 @@ struct server {
     uint32_t n_kv;
     struct shard_queue *kv_queues; /* parallel to kv_shards */
     struct shard_queue *dirty;
+    bool log_failed;                            /* atomic: the log store is fenced, nothing is answered until a restart */
     const bool *is_gone;                        /* atomic; parallel to config->peers: our last connection to it failed */
     uint32_t next_place;                        /* which of the hosts that may have a shard is named next (shard_hosts.h) */
     uint32_t n_shards_wanted, n_shards_started; /* the latter atomic */
@@ -161,6 +162,10 @@ struct server {
     struct part *ended_first, *ended_last; /* guarded by ended_lock */
 };
 
+static inline bool server_log_failed(const struct server *s)
+{
+    return __atomic_load_n(&s->log_failed, __ATOMIC_RELAXED);
+}
 /* Prepares a server: loop, listening socket, table of shards. Errors: EIO (the address). */
 int server_init(struct server *s, const struct config *config, struct nh_error *err);
 /* Runs until server_stop. `host` must be set. */

@@ -34,6 +34,18 @@ static void find_here(const struct server *s, const struct nh_shard_info *info, 
     h->has_master = h->has_master && h->n > 0;
 }
 
+/* Our log store has failed: who leads is not known here, and it is not us. */
+static void find_others(const struct server *s, uint64_t shard_id, struct shard_hosts *h)
+{
+    const struct config_peer *self = config_find_peer(s->config, s->config->host.id);
+
+    add_members(s, shard_id, h);
+    for (unsigned i = 0; i < h->n; i++)
+        if (h->hosts[i] == self)
+            h->hosts[i] = h->hosts[--h->n];
+    h->has_master = h->n > 0;
+}
+
 static bool is_gone(const struct server *s, const struct config_peer *peer)
 {
     return __atomic_load_n(&s->is_gone[peer - s->config->peers], __ATOMIC_RELAXED);
@@ -66,8 +78,10 @@ void shard_hosts_find(const struct server *s, uint64_t shard_id, struct shard_ho
     struct nh_shard_info info;
 
     *ret = (struct shard_hosts){0};
-    if (nh_get_shard_info(s->host, shard_id, &info, NULL) == NH_OK)
-        find_here(s, &info, ret);
-    else
+    if (nh_get_shard_info(s->host, shard_id, &info, NULL) < 0)
         find_configured(s, shard_id, ret);
+    else if (server_log_failed(s))
+        find_others(s, shard_id, ret);
+    else
+        find_here(s, &info, ret);
 }

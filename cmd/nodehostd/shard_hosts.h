@@ -1,8 +1,9 @@
 /* cmd/nodehostd/shard_hosts.h - which hosts have a shard, as far as this one knows.
  *
  * Of a shard with a replica here: its members as they are applied here, and its leader, whatever the configuration says: hosts
- * come and go. Of any other shard: the hosts that the configuration names, without ourselves. A host that is no peer of the
- * configuration has no address for clients, and a witness has no data for them: neither is named.
+ * come and go. While our log store is fenced: the other members, as if one of them led. Of any other shard: the hosts that the
+ * configuration names, without ourselves. A host that is no peer of the configuration has no address for clients, and a witness
+ * has no data for them: neither is named.
  *
  * Threads: the loop's.
  */
@@ -12,7 +13,7 @@
 #include "cmd/nodehostd/server.h"
 
 struct shard_hosts {
-    bool is_here; /* this host has a replica that answers clients: no witness */
+    bool is_here; /* this host has a replica that answers clients: no witness, no fenced log store */
     /* hosts[0] is whom to ask: the leader; ourselves, if the leader has no address for clients, as we pass on to it (where a
      * witness is: another member); of a shard without a replica here, each of its hosts in turn (s->next_place), as we have no
      * connection to some of them and do not know whether they live; those that are known to be gone come last. False: nobody

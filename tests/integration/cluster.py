@@ -60,7 +60,7 @@ class Cluster:
         with open(self.log(h), "a") as log:
             self.processes[h] = subprocess.Popen(
                 [self.nodehostd, "--config", self.config(h), "--plugin-dir", self.plugin_dir, *options], stdout=log, stderr=log,
-                env=dict(os.environ, **env))
+                env=dict(os.environ, **env), restore_signals=False)  # a limit of file sizes is an error, not SIGXFSZ
 
     def kill(self, h):
         process = self.processes.pop(h)

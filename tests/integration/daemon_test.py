@@ -3,8 +3,8 @@
 
     daemon_test.py DIRECTORY
 """
-import argparse
 import os
+import resource
 import signal
 import socket
 import subprocess
@@ -12,7 +12,8 @@ import time
 
 import redis
 
-from cluster import HOSTS, Cluster, check, find_program
+from cluster import HOSTS, check, find_program, run_tests, start_all
+from membership_test import retry
 
 SHARDS = 20
 MAX_CLIENTS = 50
@@ -150,6 +151,38 @@ def test_without_quorum(c):
     check(a.get("q") in (b"1", b"2") and a.set("q", "3") and c.client(3).get("q") == b"3", "after the return of the others")
 
 
+def test_fenced(c):
+    """Host 3 cannot write any more (its files may not grow): it says so to whoever looks, leads nothing, and names others for every slot."""
+    c.client(3).set("before", "yes")
+    retry(20, lambda: c.client(3).execute_command("NH.SHARD", "TRANSFER", 1, 3) == b"OK")
+    healthy = c.client(3).info("everything")
+    check(healthy["aof_last_write_status"] == "ok" and healthy["log_store"] == "ok" and healthy["leaders"] > 0, f"{healthy}")
+    resource.prlimit(c.processes[3].pid, resource.RLIMIT_FSIZE, (4096, resource.RLIM_INFINITY))
+    for i in range(1000):
+        try:
+            c.client(3, 5).set(f"fence-{i}", "x")
+            c.client(1, 5).set(f"fence-{i}", "x")
+        except redis.ResponseError:
+            pass
+        if c.client(3).info("everything").get("log_store") != "ok":
+            break
+    info = c.client(3).info("everything")
+    check(info["log_store"] == "failed" and info["aof_last_write_status"] == "err" and info["leaders"] == 0, f"{info}")
+    for command in (("PING",), ("GET", "before"), ("SET", "before", "no")):
+        try:
+            answer = c.client(3).execute_command(*command)
+        except redis.ResponseError as e:
+            check(str(e).startswith("MISCONF"), f"{command}: {e}")
+        else:
+            raise AssertionError(f"{command}: {answer}")
+    for slots in c.client(3).execute_command("CLUSTER", "SLOTS"):
+        check({node[1] for node in slots[2:]} == {c.redis[1], c.redis[2]}, f"{slots}")
+    c.kill(3)
+    c.start(3)
+    c.await_leaders(30)
+    check(c.client(3).ping() and c.client(3).get("before") == b"yes" and c.client(3).info("everything")["log_store"] == "ok", "a restart")
+
+
 def test_other_members_are_refused(c):
     """The configuration may not contradict what is stored."""
     check(c.stop(2) == 0, c.tail(2))
@@ -263,29 +296,13 @@ def test_demo(c):
     check(r.returncode == 1 and "host-2.yaml is not as demo has written it" in r.stderr, str(r))
 
 
-def main():
-    parser = argparse.ArgumentParser()
-    parser.add_argument("directory")
-    args = parser.parse_args()
-    nodehostd, plugins = find_program()
-    cluster = Cluster(nodehostd, plugins, args.directory, SHARDS, timeout_ms=1500, max_clients=MAX_CLIENTS)
-    bind_everywhere(cluster, 3)
-    try:
-        for h in HOSTS:
-            cluster.start(h)
-        cluster.await_leaders(30)
-        for f in (test_options, test_check_config, test_the_example_of_the_readme, test_second_process_is_refused, test_clients_are_limited,
-                  test_info_names_the_allocator, test_bind, test_missing_machine_is_refused, test_without_quorum, test_other_members_are_refused,
-                  test_another_layout_is_refused, test_demo):
-            f(cluster)
-            cluster.check_alive()
-            print(f"{f.__name__}: ok", flush=True)
-        for h in HOSTS:
-            check(cluster.stop(h) == 0, f"host {h} does not end cleanly:\n{cluster.tail(h)}")
-    finally:
-        cluster.close()
-    print("ok")
+def prepare(c):
+    bind_everywhere(c, 3)
+    start_all(c)
 
 
 if __name__ == "__main__":
-    main()
+    run_tests((test_options, test_check_config, test_the_example_of_the_readme, test_second_process_is_refused, test_clients_are_limited,
+               test_info_names_the_allocator, test_bind, test_missing_machine_is_refused, test_without_quorum, test_fenced,
+               test_other_members_are_refused, test_another_layout_is_refused, test_demo),
+              SHARDS, prepare, timeout_ms=1500, max_clients=MAX_CLIENTS)

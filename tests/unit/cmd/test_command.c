@@ -4,6 +4,7 @@
 #include <criterion/criterion.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/mman.h>
 
 static uint64_t shards[] = {1};
 static struct shard_queue queues[] = {{.shard_id = 1}};
@@ -90,6 +91,36 @@ Test(command, an_export_names_the_directory_that_is_missing)
         "-ERR make directory /proc/none/exports: its parent /proc/none is not there, and is not made, as it may belong on a disk "
         "that is not mounted: mount that, or make the parent\r\n");
     config.snapshots.export_dir = NULL;
+}
+
+static long long number_of(const char *text, const char *name)
+{
+    const char *at = strstr(text, name);
+
+    cr_assert(at, "%s in %s", name, text);
+    return atoll(at + strlen(name));
+}
+
+Test(command, info_says_what_memory_is_in_use_and_what_was)
+{
+    size_t size = 256u << 20;
+    void *much = mmap(NULL, size, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+    char *with, *without;
+
+    cr_assert_neq(much, MAP_FAILED);
+    memset(much, 1, size);
+    with = run("INFO memory");
+    munmap(much, size);
+    without = run("INFO memory");
+    for (int i = 0; i < 2; i++) {
+        const char *name = i ? "used_memory_rss:" : "used_memory:";
+
+        cr_assert_geq(number_of(with, name), (long long)size);
+        cr_assert_leq(number_of(without, name), number_of(with, name) - (long long)size / 2, "%s", without);
+        cr_assert_geq(number_of(without, "used_memory_peak:"), number_of(with, name) - (long long)size / 2);
+    }
+    free(with);
+    free(without);
 }
 
 Test(command, a_wrong_subcommand_gets_the_list_of_them)
