@@ -169,17 +169,26 @@ static const char *refusal_text(enum raft_transfer_reason reason)
     return "refused";
 }
 
+/* REJECTED says that this wish makes no sense; what passes by itself is DROPPED, to be tried again. */
+static void set_refusal(struct nh_outcome *outcome, enum raft_transfer_reason reason)
+{
+    outcome->code = NH_REQUEST_REJECTED;
+    if (reason == RAFT_TRANSFER_NO_LEADER || reason == RAFT_TRANSFER_NOT_LEADER) {
+        outcome->code = NH_REQUEST_DROPPED;
+        outcome->drop_reason = reason == RAFT_TRANSFER_NO_LEADER ? NH_DROP_NO_LEADER : NH_DROP_REFUSED;
+    }
+    outcome->data = refusal_text(reason);
+    outcome->size_bytes = strlen(outcome->data);
+}
+
 static void end_transfer(struct control *c, const struct raft_transfer_end *how)
 {
     struct nh_outcome outcome = {.code = NH_REQUEST_COMPLETED};
 
     if (how->code == RAFT_TRANSFER_TIMED_OUT)
         outcome.code = NH_REQUEST_TIMEOUT;
-    if (how->code == RAFT_TRANSFER_REFUSED) {
-        outcome.code = NH_REQUEST_REJECTED;
-        outcome.data = refusal_text(how->reason);
-        outcome.size_bytes = strlen(outcome.data);
-    }
+    if (how->code == RAFT_TRANSFER_REFUSED)
+        set_refusal(&outcome, how->reason);
     end(c, &outcome);
 }
 

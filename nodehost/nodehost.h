@@ -230,8 +230,8 @@ NH_API int nh_change_membership(struct nh_host *host, uint64_t shard_id, const s
 NH_API int nh_change_membership_sync(struct nh_host *host, uint64_t shard_id, const struct nh_config_change *change,
                                      uint32_t timeout_ms, struct nh_reply *ret, struct nh_error *err);
 /* Gives the leadership to a voter (thesis 3.10), by any replica. COMPLETED: it leads. REJECTED: refused, outcome.data says why.
- * TIMEOUT after two election timeouts: it may still come about. Meanwhile proposals are DROPPED (TRANSFERRING).
- * Errors: ENOTFOUND, EBUSY, EQUARANTINED, EFENCED, ECLOSED. */
+ * DROPPED: there is no leader that could be asked, at the moment. TIMEOUT after two election timeouts: it may still come about.
+ * Meanwhile proposals are DROPPED (TRANSFERRING). Errors: ENOTFOUND, EBUSY, EQUARANTINED, EFENCED, ECLOSED. */
 NH_API int nh_transfer_leader(struct nh_host *host, uint64_t shard_id, uint64_t target_replica_id, nh_completion_fn fn, void *ctx,
                               struct nh_error *err);
 NH_API int nh_transfer_leader_sync(struct nh_host *host, uint64_t shard_id, uint64_t target_replica_id, struct nh_reply *ret,

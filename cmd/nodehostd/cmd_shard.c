@@ -146,6 +146,9 @@ static void finish_transfer(struct call *call)
         return;
     if (p->submit_code == NH_OK && p->code == NH_REQUEST_TIMEOUT)
         reply_errorf(&call->reply, "TIMEOUT shard %" PRIu64 ": the target did not take over; it may still", p->shard_id);
+    else if (p->submit_code == NH_OK && p->code == NH_REQUEST_DROPPED)
+        reply_errorf(&call->reply, "TRYAGAIN shard %" PRIu64 ": %.*s; nothing was changed", p->shard_id, (int)p->size,
+                     p->data ? p->data : "");
     else if (!call_reply_failure(call))
         reply_simple(&call->reply, "OK");
 }

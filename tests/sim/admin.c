@@ -33,7 +33,7 @@ static void on_transfer_end(void *ctx, const struct nh_outcome *outcome)
 {
     ended(ctx);
     sim.coverage.transfers_done += outcome->code == NH_REQUEST_COMPLETED;
-    sim.coverage.transfers_refused += outcome->code == NH_REQUEST_REJECTED;
+    sim.coverage.transfers_refused += outcome->code == NH_REQUEST_REJECTED || outcome->code == NH_REQUEST_DROPPED;
     sim.coverage.transfers_late += outcome->code == NH_REQUEST_TIMEOUT;
     sim_note((uint64_t)outcome->code);
 }

@@ -61,6 +61,19 @@ Test(controls, a_transfer_ends_as_the_core_says)
     cr_assert_eq(engine_transfer(host.engine, 77, 1, on_end, &e, &host.err), NH_ENOTFOUND);
 }
 
+/* That passes, and is no refusal of this target. */
+Test(controls, a_transfer_without_a_leader_is_dropped)
+{
+    struct ended e = {0};
+
+    cr_assert_eq(host_start_replica(1, 3), 0);
+    cr_assert_eq(transfer(2, &e), 0);
+    host_run(5);
+    cr_assert_eq(e.n, 1);
+    cr_assert_eq(e.last.code, NH_REQUEST_DROPPED, "%d", e.last.code);
+    cr_assert_eq(e.last.drop_reason, NH_DROP_NO_LEADER);
+}
+
 Test(controls, a_transfer_to_a_silent_voter_times_out)
 {
     struct ended e = {0}, p = {0};
