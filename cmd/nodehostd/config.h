@@ -2,7 +2,7 @@
  *
  * YAML, read through libcyaml against a schema: unknown keys and wrong types are errors. What the schema cannot say (ranges,
  * addresses, references between sections) is checked afterwards. Every error names file and line, and what to do.
- * A number is written in decimal digits, without unit, sign, separators or leading zeros.
+ * A number is written in decimal digits, without unit, sign, separators or leading zeros; 0 is none but where it is the default.
  *
  *     key                         default   meaning
  *     host.id                               ours; one of peers

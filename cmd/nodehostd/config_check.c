@@ -414,14 +414,16 @@ static bool is_data_dir(const struct config *c, const char *path)
     return strncmp(path, c->host.data_dir, n) == 0 && strspn(c->host.data_dir + n, "/") == strlen(c->host.data_dir + n);
 }
 
-static int check_parent(const struct check *k, const char *where, const char *path)
+static int check_directory(const struct check *k, const char *where, const char *path)
 {
     char *copy, *parent;
     struct stat st;
     int r = NH_OK;
 
-    if (!path || stat(path, &st) == 0)
+    if (!path)
         return NH_OK;
+    if (stat(path, &st) == 0)
+        return S_ISDIR(st.st_mode) ? NH_OK : refuse(k, where, "%s is \"%s\", which is no directory: name another", where, path);
     copy = must_alloc(strdup(path));
     parent = dirname(copy);
     if (!is_data_dir(k->config, parent) && (stat(parent, &st) < 0 || !S_ISDIR(st.st_mode)))
@@ -436,13 +438,13 @@ static int check_parent(const struct check *k, const char *where, const char *pa
 int config_check_places(struct config *c, const char *path, const struct config_lines *lines, struct nh_error *err)
 {
     struct check k = {c, path, lines, err};
-    int r = check_parent(&k, "host.data_dir", c->host.data_dir);
+    int r = check_directory(&k, "host.data_dir", c->host.data_dir);
 
     if (r == NH_OK)
-        r = check_parent(&k, "host.wal_dir", c->host.wal_dir);
+        r = check_directory(&k, "host.wal_dir", c->host.wal_dir);
     if (r == NH_OK)
-        r = check_parent(&k, "snapshots.dir", c->snapshots.dir);
-    return r == NH_OK ? check_parent(&k, "snapshots.export_dir", c->snapshots.export_dir) : r;
+        r = check_directory(&k, "snapshots.dir", c->snapshots.dir);
+    return r == NH_OK ? check_directory(&k, "snapshots.export_dir", c->snapshots.export_dir) : r;
 }
 
 int config_check(struct config *c, const char *path, const struct config_lines *lines, struct nh_error *err)

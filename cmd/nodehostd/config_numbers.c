@@ -52,6 +52,39 @@ static int check_number(const struct walk *w, const yaml_node_t *node, const cha
                         w->path, node->start_mark.line + 1, key, text, unit_of(key));
 }
 
+/* The default of most keys that may be left out stands for 0 in the structures; of these two it is 0. */
+static bool may_be_zero(const cyaml_schema_field_t *f)
+{
+    return !(f->value.flags & CYAML_FLAG_OPTIONAL) || strcmp(f->key, "priority") == 0 || strcmp(f->key, "send_bytes_per_s") == 0;
+}
+
+static int check_zero(const struct walk *w, int node_id, const cyaml_schema_field_t *f)
+{
+    const yaml_node_t *node = yaml_document_get_node(w->document, node_id);
+
+    if (f->value.type != CYAML_UINT || may_be_zero(f) || node->type != YAML_SCALAR_NODE ||
+        strcmp((const char *)node->data.scalar.value, "0") != 0)
+        return NH_OK;
+    return nh_error_set(w->err, NH_EINVAL,
+                        "%s:%zu: %s is 0: give a number above 0, or leave the key out, which means the default", w->path,
+                        node->start_mark.line + 1, f->key);
+}
+
+/* ---- one yes or no ---- */
+
+static int check_switch(const struct walk *w, const yaml_node_t *node, const cyaml_schema_value_t *schema, const char *key)
+{
+    const char *text = (const char *)node->data.scalar.value;
+
+    if (node->type != YAML_SCALAR_NODE)
+        return NH_OK;
+    for (uint32_t i = 0; i < schema->enumeration.count; i++)
+        if (strcmp(schema->enumeration.strings[i].str, text) == 0)
+            return NH_OK;
+    return nh_error_set(w->err, NH_EINVAL, "%s:%zu: %s is \"%.64s\": write true or false", w->path, node->start_mark.line + 1,
+                        key, text);
+}
+
 /* ---- the tree beside the schema ---- */
 
 /* False: a node was met twice, so there is an alias, which libcyaml will refuse. Without this a small file could take for ever.
@@ -80,6 +113,8 @@ static int check_mapping(struct walk *w, const yaml_node_t *node, const cyaml_sc
 
         if (f)
             r = check_node(w, p->value, &f->value, f->key);
+        if (f && r == NH_OK)
+            r = check_zero(w, p->value, f);
     }
     return r;
 }
@@ -93,6 +128,8 @@ static int check_node(struct walk *w, int node_id, const cyaml_schema_value_t *s
         return NH_OK;
     if (schema->type == CYAML_UINT)
         return check_number(w, node, key);
+    if (schema->type == CYAML_ENUM)
+        return check_switch(w, node, schema, key);
     if (schema->type == CYAML_MAPPING && node->type == YAML_MAPPING_NODE)
         return check_mapping(w, node, schema->mapping.fields);
     if (schema->type != CYAML_SEQUENCE || node->type != YAML_SEQUENCE_NODE)

@@ -89,7 +89,7 @@ Test(config, unknown_and_missing_keys_and_wrong_types)
     expect("data_dir: data/h1, ", "", 1, "key \"data_dir\" is missing");
     expect("id: 1, data_dir", "id: one, data_dir", 1, "id is \"one\": write a whole number");
     expect("replicas: [1, 3]", "replicas: 3", 14, "SEQUENCE");
-    expect("quiesce: true", "quiesce: maybe", 10, "Invalid");
+    expect("quiesce: true", "quiesce: maybe", 10, "quiesce is \"maybe\": write true or false");
     expect("shards:\n", "shards: [\n", 8, "libyaml");
     expect("host:   { id: 1,", "host:   { id: 1, id: 2,", 1, "already seen");
 }
@@ -100,7 +100,8 @@ Test(config, ranges)
     expect("data_dir: data/h1", "data_dir: \"\"", 1, "host.data_dir is empty");
     expect("rtt_ms: 100", "rtt_ms: 10001", 2, "raft.rtt_ms is 10001: give a number from 1 to 10000");
     expect("rtt_ms: 100", "step_workers: 65", 2, "raft.step_workers is 65");
-    expect("rtt_ms: 100", "log_workers: maybe", 2, "Invalid");
+    expect("rtt_ms: 100", "log_workers: maybe", 2, "log_workers is \"maybe\": write true or false");
+    expect("quiesce: true", "quiesce: True", 10, "quiesce is \"True\": write true or false");
     expect("listen: \"127.0.0.1:6379\" }", "listen: \"127.0.0.1:6379\", timeout_ms: 3600001 }", 3, "redis.timeout_ms");
     expect("listen: \"127.0.0.1:6379\" }", "listen: \"127.0.0.1:6379\", max_clients: 1000001 }", 3, "redis.max_clients");
     expect("count: 1000", "count: 0", 9, "count is 0");
@@ -133,6 +134,18 @@ Test(config, a_number_with_anything_but_its_digits_is_refused_as_it_was_written)
     expect("election_rtt: 10,", "election_rtt: 1s,", 9, "election_rtt is \"1s\": write a whole number of ticks,");
     expect("replicas: [1, 3]", "replicas: [1, 03]", 14, "replicas is \"03\"");
     expect("replicas: [1, 3]", "replicas:\n    - 1\n    - 3 # good\n    - 3;", 17, "replicas is \"3;\"");
+}
+
+/* Who writes 0 means something by it: none, at once, without end. It was taken for the default. */
+Test(config, a_zero_that_would_be_the_default_is_refused)
+{
+    expect(machine_line, "    machine: counter\n    snapshot_entries: 0\n", 14,
+           "snapshot_entries is 0: give a number above 0, or leave the key out, which means the default");
+    expect(machine_line, "    machine: counter\n    compaction_overhead: 0\n", 14, "compaction_overhead is 0: give");
+    expect(machine_line, "    machine: counter\n    election_rtt: 0\n", 14, "election_rtt is 0: give");
+    expect("rtt_ms: 100", "rtt_ms: 0", 2, "rtt_ms is 0: give");
+    expect("deployment_id: 1", "deployment_id: 0", 1, "deployment_id is 0: give");
+    expect("listen: \"127.0.0.1:6379\" }", "listen: \"127.0.0.1:6379\", timeout_ms: 0 }", 3, "timeout_ms is 0: give");
 }
 
 Test(config, a_number_that_is_too_large_is_refused)
@@ -339,6 +352,7 @@ Test(config, a_directory_without_a_parent_is_noticed_when_it_is_examined)
     examine("host: { id: 1, data_dir: absent/new }", 1, "host.data_dir is \"absent/new\", but there is no directory \"absent\"");
     examine("host: { id: 1, data_dir: absent/new }", 1, "that is not made, as it may belong on a disk that is not mounted");
     examine("host: { id: 1, data_dir: file/new }", 1, "there is no directory \"file\"");
+    examine("host: { id: 1, data_dir: file }", 1, "host.data_dir is \"file\", which is no directory: name another");
     examine("host: { id: 1, data_dir: new//, wal_dir: new/wal }", 0, "");
     examine("host: { id: 1, data_dir: new1, wal_dir: new/wal }", 1, "host.wal_dir is \"new/wal\", but");
     examine("host: { id: 1, data_dir: new, wal_dir: new1/wal }", 1, "host.wal_dir is \"new1/wal\", but");
