@@ -81,12 +81,14 @@ static void cluster_nodes(struct call *call)
         const struct config_peer *p = &s->config->peers[i];
         char id[NODE_ID_BYTES], host[NH_ADDRESS_BYTES];
         uint16_t port = 0, bus_port = 0;
+        bool gone = shard_hosts_is_gone(s, p); /* as it seems from here: "fail?", as with Redis */
 
         node_id(s, p->id, id);
         config_split_address(p->raft, host, &bus_port);
         config_split_address(p->redis, host, &port);
-        buffer_printf(&text, "%s %s:%u@%u %smaster - 0 0 %" PRIu64 " connected", id, host, port, bus_port,
-                      p->id == s->config->host.id ? "myself," : "", p->id);
+        buffer_printf(&text, "%s %s:%u@%u %smaster%s - 0 0 %" PRIu64 " %s", id, host, port, bus_port,
+                      p->id == s->config->host.id ? "myself," : "", gone ? ",fail?" : "", p->id,
+                      gone ? "disconnected" : "connected");
         add_slots(s, masters, p->id, &text);
         buffer_add_text(&text, "\n");
     }
@@ -154,7 +156,7 @@ static void add_shard_node(struct call *call, const struct config_peer *p, bool 
     reply_text(b, "replication-offset");
     reply_integer(b, 0);
     reply_text(b, "health");
-    reply_text(b, "online");
+    reply_text(b, shard_hosts_is_gone(call->server, p) ? "fail" : "online");
 }
 
 static void cluster_shards(struct call *call)

@@ -46,7 +46,7 @@ static void find_others(const struct server *s, uint64_t shard_id, struct shard_
     h->has_master = h->n > 0;
 }
 
-static bool is_gone(const struct server *s, const struct config_peer *peer)
+bool shard_hosts_is_gone(const struct server *s, const struct config_peer *peer)
 {
     return __atomic_load_n(&s->is_gone[peer - s->config->peers], __ATOMIC_RELAXED);
 }
@@ -57,7 +57,7 @@ static void add_configured(const struct server *s, const struct config_shards *s
         uint64_t id = section->replicas[(s->next_place + i) % section->replicas_count];
         const struct config_peer *peer = config_find_peer(s->config, id);
 
-        if (id != s->config->host.id && is_gone(s, peer) == gone)
+        if (id != s->config->host.id && shard_hosts_is_gone(s, peer) == gone)
             add(h, peer);
     }
 }

@@ -23,6 +23,8 @@ struct shard_hosts {
     const struct config_peer *hosts[NH_MEMBERS_MAX + 1]; /* the leader may not be among the members that are applied here */
 };
 
+/* Our last connection to it failed, and there is none since. */
+bool shard_hosts_is_gone(const struct server *s, const struct config_peer *peer);
 void shard_hosts_find(const struct server *s, uint64_t shard_id, struct shard_hosts *ret);
 
 #endif

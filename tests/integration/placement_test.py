@@ -6,7 +6,7 @@
 import redis
 
 from cluster import check, run_tests
-from membership_test import ask_and_ping, retry, shards_of, slots_of
+from membership_test import as_dict, ask_and_ping, retry, shards_of, slots_of
 
 SHARDS = 4
 ALL = (1, 2, 3, 4)
@@ -170,6 +170,11 @@ def test_dead_host(c):
     retry(20, lambda: named() == {2, 3, 4})
     c.kill(3)
     retry(20, lambda: named() == {2, 4})
+    nodes = {host_at(c, int(n[1].split("@")[0].split(":")[1])): n for n in map(str.split, ask_and_ping(c, 1, "CLUSTER", "NODES").decode().splitlines())}
+    check(nodes[3][2] == "master,fail?" and nodes[3][7] == "disconnected", f"{nodes}")
+    check(nodes[2][2] == "master" and nodes[2][7] == "connected" and nodes[1][2] == "myself,master", f"{nodes}")
+    health = {as_dict(n)["port"]: as_dict(n)["health"] for s in ask_and_ping(c, 1, "CLUSTER", "SHARDS") for n in as_dict(s)["nodes"]}
+    check(health == {c.redis[h]: b"fail" if h == 3 else b"online" for h in ALL}, f"{health}")
     check({s[2] for s in slots_of(c, 1)[2:]} <= {c.redis[2], c.redis[4]}, f"{slots_of(c, 1)}")
     check(retry(20, lambda: c.client(4).get(key), again=("TRYAGAIN", "CLUSTERDOWN", "TIMEOUT")) is not None, "two of three are enough")
 
