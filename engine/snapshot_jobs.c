@@ -63,8 +63,8 @@ static int check_space(const struct snapshot_job *job, const struct snapshot_dir
     int r = ops->space(dir->files, dir->path, &space, NULL, err);
 
     if (r == NH_OK && space < needed)
-        return nh_error_set(err, NH_ENOSPC, "%" PRIu64 " bytes are free, the last image and a reserve need %" PRIu64, space,
-                            needed);
+        return nh_error_set(err, NH_ENOSPC, "%s: %" PRIu64 " bytes are free there, the last image and a reserve need %" PRIu64,
+                            dir->path, space, needed);
     return r;
 }
 

@@ -189,8 +189,9 @@ static int parse(const char *text, const char *path, struct host_file *ret, stru
     crc = at;
     if (!whole || !read_word(&at, "crc", written, sizeof written) || *at != 0 ||
         strtoul(written, NULL, 16) != crc32c(0, text, (size_t)(crc - text)))
-        return nh_error_set(err, NH_ECORRUPT, "%s is damaged: restore it from a copy, or move the directory away and join anew",
-                            path);
+        return nh_error_set(
+            err, NH_ECORRUPT,
+            "%s is damaged: restore it from a copy, or move the directory away and join anew under new replica ids", path);
     return NH_OK;
 }
 

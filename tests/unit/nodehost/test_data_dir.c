@@ -122,6 +122,7 @@ Test(data_dir, every_damaged_byte_of_the_host_file_is_noticed)
     for (ssize_t cut = 0; cut < n; cut++) {
         cr_assert_eq(ftruncate(fd, cut), 0);
         cr_assert_eq(reopen(&identity), NH_ECORRUPT, "cut at %zd", cut);
+        cr_assert(strstr(err.text, "join anew under new replica ids"), "%s", err.text); /* the old ones have voted */
     }
     close(fd);
 }
