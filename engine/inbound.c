@@ -103,11 +103,21 @@ static void post_share(struct engine *e, struct step_worker *w, const struct sha
     }
 }
 
+static void count(struct share *s, const struct nh_message *m)
+{
+    s->n_messages++;
+    s->n_runs += m->n_runs;
+    if (s->n_messages <= STEP_IN_COST_MAX / STEP_IN_MESSAGE_COST)
+        s->entry_bytes += runs_bytes(m->runs, m->n_runs);
+}
+
 void inbound_post(struct engine *e, const struct nh_message_batch *batch)
 {
     struct share shares[ENGINE_WORKERS_MAX] = {0};
     uint64_t ignored = 0;
 
+    for (uint32_t i = 0; i < batch->n_messages; i++) /* room for those that will be ignored does no harm */
+        count(&shares[worker_index(e, batch->messages[i].shard_id)], &batch->messages[i]);
     for (uint32_t i = 0; i < batch->n_messages; i++) {
         struct share *s = &shares[worker_index(e, batch->messages[i].shard_id)];
 
@@ -115,16 +125,6 @@ void inbound_post(struct engine *e, const struct nh_message_batch *batch)
             ignored++;
             continue;
         }
-        s->n_messages++;
-        s->n_runs += batch->messages[i].n_runs;
-        if (s->n_messages <= STEP_IN_COST_MAX / STEP_IN_MESSAGE_COST)
-            s->entry_bytes += runs_bytes(batch->messages[i].runs, batch->messages[i].n_runs);
-    }
-    for (uint32_t i = 0; i < batch->n_messages; i++) {
-        struct share *s = &shares[worker_index(e, batch->messages[i].shard_id)];
-
-        if (!is_acceptable(&batch->messages[i]))
-            continue;
         if (!s->inbound)
             s->inbound = inbound_new(s, batch->source_address);
         add(s->inbound, &batch->messages[i]);
