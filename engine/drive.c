@@ -313,7 +313,7 @@ static void discard_inbox(struct replica *r, struct inbox *in)
     controls_end(&in->wishes, NH_REQUEST_TERMINATED);
     if (in->reads)
         replica_end_reads(r, in->reads, UINT64_MAX, NH_REQUEST_TERMINATED, NH_DROP_NONE);
-    read_batch_free(in->reads);
+    replica_free_reads(r, in->reads);
 }
 
 /* Requests wait, and the leader's host is down: a quiet replica must not sleep on. */

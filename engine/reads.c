@@ -90,7 +90,7 @@ static void expire_list(struct replica *r, struct list *reads, uint64_t now_ns)
         }
         if (b->n_pending == 0) {
             list_remove(&b->link);
-            read_batch_free(b);
+            replica_free_reads(r, b);
             continue;
         }
         note_earliest(r, b->earliest_ns);
@@ -105,7 +105,7 @@ static void terminate_list(struct replica *r, struct list *reads)
         struct read_batch *b = container_of(node, struct read_batch, link);
 
         replica_end_reads(r, b, UINT64_MAX, NH_REQUEST_TERMINATED, NH_DROP_NONE);
-        read_batch_free(b);
+        replica_free_reads(r, b);
     }
 }
 
@@ -126,6 +126,7 @@ void reads_end_answers(struct replica *r, struct read_batch *b, uint32_t n)
     r->n_handed--;
     b->n_pending -= n;
     r->n_reads -= n;
+    replica_forget_queries(r, b);
     pthread_mutex_unlock(&r->lock);
     read_batch_free(b);
 }
@@ -161,8 +162,10 @@ static void take_handed(struct replica *r, uint64_t expired_at_ns, struct taken 
         if (b->n_pending > 0)
             continue;
         list_remove(&b->link);
-        if (read_batch_claim(b))
+        if (read_batch_claim(b)) {
+            replica_forget_queries(r, b);
             read_batch_clear(b);
+        }
     }
 }
 

@@ -56,6 +56,7 @@ void replica_unref(struct replica *r)
     if (!r || __atomic_sub_fetch(&r->refs, 1, __ATOMIC_ACQ_REL) > 0)
         return;
     assert(r->n_reads == 0 && r->n_handed == 0 && !r->reads && r->n_saves == 0 && r->lent == LENT_NOT && queue_empty(&r->parked));
+    assert(r->queries_bytes == 0);
     rsm_free(r->rsm);
     raft_free(r->raft);
     block_builder_deinit(&r->proposals);
@@ -206,6 +207,32 @@ int replica_propose(struct replica *r, const struct engine_proposal *proposals, 
     return rc;
 }
 
+/* With r->lock held. One alone may be of any allowed size. */
+static int admit_query(const struct replica *r, size_t size_bytes, struct nh_error *err)
+{
+    uint64_t max = r->engine->config.max_inbox_bytes;
+
+    if (size_bytes == 0 || r->queries_bytes == 0 || (r->queries_bytes <= max && size_bytes <= max - r->queries_bytes))
+        return NH_OK;
+    return nh_error_set(err, NH_EBUSY, "shard %" PRIu64 ": %zu bytes of queries are pending, the limit is %" PRIu64, r->shard_id,
+                        r->queries_bytes, max);
+}
+
+void replica_forget_queries(struct replica *r, const struct read_batch *b)
+{
+    r->queries_bytes -= b->queries_bytes;
+}
+
+void replica_free_reads(struct replica *r, struct read_batch *b)
+{
+    if (!b)
+        return;
+    pthread_mutex_lock(&r->lock);
+    replica_forget_queries(r, b);
+    pthread_mutex_unlock(&r->lock);
+    read_batch_free(b);
+}
+
 int replica_read(struct replica *r, const void *query, size_t size_bytes, const struct request *request, struct nh_error *err)
 {
     bool notify = false;
@@ -215,10 +242,8 @@ int replica_read(struct replica *r, const void *query, size_t size_bytes, const 
         return nh_error_set(err, NH_ETOOBIG, "a query of %zu bytes, the limit is %u", size_bytes, NH_ENTRY_PAYLOAD_MAX);
     pthread_mutex_lock(&r->lock);
     rc = admit(r, 1, 0, err);
-    if (rc == NH_OK && r->reads && r->reads->queries_bytes > 0 &&
-        size_bytes > r->engine->config.max_inbox_bytes - r->reads->queries_bytes)
-        rc = nh_error_set(err, NH_EBUSY, "shard %" PRIu64 ": %zu bytes of queries are waiting", r->shard_id,
-                          r->reads->queries_bytes);
+    if (rc == NH_OK)
+        rc = admit_query(r, size_bytes, err);
     if (rc == NH_OK && r->n_handed >= r->engine->config.max_pending_per_replica) /* their reads have ended, they have not */
         rc = nh_error_set(err, NH_EBUSY, "shard %" PRIu64 ": %" PRIu32 " batches of reads wait for its machine", r->shard_id,
                           r->n_handed);
@@ -228,6 +253,7 @@ int replica_read(struct replica *r, const void *query, size_t size_bytes, const 
         if (!r->reads)
             r->reads = read_batch_new(r->next_read++);
         read_batch_add(r->reads, request, query, size_bytes);
+        r->queries_bytes += size_bytes;
         r->n_reads++;
         notify = must_notify(r);
     }
@@ -476,7 +502,7 @@ void replica_terminate(struct replica *r, int code)
     replica_end_proposals(r, first, n, NH_REQUEST_TERMINATED, NH_DROP_NONE);
     if (reads)
         replica_end_reads(r, reads, UINT64_MAX, NH_REQUEST_TERMINATED, NH_DROP_NONE);
-    read_batch_free(reads);
+    replica_free_reads(r, reads);
 }
 
 void replica_post_applied(struct replica *r, uint64_t applied, struct queue *changes, const char *failure)

@@ -148,6 +148,7 @@ struct replica {
     struct queue wishes;            /* struct control, not yet taken */
     uint32_t n_wishes;
     uint32_t n_reads;         /* pending, of all batches */
+    size_t queries_bytes;     /* of all batches, until they are freed or cleared */
     struct list reads_handed; /* struct read_batch: the apply worker has them, and some of their reads are pending */
     uint32_t n_handed;        /* batches that the apply worker has, pending or not */
     char *failure;            /* of the machine or of stored entries; NULL: none. Owned. */
@@ -263,6 +264,10 @@ uint64_t replica_pending_range(struct replica *r, uint64_t *key, uint64_t end);
 void replica_end_proposals(struct replica *r, uint64_t first_key, uint64_t n, int code, int drop_reason);
 /* Ends what of a batch is pending and its deadline not after expired_at_ns (UINT64_MAX: all). */
 void replica_end_reads(struct replica *r, struct read_batch *b, uint64_t expired_at_ns, int code, int drop_reason);
+/* Its queries take no room any more. With r->lock held. */
+void replica_forget_queries(struct replica *r, const struct read_batch *b);
+/* The same, and frees it; takes NULL. */
+void replica_free_reads(struct replica *r, struct read_batch *b);
 /* Ends what has expired of the inbox (DROPPED) and of the proposals that were given to the core (TIMEOUT). Thread: step worker.
  */
 void replica_expire(struct replica *r, uint64_t now_ns);

@@ -587,7 +587,12 @@ int host_propose(uint64_t shard_id, uint64_t value, uint32_t timeout_ms, struct 
 
 int host_read(uint64_t shard_id, uint32_t timeout_ms, struct ended *e)
 {
-    return engine_read(host.engine, shard_id, "?", 1, host.now_ns + timeout_ms * 1000000ull, on_end, e, &host.err);
+    return host_read_bytes(shard_id, "?", 1, timeout_ms, e);
+}
+
+int host_read_bytes(uint64_t shard_id, const void *query, size_t size_bytes, uint32_t timeout_ms, struct ended *e)
+{
+    return engine_read(host.engine, shard_id, query, size_bytes, host.now_ns + timeout_ms * 1000000ull, on_end, e, &host.err);
 }
 
 int host_read_index(uint64_t shard_id, uint32_t timeout_ms, struct ended *e)

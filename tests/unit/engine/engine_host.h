@@ -77,6 +77,7 @@ int host_propose_in_session(uint64_t shard_id, struct engine_session session, co
 int host_snapshot(uint64_t shard_id, const char *export_dir, uint64_t overhead, struct ended *e);
 int host_propose_bytes(uint64_t shard_id, const void *cmd, size_t size_bytes, uint32_t timeout_ms, struct ended *e);
 int host_read(uint64_t shard_id, uint32_t timeout_ms, struct ended *e);
+int host_read_bytes(uint64_t shard_id, const void *query, size_t size_bytes, uint32_t timeout_ms, struct ended *e);
 int host_read_index(uint64_t shard_id, uint32_t timeout_ms, struct ended *e);
 int host_lookup(uint64_t shard_id, uint64_t *ret);
 struct engine_replica_status host_status(uint64_t shard_id);

@@ -191,6 +191,62 @@ Test(reads_with_limit, no_more_batches_wait_for_the_machine_than_allowed, .init 
     check_reads_go_on();
 }
 
+static void begin_with_inbox(void)
+{
+    host_max_inbox = 1000;
+    begin();
+}
+
+static void end_with_inbox(void)
+{
+    end();
+    host_max_inbox = 0;
+}
+
+TestSuite(reads_with_inbox, .init = begin_with_inbox, .fini = end_with_inbox);
+
+static const char query[2000];
+
+static int read_bytes(size_t size_bytes, uint32_t timeout_ms, struct ended *e)
+{
+    return host_read_bytes(1, query, size_bytes, timeout_ms, e);
+}
+
+Test(reads_with_inbox, one_query_may_be_larger_and_no_other_comes_with_it)
+{
+    struct ended e = {0};
+
+    cr_assert_eq(read_bytes(sizeof query, 1000, &e), 0, "%s", host.err.text);
+    cr_assert_eq(read_bytes(1, 1000, &e), NH_EBUSY);
+    cr_assert_eq(host_read_index(1, 1000, &e), 0, "it has no query");
+    host_run(5);
+    cr_assert_eq(e.n, 2);
+    cr_assert_eq(read_bytes(1, 1000, &e), 0);
+    host_run(5);
+}
+
+/* They are in memory as long as the machine has not answered, taken or not. */
+Test(reads_with_inbox, queries_that_wait_for_the_machine_count)
+{
+    struct ended e = {0}, late = {0};
+
+    host.hold_apply = true;
+    cr_assert_eq(read_bytes(600, 1000, &e), 0, "%s", host.err.text);
+    host_run(1);
+    cr_assert_eq(read_bytes(400, 100, &late), 0, "%s", host.err.text);
+    host_run(1);
+    cr_assert_eq(read_bytes(1, 1000, &e), NH_EBUSY);
+    host_run(150);
+    cr_assert_eq(late.n, 1, "its deadline");
+    cr_assert_eq(read_bytes(401, 1000, &e), NH_EBUSY);
+    cr_assert_eq(read_bytes(400, 1000, &e), 0, "what has expired takes no room");
+    host.hold_apply = false;
+    host_run(5);
+    cr_assert_eq(e.n, 2);
+    cr_assert_eq(read_bytes(1000, 1000, &e), 0);
+    host_run(5);
+}
+
 Test(reads, a_fence_ends_them)
 {
     struct ended e = {0};
@@ -228,6 +284,7 @@ Test(reads, quarantine_ends_those_that_wait_for_a_recovery)
     item->reads->index = r->installing;
     read_batch_add(item->reads, &(struct request){on_read, &e, REQUESTS_NO_DEADLINE}, "?", 1);
     r->n_reads++;
+    r->queries_bytes++;
     reads_note_handed(r, item->reads);
     apply_worker_post(r->apply, item);
     host_run(5);

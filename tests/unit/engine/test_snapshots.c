@@ -462,6 +462,7 @@ static void post_read(struct replica *r, struct nh_outcome *ret)
     item->reads = read_batch_new(1);
     read_batch_add(item->reads, &(struct request){on_read, ret, REQUESTS_NO_DEADLINE}, "?", 1);
     r->n_reads++;
+    r->queries_bytes++;
     reads_note_handed(r, item->reads);
     apply_worker_post(r->apply, item);
 }
