@@ -10,6 +10,7 @@
 #include "engine/reads.h"
 #include "engine/snapshots.h"
 #include "raftio/support/memory.h"
+#include "raftio/support/plugin_status.h"
 
 /* Read from the log store at once when a log is replayed. */
 #define REPLAY_BYTES (4u << 20)
@@ -219,6 +220,7 @@ static int replay(struct replica *r, uint64_t last, const struct rsm_sink *sink,
         int rc = c->logdb_ops->iterate_entries(c->logdb, r->shard_id, r->replica_id, before + 1, last + 1, REPLAY_BYTES, &entries,
                                                err);
 
+        rc = plugin_status(rc, "iterate_entries", err);
         if (rc < 0)
             return nh_error_wrap(err, rc, "read entry %" PRIu64, rsm_applied(r->rsm) + 1);
         if (rsm_applied(r->rsm) == before)

@@ -10,6 +10,7 @@
 #include "raftio/codec.h"
 #include "raftio/support/log.h"
 #include "raftio/support/memory.h"
+#include "raftio/support/plugin_status.h"
 
 #define LOG_COMPONENT "bootstrap"
 
@@ -185,6 +186,7 @@ static int save_record(const struct engine_config *e, const struct engine_replic
     if (!c->join)
         nh_membership_copy(&b.initial, c->initial);
     r = e->logdb_ops->save_bootstrap(e->logdb, c->shard_id, c->replica_id, &b, err);
+    r = plugin_status(r, "save_bootstrap", err);
     ret->members = b.initial;
     return r;
 }
@@ -199,15 +201,18 @@ static int update_record(const struct engine_config *e, const struct engine_repl
     if (r < 0 || (strcmp(now.machine_type, stored->machine_type) == 0 && now.machine_kind == stored->machine_kind &&
                   strcmp(now.machine_version, stored->machine_version) == 0 && now.machine_hash == stored->machine_hash))
         return r;
-    return e->logdb_ops->save_bootstrap(e->logdb, c->shard_id, c->replica_id, &now, err);
+    r = e->logdb_ops->save_bootstrap(e->logdb, c->shard_id, c->replica_id, &now, err);
+    return plugin_status(r, "save_bootstrap", err);
 }
 
 static int load_record(const struct engine_config *e, const struct engine_replica_config *c, struct bootstrap_result *ret,
                        struct nh_error *err)
 {
     struct nh_bootstrap stored = {0};
-    int r = e->logdb_ops->get_bootstrap(e->logdb, c->shard_id, c->replica_id, &stored, err);
+    struct nh_error cause = {0};
+    int r = e->logdb_ops->get_bootstrap(e->logdb, c->shard_id, c->replica_id, &stored, &cause);
 
+    r = plugin_found(r, "get_bootstrap", &cause, err);
     if (r == NH_ENOTFOUND)
         return save_record(e, c, ret, err);
     if (r < 0)
@@ -298,6 +303,7 @@ static int probe_terms(const struct engine_config *e, struct nh_replica_info id,
 
     *ret = (struct term_probe){.first = first};
     r = e->logdb_ops->iterate_entries(e->logdb, id.shard_id, id.replica_id, first, last + 1, PROBE_BYTES, &sink, err);
+    r = plugin_status(r, "iterate_entries", err);
     if (r == NH_OK && !ret->term)
         r = nh_error_set(err, NH_ECORRUPT, "entry %" PRIu64 " is missing", first);
     if (r == NH_OK && ret->next_term && ret->next_term < ret->term)
@@ -395,6 +401,7 @@ static int find_config_bound(const struct engine_config *e, struct nh_replica_in
     if (commit >= last)
         return NH_OK;
     r = e->logdb_ops->iterate_entries(e->logdb, id.shard_id, id.replica_id, commit + 1, last + 1, CHANGES_BYTES, &sink, err);
+    r = plugin_status(r, "iterate_entries", err);
     if (r == NH_OK && search.next == last + 1)
         b->boot.config_bound = search.found ? search.found : commit;
     return r == NH_ECORRUPT ? NH_OK : r;
@@ -426,9 +433,11 @@ static int load_log(const struct engine_config *e, const struct engine_replica_c
                     struct nh_error *err)
 {
     struct nh_replica_info id = {c->shard_id, c->replica_id};
+    struct nh_error cause = {0};
     struct nh_raft_state stored;
-    int r = e->logdb_ops->read_raft_state(e->logdb, c->shard_id, c->replica_id, &stored, err);
+    int r = e->logdb_ops->read_raft_state(e->logdb, c->shard_id, c->replica_id, &stored, &cause);
 
+    r = plugin_found(r, "read_raft_state", &cause, err);
     if (r == NH_ENOTFOUND && b->snapshot.index > 0)
         return nh_error_set(err, NH_ECORRUPT, "there is a snapshot at index %" PRIu64 ", but no log", b->snapshot.index);
     if (r == NH_ENOTFOUND) {
@@ -476,6 +485,7 @@ int bootstrap_replica(const struct engine_config *engine, const struct engine_re
         r = load_record(engine, config, ret, err);
     if (r == NH_OK)
         r = engine->logdb_ops->get_snapshot(engine->logdb, config->shard_id, config->replica_id, &ret->snapshot, err);
+    r = plugin_status(r, "get_snapshot", err);
     if (r == NH_OK)
         r = load_log(engine, config, ret, err);
     if (r == NH_OK && ret->snapshot.index > 0)

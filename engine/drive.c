@@ -15,6 +15,7 @@
 #include "engine/trace.h"
 #include "raftio/support/log.h"
 #include "raftio/support/memory.h"
+#include "raftio/support/plugin_status.h"
 
 #define LOG_COMPONENT "engine"
 #define NS_PER_MS     1000000u
@@ -153,7 +154,8 @@ static int answer_fetch(struct step_worker *w, struct replica *r, const struct r
     int rc = c->logdb_ops->iterate_entries(c->logdb, r->shard_id, r->replica_id, fetch->low, fetch->high, fetch->max_bytes, &sink,
                                            err);
 
-    if (rc == NH_ECORRUPT || rc == NH_EIO) {
+    rc = plugin_status(rc, "iterate_entries", err);
+    if (rc == NH_ECORRUPT || rc == NH_EIO || rc == NH_EABI) {
         run_list_deinit(&f.runs);
         return rc;
     }

@@ -75,7 +75,7 @@ static struct outbox_peer *connect_peer(struct outbox *o, const char *address, u
     struct nh_connection *connection = NULL;
     struct outbox_peer *p;
 
-    if (o->n_peers >= OUTBOX_PEERS_MAX || o->ops->get_connection(o->transport, address, &connection, NULL) < 0)
+    if (o->n_peers >= OUTBOX_PEERS_MAX || o->ops->get_connection(o->transport, address, &connection, NULL) != NH_OK)
         return NULL;
     p = xcalloc(1, sizeof *p);
     p->host = liveness_add(o->liveness, address, now_ns);

@@ -32,7 +32,7 @@ static struct outbox_peer *resolve(struct step_worker *w, struct replica *r, uin
     struct outbox_peer *peer = find(r, replica_id);
     char address[NH_ADDRESS_BYTES];
 
-    if (peer || c->registry_ops->resolve(c->registry, r->shard_id, replica_id, address, NULL) < 0)
+    if (peer || c->registry_ops->resolve(c->registry, r->shard_id, replica_id, address, NULL) != NH_OK)
         return peer;
     return add(w, r, replica_id, address);
 }

@@ -5,6 +5,7 @@
 #include <string.h>
 
 #include "engine/replica.h"
+#include "raftio/support/plugin_status.h"
 
 /* Nobody may start it meanwhile. Another replica of the same shard may run here: a host that joined anew. */
 static int begin(struct engine *e, uint64_t shard_id, uint64_t replica_id, struct nh_error *err)
@@ -32,11 +33,12 @@ static int remove_log(struct engine *e, uint64_t shard_id, uint64_t replica_id, 
 {
     const struct nh_logdb_ops *ops = e->config.logdb_ops;
     struct nh_bootstrap b = {0};
-    int r = ops->get_bootstrap(e->config.logdb, shard_id, replica_id, &b, err);
+    int r = ops->get_bootstrap(e->config.logdb, shard_id, replica_id, &b, NULL);
 
     nh_bootstrap_deinit(&b);
     *ret_was_there |= r != NH_ENOTFOUND;
-    return ops->remove_replica_data(e->config.logdb, shard_id, replica_id, err); /* a damaged record too */
+    r = ops->remove_replica_data(e->config.logdb, shard_id, replica_id, err); /* a damaged record too */
+    return plugin_status(r, "remove_replica_data", err);
 }
 
 static int nothing(void *ctx, const char *name)
@@ -50,7 +52,7 @@ static int remove_directory(struct files *fs, const char *path, bool *ret_was_th
 {
     const char *slash = strrchr(path, '/');
     char parent[FILES_PATH_BYTES];
-    int r = fs->ops->list(fs, path, nothing, NULL, err);
+    int r = fs->ops->list(fs, path, nothing, NULL, NULL);
 
     if (r == NH_ENOTFOUND)
         return NH_OK;

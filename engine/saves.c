@@ -4,6 +4,7 @@
 #include <string.h>
 
 #include "raftio/support/memory.h"
+#include "raftio/support/plugin_status.h"
 
 #define SMALL_SAVES_MAX 64u
 #define SMALL_RUNS_MAX  128u
@@ -121,9 +122,10 @@ static void write_singly(struct save_batch *b, const struct nh_logdb_ops *ops, s
         if (b->saves[i].failure)
             continue;
         b->result = ops->save_raft_state(db, &b->updates[i], 1, worker_id, &b->err);
+        b->result = plugin_status(b->result, "save_raft_state", &b->err);
         if (b->result != NH_ECORRUPT)
             continue;
-        save_batch_leave_out(b, b->saves[i].replica, b->err.text);
+        save_batch_leave_out(b, b->saves[i].replica, plugin_reason(&b->err, b->result));
         b->result = NH_OK;
     }
 }
@@ -133,7 +135,7 @@ void save_batch_begin(struct save_batch *b, const struct nh_logdb_ops *ops, stru
     if (!NH_HAS(ops, begin_save) || !NH_HAS(ops, end_save) || b->has_failures)
         return;
     set_runs(b);
-    b->result = ops->begin_save(db, b->updates, b->n, worker_id, &b->err);
+    b->result = plugin_status(ops->begin_save(db, b->updates, b->n, worker_id, &b->err), "begin_save", &b->err);
     b->begun = true;
 }
 
@@ -142,8 +144,9 @@ void save_batch_write(struct save_batch *b, const struct nh_logdb_ops *ops, stru
     if (!b->begun) {
         set_runs(b);
         b->result = b->has_failures ? NH_ECORRUPT : ops->save_raft_state(db, b->updates, b->n, worker_id, &b->err);
+        b->result = plugin_status(b->result, "save_raft_state", &b->err);
     } else if (b->result == NH_OK) {
-        b->result = ops->end_save(db, worker_id, &b->err);
+        b->result = plugin_status(ops->end_save(db, worker_id, &b->err), "end_save", &b->err);
     }
     if (b->result == NH_ECORRUPT)
         write_singly(b, ops, db, worker_id);

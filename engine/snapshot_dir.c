@@ -87,12 +87,15 @@ static int by_index_newest_first(const void *a, const void *b)
 /* What is ours in the directory, newest first. Nothing if it is not there: a replica without images has none. */
 static int find_all(struct snapshot_dir *d, struct findings *ret, struct nh_error *err)
 {
+    struct nh_error cause = {0};
     int r;
 
     *ret = (struct findings){0};
-    r = d->files->ops->list(d->files, d->path, add_found, ret, err);
+    r = d->files->ops->list(d->files, d->path, add_found, ret, &cause);
     if (r == NH_ENOTFOUND)
         return NH_OK;
+    if (r < 0 && err)
+        *err = cause;
     if (r < 0)
         free(ret->items);
     else if (ret->n > 1)

@@ -8,6 +8,7 @@
 #include "engine/engine_private.h"
 #include "raftio/support/log.h"
 #include "raftio/support/memory.h"
+#include "raftio/support/plugin_status.h"
 
 #define LOG_COMPONENT "snapshot"
 /* Left free on the disk, whatever a snapshot needs. */
@@ -128,10 +129,12 @@ static int save_record(struct replica *r, const struct nh_snapshot *record, stru
 {
     const struct engine_config *c = &r->engine->config;
     struct nh_update u = {.shard_id = r->shard_id, .replica_id = r->replica_id, .must_sync = true, .snapshot = record};
-    int rc = c->logdb_ops->save_snapshots(c->logdb, &u, 1, err);
+    int rc = plugin_status(c->logdb_ops->save_snapshots(c->logdb, &u, 1, err), "save_snapshots", err);
 
-    if (rc < 0)
+    if (rc < 0) {
+        nh_error_wrap(err, rc, "save its record");
         store_failed(r, rc, err->text);
+    }
     return rc;
 }
 
@@ -156,23 +159,26 @@ static uint64_t compact(struct snapshot_job *job)
     const struct engine_config *c = &r->engine->config;
     uint64_t index = job->record.index > job->overhead ? job->record.index - job->overhead : 0;
     struct compaction *done;
-    struct nh_error err;
+    struct nh_error err = {0};
     int rc;
 
     if (index == 0 || index <= r->compacted)
         return 0;
     rc = c->logdb_ops->remove_entries_to(c->logdb, r->shard_id, r->replica_id, index, &err);
+    rc = plugin_status(rc, "remove_entries_to", &err);
     if (rc < 0) {
-        store_failed(r, rc, err.text);
+        store_failed(r, rc, plugin_reason(&err, rc));
         return 0;
     }
     r->compacted = index;
     snapshots_tell(r, ENGINE_LOG_COMPACTED, 0, index);
     done = xcalloc(1, sizeof *done);
     *done = (struct compaction){c->events, {r->shard_id, r->replica_id, 0, index}};
-    if (c->logdb_ops->compact_entries_to(c->logdb, r->shard_id, r->replica_id, index, on_compacted, done, &err) < 0) {
+    rc = c->logdb_ops->compact_entries_to(c->logdb, r->shard_id, r->replica_id, index, on_compacted, done, &err);
+    rc = plugin_status(rc, "compact_entries_to", &err);
+    if (rc < 0) {
         LOG_WARN("shard %" PRIu64 " replica %" PRIu64 ": space of the log is not given back: %s", r->shard_id, r->replica_id,
-                 err.text);
+                 plugin_reason(&err, rc));
         free(done);
     }
     return index;

@@ -91,7 +91,7 @@ static void answer(void *ctx, const char *address, const struct nh_message *m)
     struct nh_message_batch batch = {.source_address = e->address, .n_messages = 1, .messages = &copy};
     struct nh_connection *c = NULL;
 
-    if (e->transport_ops->get_connection(e->transport, address, &c, NULL) < 0)
+    if (e->transport_ops->get_connection(e->transport, address, &c, NULL) != NH_OK)
         return; /* the sender asks again */
     e->transport_ops->send_batch(c, &batch, NULL);
     e->transport_ops->close_connection(c);

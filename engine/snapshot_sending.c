@@ -24,6 +24,7 @@
 
 #include "raftio/codec.h"
 #include "raftio/support/memory.h"
+#include "raftio/support/plugin_status.h"
 
 #define MS_NS 1000000ull
 
@@ -273,7 +274,7 @@ static int send_one(struct snapshot_sender *s, struct stream *st, uint64_t chunk
         .size_bytes = size_bytes,
     };
 
-    return s->config.transport_ops->send_chunk(st->connection, &chunk, err);
+    return plugin_status(s->config.transport_ops->send_chunk(st->connection, &chunk, err), "send_chunk", err);
 }
 
 static int send_head(struct snapshot_sender *s, struct stream *st, struct nh_error *err)
@@ -294,9 +295,12 @@ static int send_head(struct snapshot_sender *s, struct stream *st, struct nh_err
 
 static int connect_to_host(struct snapshot_sender *s, struct stream *st, struct nh_error *err)
 {
+    int r;
+
     if (st->connection)
         return NH_OK;
-    return s->config.transport_ops->get_snapshot_connection(s->config.transport, st->address, &st->connection, err);
+    r = s->config.transport_ops->get_snapshot_connection(s->config.transport, st->address, &st->connection, err);
+    return plugin_status(r, "get_snapshot_connection", err);
 }
 
 static uint64_t ask(struct snapshot_sender *s, struct stream *st)

@@ -10,6 +10,7 @@
 #include "engine/rsm/sessions.h"
 #include "engine/step_worker.h"
 #include "raftio/support/memory.h"
+#include "raftio/support/plugin_status.h"
 
 #define DEFAULT_SNAPSHOT_ENTRIES    100000u
 #define DEFAULT_SNAPSHOT_BYTES      (256u << 20)
@@ -164,7 +165,7 @@ static int register_members(struct engine *e, uint64_t shard_id, const struct nh
 
     for (uint32_t i = 0; i < m->n_members && r == NH_OK; i++)
         r = e->config.registry_ops->add(e->config.registry, shard_id, m->members[i].replica_id, m->members[i].address, err);
-    return r;
+    return plugin_status(r, "the registry's add", err);
 }
 
 /* Removes what an earlier life left behind. */

@@ -11,6 +11,7 @@
 #include "engine/peers.h"
 #include "engine/snapshots.h"
 #include "raftio/support/memory.h"
+#include "raftio/support/plugin_status.h"
 
 #define NS_PER_MS 1000000u
 
@@ -339,7 +340,7 @@ static void finish_batch(struct step_worker *w, struct save_batch *b)
     step_count(&w->saved_entries, save_batch_entries(b));
     step_count(&w->synced_saves, b->must_sync);
     if (b->result < 0)
-        engine_fence(w->engine, b->err.text);
+        engine_fence(w->engine, plugin_reason(&b->err, b->result));
     save_batch_clear(b);
     w->spare = b;
 }

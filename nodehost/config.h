@@ -26,7 +26,7 @@ struct nh_host_config {
     uint32_t rtt_ms;                  /* length of a tick; the same on all hosts; 0: 100 */
     uint32_t step_workers;            /* 0: number of cores, at most 16 */
     uint32_t apply_workers;           /* 0: as step_workers */
-    const struct nh_logdb_ops *logdb; /* NULL: RocksDB. Static storage. */
+    const struct nh_logdb_ops *logdb; /* NULL: RocksDB. Static storage. Its name: at most 63 printable characters, no spaces. */
     const char *logdb_options;        /* plugin-specific text */
     const struct nh_transport_ops *transport;               /* NULL: TCP. Static storage. */
     uint64_t send_queue_bytes;                              /* per peer host; 0: the transport's default */

@@ -22,7 +22,7 @@ struct host_file {
     uint64_t format, host_id, deployment_id, incarnation;
     char unique_id[NH_HOST_ID_TEXT_BYTES];
     char address[NH_ADDRESS_BYTES];
-    char logdb[64];
+    char logdb[DATA_DIR_LOGDB_BYTES];
 };
 
 /* ---- paths ---- */

@@ -20,6 +20,7 @@
 #define DATA_DIR_FORMAT          1u
 #define DATA_DIR_INCARNATION_MAX (((uint64_t)1 << 24) - 1)
 #define DATA_DIR_PATH_BYTES      4096u
+#define DATA_DIR_LOGDB_BYTES     64u /* of the name of a log store, with its final NUL */
 
 struct data_dir {
     bool is_open;

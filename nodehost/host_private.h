@@ -22,11 +22,11 @@ struct nh_host {
     char snapshot_root[DATA_DIR_PATH_BYTES];
     struct events *events;
     struct runtime *runtime;
-    const struct nh_logdb_ops *logdb_ops;
+    struct nh_logdb_ops logdb_ops;
     struct nh_logdb *logdb;
-    const struct nh_registry_ops *registry_ops;
+    struct nh_registry_ops registry_ops;
     struct nh_registry *registry;
-    const struct nh_transport_ops *transport_ops;
+    struct nh_transport_ops transport_ops;
     struct nh_transport *transport;
     struct engine *engine;
     struct nh_transport_handlers engine_handlers; /* wrapped by ours, which also tell the listeners */

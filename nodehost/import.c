@@ -20,13 +20,16 @@
 
 #include "engine/rsm/membership.h"
 #include "nodehost/import_image.h"
+#include "nodehost/loader.h"
 #include "nodehost/places.h"
 #include "raftio/support/memory.h"
+#include "raftio/support/plugin_status.h"
 
 #define LINE_BYTES 1024u
 
 struct import {
     struct nh_import c; /* defaults filled in */
+    struct nh_logdb_ops logdb_ops;
     struct data_dir dir;
     char snapshot_root[PLACE_PATH_BYTES], machine_dir[PLACE_PATH_BYTES];
     struct nh_logdb *logdb; /* NULL: there is none yet */
@@ -68,6 +71,7 @@ static const char *describe(const struct nh_membership *m, char *text, size_t ca
 static int take_config(struct import *i, const struct nh_import *given, struct nh_error *err)
 {
     struct nh_import *c = &i->c;
+    const struct nh_logdb_ops *given_logdb;
 
     if (!given || given->struct_size < offsetof(struct nh_import, say))
         return nh_error_set(err, NH_EINVAL, "the request is NULL or has no struct_size: begin with NH_IMPORT_INIT");
@@ -78,7 +82,9 @@ static int take_config(struct import *i, const struct nh_import *given, struct n
         return nh_error_set(err, NH_EINVAL, "host_id, data_dir, address or source is missing");
     if (c->shard_id == 0 || c->replica_id == 0)
         return nh_error_set(err, NH_EINVAL, "shard_id or replica_id is 0");
-    return NH_OK;
+    given_logdb = c->logdb;
+    c->logdb = &i->logdb_ops;
+    return loader_take_logdb(given_logdb, &i->logdb_ops, err);
 }
 
 static int check_member(const struct nh_member *m, struct nh_error *err)
@@ -266,7 +272,9 @@ static int open_logdb(struct import *i, struct nh_error *err)
     if (r == NH_OK && i->c.dry_run && access(i->dir.logdb_path, F_OK) < 0)
         return NH_OK; /* nothing was ever stored here */
     if (r == NH_OK)
-        r = i->c.logdb->open(&c, &i->logdb, err);
+        r = plugin_status(i->c.logdb->open(&c, &i->logdb, err), "open", err);
+    if (r < 0)
+        i->logdb = NULL;
     return r < 0 ? nh_error_wrap(err, r, "open log store %s", i->c.logdb->name) : NH_OK;
 }
 
@@ -291,19 +299,23 @@ static int look_here(struct import *i, struct nh_error *err)
 {
     struct nh_snapshot snapshot = {0};
     struct nh_bootstrap b = {0};
+    struct nh_error cause = {0};
     int r;
 
     if (!i->logdb)
         return NH_OK;
-    r = i->c.logdb->get_bootstrap(i->logdb, i->c.shard_id, i->c.replica_id, &b, err);
+    r = i->c.logdb->get_bootstrap(i->logdb, i->c.shard_id, i->c.replica_id, &b, &cause);
+    r = plugin_found(r, "get_bootstrap", &cause, err);
     nh_bootstrap_deinit(&b);
     if (r == NH_ENOTFOUND)
         return NH_OK;
     i->is_here = true;
     if (r == NH_OK)
-        r = i->c.logdb->read_raft_state(i->logdb, i->c.shard_id, i->c.replica_id, &i->here, err);
+        r = i->c.logdb->read_raft_state(i->logdb, i->c.shard_id, i->c.replica_id, &i->here, &cause);
+    r = plugin_found(r, "read_raft_state", &cause, err);
     if (r == NH_OK || r == NH_ENOTFOUND)
         r = i->c.logdb->get_snapshot(i->logdb, i->c.shard_id, i->c.replica_id, &snapshot, err);
+    r = plugin_status(r, "get_snapshot", err);
     i->snapshot_here = snapshot.index;
     nh_snapshot_deinit(&snapshot);
     return r;
@@ -357,7 +369,7 @@ static int save_bootstrap(struct import *i, struct nh_error *err)
 
     strcpy(b.machine_type, i->export.head.machine_name);
     strcpy(b.machine_version, i->export.head.machine_version);
-    return i->c.logdb->save_bootstrap(i->logdb, i->c.shard_id, i->c.replica_id, &b, err);
+    return plugin_status(i->c.logdb->save_bootstrap(i->logdb, i->c.shard_id, i->c.replica_id, &b, err), "save_bootstrap", err);
 }
 
 /* For ever: after a power cut it could be back, ahead of the export and with another history. */
@@ -385,7 +397,7 @@ static int perform(struct import *i, struct nh_error *err)
     if (r == NH_OK)
         r = remove_machine(i, err);
     if (r == NH_OK)
-        r = i->c.logdb->import_snapshot(i->logdb, &i->record, i->c.replica_id, err);
+        r = plugin_status(i->c.logdb->import_snapshot(i->logdb, &i->record, i->c.replica_id, err), "import_snapshot", err);
     if (r == NH_OK)
         r = save_bootstrap(i, err);
     if (r == NH_OK)

@@ -106,8 +106,8 @@ void nh_get_host_info(struct nh_host *host, struct nh_host_info *ret)
         .host_id = host->host_id,
         .deployment_id = host->deployment_id,
         .incarnation = host->data_dir.incarnation,
-        .logdb_name = host->logdb_ops->name,
-        .transport_name = host->transport_ops->name,
+        .logdb_name = host->logdb_ops.name,
+        .transport_name = host->transport_ops.name,
         .events_dropped = events_dropped(host->events),
     };
     strcpy(ret->unique_id, host->data_dir.unique_id);

@@ -14,6 +14,7 @@
 #define XXH_INLINE_ALL
 #include <xxhash.h>
 
+#include "nodehost/data_dir.h"
 #include "raftio/support/memory.h"
 
 /* Every table begins like this (raftio/plugin.h). */
@@ -29,18 +30,25 @@ struct kind {
     size_t size_bytes;     /* of the table as we know it */
     size_t required_until; /* members up to here must be set */
     size_t required_from;
-    int (*check)(const void *table, struct nh_error *err); /* or NULL: says which must be set */
+    int (*check)(const void *table, struct nh_error *err); /* what else there is to it; or NULL */
 };
 
 static int check_machine(const void *table, struct nh_error *err);
+static int check_logdb(const void *table, struct nh_error *err);
 
 static const struct kind machine_kind = {NH_MACHINE_PLUGIN_SYMBOL, NH_MACHINE_ABI, sizeof(struct nh_machine_ops),
                                          .check = check_machine};
-static const struct kind logdb_kind = {NH_LOGDB_PLUGIN_SYMBOL, NH_LOGDB_ABI, sizeof(struct nh_logdb_ops),
-                                       offsetof(struct nh_logdb_ops, begin_save), offsetof(struct nh_logdb_ops, open)};
+static const struct kind logdb_kind = {NH_LOGDB_PLUGIN_SYMBOL,
+                                       NH_LOGDB_ABI,
+                                       sizeof(struct nh_logdb_ops),
+                                       offsetof(struct nh_logdb_ops, begin_save),
+                                       offsetof(struct nh_logdb_ops, open),
+                                       check_logdb};
 static const struct kind transport_kind = {NH_TRANSPORT_PLUGIN_SYMBOL, NH_TRANSPORT_ABI, sizeof(struct nh_transport_ops),
                                            offsetof(struct nh_transport_ops, get_snapshot_connection),
                                            offsetof(struct nh_transport_ops, open)};
+static const struct kind registry_kind = {NULL, NH_REGISTRY_ABI, sizeof(struct nh_registry_ops), sizeof(struct nh_registry_ops),
+                                          offsetof(struct nh_registry_ops, open)};
 
 /* What was loaded so far. */
 struct loaded {
@@ -137,35 +145,75 @@ static int check_machine(const void *table, struct nh_error *err)
     return loader_check_machine(table, err);
 }
 
+/* Its name is a word of the HOST file. */
+static int check_logdb(const void *table, struct nh_error *err)
+{
+    const struct nh_logdb_ops *ops = table;
+
+    if (strlen(ops->name) >= DATA_DIR_LOGDB_BYTES)
+        return nh_error_set(err, NH_EABI, "its name is longer than %u characters", DATA_DIR_LOGDB_BYTES - 1);
+    for (const char *p = ops->name; *p; p++)
+        if (*p <= ' ' || *p > '~')
+            return nh_error_set(err, NH_EABI, "its name has a character that is not printable ASCII, or a space");
+    return NH_OK;
+}
+
 static int check_members(const struct kind *kind, const void *table, struct nh_error *err)
 {
     const struct table_head *head = table;
 
     if (!head->name || !head->name[0])
         return nh_error_set(err, NH_EABI, "its table has no name");
-    if (kind->check)
-        return kind->check(table, err);
-    return lacks_required(kind, table) ? nh_error_set(err, NH_EABI, "its table lacks a required function") : NH_OK;
+    if (lacks_required(kind, table))
+        return nh_error_set(err, NH_EABI, "its table lacks a required function");
+    return kind->check ? kind->check(table, err) : NH_OK;
+}
+
+/* Copies what both sides know of a table; `ret` is of our size. */
+static int take_table(const struct kind *kind, const void *given, void *ret, struct nh_error *err)
+{
+    const struct table_head *head = given;
+
+    if (head->abi_version != kind->abi_version)
+        return nh_error_set(err, NH_EABI, "its table has ABI version %" PRIu32 ", this host takes %" PRIu32 ": build it anew",
+                            head->abi_version, kind->abi_version);
+    if (head->struct_size < sizeof head->abi_version + sizeof head->struct_size)
+        return nh_error_set(err, NH_EABI, "its table says it has %" PRIu32 " bytes", head->struct_size);
+    memset(ret, 0, kind->size_bytes);
+    memcpy(ret, given, head->struct_size < kind->size_bytes ? head->struct_size : kind->size_bytes);
+    return check_members(kind, ret, err);
+}
+
+int loader_take_logdb(const struct nh_logdb_ops *given, struct nh_logdb_ops *ret, struct nh_error *err)
+{
+    int r = take_table(&logdb_kind, given, ret, err);
+
+    return r < 0 ? nh_error_wrap(err, r, "log store") : NH_OK;
+}
+
+int loader_take_transport(const struct nh_transport_ops *given, struct nh_transport_ops *ret, struct nh_error *err)
+{
+    int r = take_table(&transport_kind, given, ret, err);
+
+    return r < 0 ? nh_error_wrap(err, r, "transport") : NH_OK;
+}
+
+int loader_take_registry(const struct nh_registry_ops *given, struct nh_registry_ops *ret, struct nh_error *err)
+{
+    int r = take_table(&registry_kind, given, ret, err);
+
+    return r < 0 ? nh_error_wrap(err, r, "registry") : NH_OK;
 }
 
 static int accept_table(const struct kind *kind, const char *path, const void *given, void **ret, struct nh_error *err)
 {
-    const struct table_head *head = given;
-    size_t size;
     void *table;
     int r;
 
-    if (!head)
+    if (!given)
         return nh_error_set(err, NH_EABI, "%s: %s returns NULL", path, kind->symbol);
-    if (head->abi_version != kind->abi_version)
-        return nh_error_set(err, NH_EABI, "%s: its table has ABI version %" PRIu32 ", this host takes %" PRIu32 ": build it anew",
-                            path, head->abi_version, kind->abi_version);
-    if (head->struct_size < sizeof *head)
-        return nh_error_set(err, NH_EABI, "%s: its table says it has %" PRIu32 " bytes", path, head->struct_size);
-    size = head->struct_size < kind->size_bytes ? head->struct_size : kind->size_bytes;
     table = xcalloc(1, kind->size_bytes);
-    memcpy(table, given, size);
-    r = check_members(kind, table, err);
+    r = take_table(kind, given, table, err);
     if (r < 0) {
         free(table);
         return nh_error_wrap(err, r, "%s", path);

@@ -17,6 +17,10 @@
 
 /* Of the bytes of the shared object that a table was loaded from, as they were then (XXH3, never 0); 0: it was not loaded. */
 uint64_t loader_machine_hash(const struct nh_machine_ops *ops);
+/* Tables that the program has filled in itself are taken like loaded ones: checked, and copied as far as both sides know them. */
+int loader_take_logdb(const struct nh_logdb_ops *given, struct nh_logdb_ops *ret, struct nh_error *err);
+int loader_take_transport(const struct nh_transport_ops *given, struct nh_transport_ops *ret, struct nh_error *err);
+int loader_take_registry(const struct nh_registry_ops *given, struct nh_registry_ops *ret, struct nh_error *err);
 /* Has the table all that raftio/machine.h requires of its kind? EABI: with what it lacks. */
 int loader_check_machine(const struct nh_machine_ops *ops, struct nh_error *err);
 

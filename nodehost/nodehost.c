@@ -10,9 +10,11 @@
 #include "logdb/memory/memory_logdb.h"
 #include "logdb/rocksdb/rocksdb_logdb.h"
 #include "nodehost/host_private.h"
+#include "nodehost/loader.h"
 #include "nodehost/places.h"
 #include "raftio/support/log.h"
 #include "raftio/support/memory.h"
+#include "raftio/support/plugin_status.h"
 #include "transport/loopback/loopback.h"
 #include "transport/tcp/tcp_transport.h"
 
@@ -216,6 +218,21 @@ static void on_failed(void *ctx, const char *address, bool snapshot, const char 
 
 /* ---- open and close ---- */
 
+/* From here on the configuration names our copies. */
+static int take_tables(struct nh_host *host, struct nh_host_config *c, struct nh_error *err)
+{
+    int r = loader_take_logdb(c->logdb, &host->logdb_ops, err);
+
+    if (r == NH_OK)
+        r = loader_take_transport(c->transport, &host->transport_ops, err);
+    if (r == NH_OK)
+        r = loader_take_registry(c->registry, &host->registry_ops, err);
+    c->logdb = &host->logdb_ops;
+    c->transport = &host->transport_ops;
+    c->registry = &host->registry_ops;
+    return r;
+}
+
 static int open_logdb(struct nh_host *host, const struct nh_host_config *c, struct nh_error *err)
 {
     struct nh_logdb_config lc = {
@@ -233,7 +250,9 @@ static int open_logdb(struct nh_host *host, const struct nh_host_config *c, stru
         if (r < 0)
             return nh_error_wrap(err, r, "WAL directory");
     }
-    r = c->logdb->open(&lc, &host->logdb, err);
+    r = plugin_status(c->logdb->open(&lc, &host->logdb, err), "open", err);
+    if (r < 0)
+        host->logdb = NULL; /* it has closed what it had */
     return r < 0 ? nh_error_wrap(err, r, "open log store %s", c->logdb->name) : NH_OK;
 }
 
@@ -284,8 +303,19 @@ static int open_transport(struct nh_host *host, const struct nh_host_config *c, 
     int r;
 
     engine_transport_handlers(host->engine, &host->engine_handlers);
-    r = c->transport->open(&tc, &handlers, &host->transport, err);
+    r = plugin_status(c->transport->open(&tc, &handlers, &host->transport, err), "open", err);
+    if (r < 0)
+        host->transport = NULL;
     return r < 0 ? nh_error_wrap(err, r, "open transport %s", c->transport->name) : NH_OK;
+}
+
+static int open_registry(struct nh_host *host, const struct nh_host_config *c, struct nh_error *err)
+{
+    int r = plugin_status(c->registry->open(&host->registry, err), "open", err);
+
+    if (r < 0)
+        host->registry = NULL;
+    return r < 0 ? nh_error_wrap(err, r, "open registry") : NH_OK;
 }
 
 static int open_parts(struct nh_host *host, const struct nh_host_config *c, struct nh_error *err)
@@ -298,7 +328,7 @@ static int open_parts(struct nh_host *host, const struct nh_host_config *c, stru
     if (r == NH_OK)
         r = open_logdb(host, c, err);
     if (r == NH_OK)
-        r = c->registry->open(&host->registry, err);
+        r = open_registry(host, c, err);
     if (r == NH_OK)
         r = make_engine(host, c, err);
     if (r == NH_OK)
@@ -310,7 +340,7 @@ static int open_parts(struct nh_host *host, const struct nh_host_config *c, stru
     r = engine_start(host->engine, err);
     if (r < 0)
         return r;
-    return c->transport->start(host->transport, err);
+    return plugin_status(c->transport->start(host->transport, err), "start", err);
 }
 
 /* Takes a half-open host. The order: nobody calls into what is gone. */
@@ -319,13 +349,13 @@ static void close_parts(struct nh_host *host)
     if (host->engine)
         engine_stop(host->engine);
     if (host->transport)
-        host->transport_ops->close(host->transport);
+        host->transport_ops.close(host->transport);
     engine_free(host->engine);
     events_stop(host->events);
     if (host->registry)
-        host->registry_ops->close(host->registry);
+        host->registry_ops.close(host->registry);
     if (host->logdb)
-        host->logdb_ops->close(host->logdb);
+        host->logdb_ops.close(host->logdb);
     data_dir_close(&host->data_dir);
     events_free(host->events);
     runtime_threads_free(host->runtime);
@@ -348,14 +378,13 @@ int nh_host_open(const struct nh_host_config *config, struct nh_host **ret, stru
     host->host_id = c.host_id;
     host->deployment_id = c.deployment_id;
     strcpy(host->address, c.address);
-    host->logdb_ops = c.logdb;
-    host->registry_ops = c.registry;
-    host->transport_ops = c.transport;
     pthread_mutex_init(&host->lock, NULL);
     pthread_cond_init(&host->unloaded, NULL);
     host->runtime = runtime_threads_new();
     host->events = events_new(c.raft_listener, c.system_listener, c.event_queue_max);
-    r = open_parts(host, &c, err);
+    r = take_tables(host, &c, err);
+    if (r == NH_OK)
+        r = open_parts(host, &c, err);
     if (r < 0) {
         close_parts(host);
         return nh_error_wrap(err, r, "open host %" PRIu64, c.host_id);

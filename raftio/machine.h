@@ -128,7 +128,8 @@ struct nh_machine_ops {
     uint32_t kind;       /* enum nh_machine_kind */
     uint32_t flags;      /* enum nh_machine_flag, or-ed; or 0 */
 
-    /* First call. *ret_applied (on-disk only): last applied index, else 0. Required. */
+    /* First call. *ret_applied (on-disk only): last applied index, else 0. After a failure no other call follows, not even close.
+     * Required. */
     int (*open)(const struct nh_machine_args *args, struct nh_machine **ret, uint64_t *ret_applied, struct nh_error *err);
     /* Applies `n` >= 1 entries in order and fills their results. Required. */
     int (*update)(struct nh_machine *m, struct nh_entry *entries, size_t n, struct nh_error *err);

@@ -8,7 +8,12 @@
  *
  * Every table begins with `abi_version` and `struct_size`. The host refuses another abi_version; it copies
  * min(struct_size, its own size) bytes and zeroes the rest, so a plugin built earlier lacks later members and a plugin
- * built later has them ignored. Members are appended, never reordered. A required member that is NULL is refused.
+ * built later has them ignored. Members are appended, never reordered. A required member that is NULL is refused. That holds for
+ * the tables that a program fills in itself, too.
+ *
+ * A function that returns int returns 0 or a negative code, and fills `err` when it fails; `err` may be NULL. A positive number
+ * (an errno) is a failure like any other (NH_EABI). What it gives back through a pointer (*ret) counts on success only: `open`
+ * frees what it has made before it fails.
  *
  * A plugin need not link against libnodehost: what it needs of the host comes in `struct nh_plugin_services`.
  * Plugins are opened with RTLD_NOW | RTLD_LOCAL and never unloaded. A plugin runs in the host's address space:

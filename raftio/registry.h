@@ -3,7 +3,8 @@
  * The default registry is a map filled from membership (bootstrap records and applied configuration changes). A host may
  * be given another one, for instance one fed by a naming service.
  *
- * Threads: any. `resolve` is called when a replica starts or its membership changes and when a send failed, not per message.
+ * All members of the table are required. Threads: any. `resolve` is called when a replica starts or its membership changes and
+ * when a send failed, not per message.
  */
 #ifndef NH_RAFTIO_REGISTRY_H
 #define NH_RAFTIO_REGISTRY_H

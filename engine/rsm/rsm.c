@@ -8,6 +8,7 @@
 #include "engine/rsm/membership.h"
 #include "engine/rsm/rsm_private.h"
 #include "raftio/support/memory.h"
+#include "raftio/support/plugin_status.h"
 
 /* ---- the lock that is held across calls of a machine ---- */
 
@@ -168,9 +169,11 @@ int rsm_open(struct rsm *s, struct nh_error *err)
     int r;
 
     rsm_enter_machine();
-    r = s->config.machine->open(&args, &machine, &applied, err);
+    r = plugin_status(s->config.machine->open(&args, &machine, &applied, err), "open", err);
     rsm_leave_machine();
-    if (r == NH_OK)
+    if (r < 0)
+        machine = NULL; /* it has freed what it had */
+    else
         r = check_opened(s, applied, err);
     pthread_rwlock_wrlock(&s->lock);
     s->machine = machine;
@@ -280,8 +283,8 @@ static int flush(struct rsm *s, const struct rsm_sink *sink, struct nh_error *er
         return NH_OK;
     b->n = 0;
     enter_update(s);
-    r = s->config.machine->update(s->machine, b->entries, n, err);
-    if (r >= 0)
+    r = plugin_status(s->config.machine->update(s->machine, b->entries, n, err), "update", err);
+    if (r == NH_OK)
         rsm_set_applied(s, b->entries[n - 1].index, b->term);
     else if (rsm_is_regular(s))
         s->state = RSM_FAILED; /* the lock is ours: nobody has to be waited for */
@@ -521,7 +524,7 @@ int rsm_lookup(struct rsm *s, const void *query, size_t size_bytes, struct nh_wr
     enter_lookup(s);
     r = check_open(s, err);
     if (r == NH_OK)
-        r = s->config.machine->lookup(s->machine, query, size_bytes, out, ret_value, err);
+        r = plugin_status(s->config.machine->lookup(s->machine, query, size_bytes, out, ret_value, err), "lookup", err);
     leave_machine(s);
     return r;
 }

@@ -7,6 +7,7 @@
 #include <string.h>
 
 #include "raftio/support/memory.h"
+#include "raftio/support/plugin_status.h"
 
 #define COPY_BYTES (64u * 1024u)
 
@@ -50,9 +51,9 @@ static int prepare(struct rsm *s, struct rsm_moment *m, struct nh_error *err)
     if (!s->config.machine->prepare_snapshot)
         return NH_OK;
     rsm_enter_machine();
-    r = s->config.machine->prepare_snapshot(s->machine, &m->machine_ctx, err);
+    r = plugin_status(s->config.machine->prepare_snapshot(s->machine, &m->machine_ctx, err), "prepare_snapshot", err);
     rsm_leave_machine();
-    m->has_ctx = r >= 0;
+    m->has_ctx = r == NH_OK;
     return r < 0 ? nh_error_wrap(err, r, "machine %s: prepare snapshot", s->config.machine->name) : NH_OK;
 }
 
@@ -97,7 +98,7 @@ static int sync_machine(struct rsm *s, struct nh_error *err)
 
     assert(rsm_is_on_disk(s));
     rsm_enter_machine();
-    r = s->config.machine->sync(s->machine, err);
+    r = plugin_status(s->config.machine->sync(s->machine, err), "sync", err);
     rsm_leave_machine();
     return r < 0 ? nh_error_wrap(err, r, "machine %s: sync", s->config.machine->name) : NH_OK;
 }
@@ -183,9 +184,9 @@ static int save_machine(struct saving *v, const struct rsm_moment *m, struct nh_
     if (r < 0)
         return r;
     rsm_enter_machine();
-    r = s->config.machine->save_snapshot(s->machine, m->machine_ctx, &out, v->stop, err);
-    if (r >= 0 && v->code == NH_OK && s->config.machine->save_files)
-        r = s->config.machine->save_files(s->machine, m->machine_ctx, &files, err);
+    r = plugin_status(s->config.machine->save_snapshot(s->machine, m->machine_ctx, &out, v->stop, err), "save_snapshot", err);
+    if (r == NH_OK && v->code == NH_OK && s->config.machine->save_files)
+        r = plugin_status(s->config.machine->save_files(s->machine, m->machine_ctx, &files, err), "save_files", err);
     rsm_leave_machine();
     if (v->code < 0) { /* also if the machine swallowed it */
         if (err)
@@ -280,7 +281,7 @@ static int recover_data(struct recovering *v, struct nh_error *err)
                             "machine %s has no recover: the image was made by a build of it that has; use one again",
                             s->config.machine->name);
     rsm_enter_machine();
-    r = s->config.machine->recover(s->machine, &in, v->stop, err);
+    r = plugin_status(s->config.machine->recover(s->machine, &in, v->stop, err), "recover", err);
     rsm_leave_machine();
     if (v->code < 0) {
         if (err)
@@ -346,7 +347,7 @@ static int recover_files(struct recovering *v, struct nh_error *err)
     if (v->n_files == 0 || !v->wants_data)
         return NH_OK;
     rsm_enter_machine();
-    r = s->config.machine->recover_files(s->machine, v->files, v->n_files, err);
+    r = plugin_status(s->config.machine->recover_files(s->machine, v->files, v->n_files, err), "recover_files", err);
     rsm_leave_machine();
     return r < 0 ? nh_error_wrap(err, r, "machine %s: recover files", s->config.machine->name) : NH_OK;
 }

@@ -40,6 +40,8 @@ static int open_disk(const struct nh_machine_args *args, struct nh_machine **ret
     if (fd >= 0)
         close(fd);
     *ret_applied = (*ret)->state.applied;
+    if (r < 0)
+        free(*ret);
     return r;
 }
 
