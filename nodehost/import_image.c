@@ -91,24 +91,6 @@ struct copying {
     uint8_t *buffer;
 };
 
-/* The table of sessions is written in one piece. */
-static int copy_sessions(struct copying *c, struct nh_error *err)
-{
-    uint8_t *data = NULL;
-    size_t size = 0, cap = 0;
-    int64_t n;
-    int r;
-
-    do {
-        array_reserve((void **)&data, &cap, size + COPY_BYTES, 1);
-        n = image_reader_read(c->reader, data + size, COPY_BYTES, err);
-        size += n > 0 ? (size_t)n : 0;
-    } while (n > 0);
-    r = n < 0 ? (int)n : image_write_sessions(c->writer, data, size, err);
-    free(data);
-    return r;
-}
-
 static int copy_bytes(struct copying *c,
                       int (*write)(struct image_writer *w, const void *data, size_t size, struct nh_error *err),
                       struct nh_error *err)
@@ -123,6 +105,14 @@ static int copy_bytes(struct copying *c,
         if (r < 0)
             return r;
     }
+}
+
+/* The section is there even if it is empty. */
+static int copy_sessions(struct copying *c, struct nh_error *err)
+{
+    int r = image_write_sessions(c->writer, NULL, 0, err);
+
+    return r < 0 ? r : copy_bytes(c, image_write_sessions, err);
 }
 
 static int copy_file(struct copying *c, struct nh_error *err)

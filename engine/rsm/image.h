@@ -53,7 +53,8 @@ struct image_writer;
 int image_writer_new(const struct image_sink *sink, const struct image_head *head, struct image_writer **ret,
                      struct nh_error *err);
 void image_writer_free(struct image_writer *w); /* takes NULL; an image without end is not one */
-int image_write_sessions(struct image_writer *w, const void *data, size_t size_bytes, struct nh_error *err); /* first, once */
+int image_write_sessions(struct image_writer *w, const void *data, size_t size_bytes,
+                         struct nh_error *err); /* first; in pieces */
 /* Any number of pieces of the machine's data. What was never called for is empty data. Errors: EINVAL (a dummy). */
 int image_write_data(struct image_writer *w, const void *data, size_t size_bytes, struct nh_error *err);
 /* Begins a file of exactly `size` bytes; then its pieces. Errors: EINVAL (id doubled, too many files, meta too long, the file

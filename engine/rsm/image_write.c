@@ -155,16 +155,20 @@ static int write_sessions(struct image_writer *w, const void *data, size_t size_
 
     if (r < 0)
         return r;
-    if (w->section)
-        return nh_error_set(err, NH_EINVAL, "the sessions come first, and once");
+    if (w->section && w->section != IMAGE_SESSIONS)
+        return nh_error_set(err, NH_EINVAL, "the sessions come first");
     w->section = IMAGE_SESSIONS;
-    r = gather(w, IMAGE_SESSIONS, data, size_bytes, err);
-    return r < 0 ? r : write_block(w, IMAGE_SESSIONS, true, err);
+    return gather(w, IMAGE_SESSIONS, data, size_bytes, err);
 }
 
 int image_write_sessions(struct image_writer *w, const void *data, size_t size_bytes, struct nh_error *err)
 {
     return settle(w, write_sessions(w, data, size_bytes, err));
+}
+
+static int end_sessions(struct image_writer *w, struct nh_error *err)
+{
+    return w->section == IMAGE_SESSIONS ? write_block(w, IMAGE_SESSIONS, true, err) : NH_OK;
 }
 
 static int write_data(struct image_writer *w, const void *data, size_t size_bytes, struct nh_error *err)
@@ -177,6 +181,9 @@ static int write_data(struct image_writer *w, const void *data, size_t size_byte
         return nh_error_set(err, NH_EINVAL, "a dummy has no data");
     if (w->section != IMAGE_SESSIONS && w->section != IMAGE_DATA)
         return nh_error_set(err, NH_EINVAL, "the data comes between the sessions and the files");
+    r = end_sessions(w, err);
+    if (r < 0)
+        return r;
     w->section = IMAGE_DATA;
     return gather(w, IMAGE_DATA, data, size_bytes, err);
 }
@@ -189,10 +196,15 @@ int image_write_data(struct image_writer *w, const void *data, size_t size_bytes
 /* Ends the section before a file, or before the end. A machine that wrote nothing has empty data. */
 static int end_section(struct image_writer *w, struct nh_error *err)
 {
+    int r;
+
     if (!w->section)
         return nh_error_set(err, NH_EINVAL, "an image without sessions");
     if (w->file_left)
         return nh_error_set(err, NH_EINVAL, "the file lacks %" PRIu64 " bytes", w->file_left);
+    r = end_sessions(w, err);
+    if (r < 0)
+        return r;
     if (w->section == IMAGE_SESSIONS && !w->dummy)
         w->section = IMAGE_DATA;
     return w->section == IMAGE_DATA ? write_block(w, IMAGE_DATA, true, err) : NH_OK;

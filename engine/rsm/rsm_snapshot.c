@@ -233,27 +233,31 @@ struct recovering {
     struct image_reader *reader;
     const volatile bool *stop;
     bool wants_data;
-    uint8_t *sessions;
-    size_t sessions_bytes, sessions_cap;
-    bool has_sessions, has_data;
+    struct sessions *sessions; /* NULL: not seen yet */
+    bool has_data;
     struct nh_snapshot_file files[NH_SNAPSHOT_FILES_MAX];
     size_t n_files;
     struct nh_error cause; /* of a read that failed inside the machine */
     int code;
 };
 
+static int64_t read_section(void *ctx, void *data, size_t cap_bytes, struct nh_error *err)
+{
+    return image_reader_read(ctx, data, cap_bytes, err);
+}
+
 static int read_sessions(struct recovering *v, struct nh_error *err)
 {
-    v->has_sessions = true;
-    for (;;) {
-        int64_t n;
+    const struct image_source source = {read_section, v->reader};
 
-        array_reserve((void **)&v->sessions, &v->sessions_cap, v->sessions_bytes + COPY_BYTES, 1);
-        n = image_reader_read(v->reader, v->sessions + v->sessions_bytes, COPY_BYTES, err);
-        if (n <= 0)
-            return (int)n;
-        v->sessions_bytes += (size_t)n;
-    }
+    return sessions_decode(&source, SESSIONS_KEPT_BYTES_MAX, &v->sessions, err);
+}
+
+static void replace_sessions(struct recovering *v)
+{
+    sessions_free(v->rsm->sessions);
+    v->rsm->sessions = v->sessions;
+    v->sessions = NULL;
 }
 
 static int64_t read_data(void *ctx, void *data, size_t cap_bytes)
@@ -410,7 +414,7 @@ static int check_head(const struct rsm *s, const struct image_head *h, const str
 
 static int check_data(const struct rsm *s, const struct recovering *v, const struct nh_snapshot *record, struct nh_error *err)
 {
-    if (!v->has_sessions)
+    if (!v->sessions)
         return nh_error_set(err, NH_ECORRUPT, "the image has no sessions");
     if (v->has_data || !v->wants_data)
         return NH_OK;
@@ -438,14 +442,14 @@ static int recover_image(struct rsm *s, const struct nh_snapshot *record, const 
     if (r == NH_OK)
         r = check_data(s, &v, record, err);
     if (r == NH_OK)
-        r = sessions_decode(s->sessions, v.sessions, v.sessions_bytes, err);
+        replace_sessions(&v);
     if (r == NH_OK && v.wants_data && rsm_is_on_disk(s)) {
         r = sync_machine(s, err);
         s->machine_applied = record->on_disk_index;
     }
     image_reader_free(v.reader);
     image_head_deinit(&head);
-    free(v.sessions);
+    sessions_free(v.sessions);
     return r;
 }
 

@@ -1,6 +1,7 @@
 #include "engine/rsm/sessions.h"
 
 #include <assert.h>
+#include <inttypes.h>
 #include <stdlib.h>
 
 #include "raftio/support/list.h"
@@ -23,7 +24,8 @@ struct result {
     uint64_t value;
     uint8_t *data; /* owned; NULL: no bytes */
     uint32_t size_bytes;
-    uint32_t state; /* enum result_state */
+    uint32_t room_bytes; /* what it may be to be kept; of use until it is */
+    uint32_t state;      /* enum result_state */
 };
 
 struct session {
@@ -38,16 +40,18 @@ struct session {
 struct sessions {
     struct map by_client; /* struct session */
     struct list lru;      /* the least recently used first */
+    size_t n_results;     /* of all sessions */
 };
 
 /* ---- results of a session ---- */
 
-static void forget_first(struct session *c, size_t n)
+static void forget_first(struct sessions *s, struct session *c, size_t n)
 {
     if (n == 0)
         return;
     for (size_t i = 0; i < n; i++)
         free(c->results[i].data);
+    s->n_results -= n;
     c->n_results -= n;
     memmove(c->results, c->results + n, c->n_results * sizeof *c->results);
 }
@@ -85,31 +89,40 @@ static void join_marks(struct session *c)
     c->lost_to = 0;
 }
 
-static void acknowledge(struct session *c, uint64_t responded_to)
+static void acknowledge(struct sessions *s, struct session *c, uint64_t responded_to)
 {
     if (responded_to <= c->acked_to)
         return;
     c->acked_to = responded_to;
     join_marks(c);
-    forget_first(c, place_of(c, c->acked_to + 1));
+    forget_first(s, c, place_of(c, c->acked_to + 1));
 }
 
 /* The oldest result gives way. If series ids below it were never seen, nobody will be able to tell whether they were. */
-static void give_way(struct session *c)
+static void give_way(struct sessions *s, struct session *c)
 {
     c->lost_to = c->results[0].series_id;
     join_marks(c);
-    forget_first(c, 1);
+    forget_first(s, c, 1);
 }
 
-static struct result *insert_result(struct session *c, uint64_t series_id)
+/* Decided by the number of results, which checks alone change: sizes are known later, and not everywhere at the same time. */
+static uint32_t room_now(const struct sessions *s)
+{
+    size_t share = SESSIONS_ROOM_BYTES / s->n_results;
+
+    return share < SESSION_RESULT_BYTES_MAX ? (uint32_t)share : SESSION_RESULT_BYTES_MAX;
+}
+
+static struct result *insert_result(struct sessions *s, struct session *c, uint64_t series_id)
 {
     size_t at = place_of(c, series_id);
 
     array_reserve((void **)&c->results, &c->cap, c->n_results + 1, sizeof *c->results);
     memmove(c->results + at + 1, c->results + at, (c->n_results - at) * sizeof *c->results);
-    c->results[at] = (struct result){.series_id = series_id, .state = RESULT_PENDING};
+    s->n_results++;
     c->n_results++;
+    c->results[at] = (struct result){.series_id = series_id, .room_bytes = room_now(s), .state = RESULT_PENDING};
     return &c->results[at];
 }
 
@@ -129,7 +142,7 @@ static void drop_session(struct sessions *s, struct session *c)
 {
     map_remove(&s->by_client, c->client_id);
     list_remove(&c->lru);
-    forget_first(c, c->n_results);
+    forget_first(s, c, c->n_results);
     free(c->results);
     free(c);
 }
@@ -217,7 +230,7 @@ static enum session_verdict check_seen(const struct result *r, struct nh_result 
     return SESSION_REPEATED;
 }
 
-static enum session_verdict check_proposal(struct session *c, uint64_t series_id, struct nh_result *ret)
+static enum session_verdict check_proposal(struct sessions *s, struct session *c, uint64_t series_id, struct nh_result *ret)
 {
     const struct result *seen = find_result(c, series_id);
 
@@ -227,9 +240,9 @@ static enum session_verdict check_proposal(struct session *c, uint64_t series_id
         return SESSION_ACKED;
     if (series_id <= c->lost_to)
         return SESSION_UNKNOWN;
-    insert_result(c, series_id);
+    insert_result(s, c, series_id);
     if (c->n_results > SESSION_RESULTS_MAX)
-        give_way(c);
+        give_way(s, c);
     return SESSION_APPLY;
 }
 
@@ -248,13 +261,13 @@ enum session_verdict sessions_check(struct sessions *s, const struct nh_entry_vi
     c = use_session(s, e->client_id);
     if (!c)
         return SESSION_UNKNOWN;
-    acknowledge(c, e->responded_to);
-    return check_proposal(c, e->series_id, ret);
+    acknowledge(s, c, e->responded_to);
+    return check_proposal(s, c, e->series_id, ret);
 }
 
 static void set_result(struct result *r, const struct nh_result *result)
 {
-    bool kept = result && result->size_bytes <= UINT32_MAX; /* what does not fit the encoding is applied, and not known */
+    bool kept = result != NULL;
 
     free(r->data);
     r->data = kept && result->size_bytes ? xmemdup(result->data, result->size_bytes) : NULL;
@@ -271,7 +284,7 @@ void sessions_keep(struct sessions *s, uint64_t client_id, uint64_t series_id, c
     struct result *r = c ? find_result(c, series_id) : NULL;
 
     if (r)
-        set_result(r, result && result->size_bytes <= SESSION_RESULT_BYTES_MAX ? result : NULL);
+        set_result(r, result && result->size_bytes <= r->room_bytes ? result : NULL);
 }
 
 /* ---- encoding (docs/FORMATS.md) ---- */
@@ -348,110 +361,134 @@ uint8_t *sessions_encode(const struct sessions *s, size_t *ret_size_bytes)
 /* ---- decoding ---- */
 
 struct input {
-    const uint8_t *start, *at;
-    size_t left_bytes;
+    const struct image_source *source;
+    uint8_t *buffer; /* TAKE_BYTES_MAX */
+    uint64_t at;     /* bytes taken */
+    uint64_t kept_bytes, kept_bytes_max;
+    struct nh_error *err;
 };
 
-/* The next n bytes; NULL: there are not as many. */
-static const uint8_t *take(struct input *in, size_t n)
-{
-    const uint8_t *at = in->at;
+#define TAKE_BYTES_MAX SESSION_RESULT_BYTES_MAX
 
-    if (n > in->left_bytes)
-        return NULL;
-    in->at += n;
-    in->left_bytes -= n;
-    return at;
+static int corrupt(const struct input *in, const char *what)
+{
+    return nh_error_set(in->err, NH_ECORRUPT, "session table, before offset %" PRIu64 ": %s", in->at, what);
 }
 
-static int corrupt(const struct input *in, const char *what, struct nh_error *err)
+/* The next n bytes, into the buffer. `what` is the text if there are not as many. */
+static int take(struct input *in, size_t n, const char *what)
 {
-    return nh_error_set(err, NH_ECORRUPT, "session table of %zu bytes, before offset %zu: %s",
-                        (size_t)(in->at - in->start) + in->left_bytes, (size_t)(in->at - in->start), what);
-}
+    for (size_t have = 0; have < n;) {
+        int64_t r = in->source->read(in->source->ctx, in->buffer + have, n - have, in->err);
 
-static int take_result(struct input *in, struct session *c, struct nh_error *err)
-{
-    const uint8_t *head = take(in, RESULT_HEAD_BYTES), *data;
-    struct nh_result result = {0};
-    uint64_t series_id, above = c->n_results ? c->results[c->n_results - 1].series_id : 0;
-    uint32_t state;
-
-    if (!head)
-        return corrupt(in, "it ends inside a result", err);
-    series_id = nh_load_u64(head);
-    result.value = nh_load_u64(head + 8);
-    state = nh_load_u32(head + 16);
-    result.size_bytes = nh_load_u32(head + 20);
-    if (series_id <= above || series_id <= c->acked_to || series_id <= c->lost_to || series_id >= SESSION_OPEN)
-        return corrupt(in, "a result out of order", err);
-    if (state > RESULT_KEPT || (state == RESULT_NONE && (result.value || result.size_bytes)))
-        return corrupt(in, "a result that cannot be", err);
-    data = take(in, result.size_bytes);
-    if (!data)
-        return corrupt(in, "a result longer than the table", err);
-    result.data = data;
-    set_result(insert_result(c, series_id), state == RESULT_KEPT ? &result : NULL);
+        if (r < 0)
+            return (int)r;
+        if (r == 0)
+            return corrupt(in, what);
+        have += (size_t)r;
+        in->at += (uint64_t)r;
+    }
     return NH_OK;
 }
 
-static int take_session(struct input *in, struct sessions *s, struct nh_error *err)
+static int take_end(struct input *in)
 {
-    const uint8_t *head = take(in, SESSION_HEAD_BYTES);
+    int64_t r = in->source->read(in->source->ctx, in->buffer, 1, in->err);
+
+    return r > 0 ? corrupt(in, "something behind its end") : (int)r;
+}
+
+static int take_data(struct input *in, struct result *to, struct nh_result *result)
+{
+    int r = take(in, result->size_bytes, "a result longer than the table");
+
+    if (r < 0)
+        return r;
+    result->data = in->buffer;
+    if (result->size_bytes > in->kept_bytes_max - in->kept_bytes)
+        result = NULL;
+    else
+        in->kept_bytes += result->size_bytes;
+    set_result(to, result);
+    return NH_OK;
+}
+
+static int take_result(struct input *in, struct sessions *s, struct session *c)
+{
+    uint64_t series_id, above = c->n_results ? c->results[c->n_results - 1].series_id : 0;
+    int r = take(in, RESULT_HEAD_BYTES, "it ends inside a result");
+    struct nh_result result = {0};
+    uint32_t state;
+
+    if (r < 0)
+        return r;
+    series_id = nh_load_u64(in->buffer);
+    result.value = nh_load_u64(in->buffer + 8);
+    state = nh_load_u32(in->buffer + 16);
+    result.size_bytes = nh_load_u32(in->buffer + 20);
+    if (series_id <= above || series_id <= c->acked_to || series_id <= c->lost_to || series_id >= SESSION_OPEN)
+        return corrupt(in, "a result out of order");
+    if (state > RESULT_KEPT || (state == RESULT_NONE && (result.value || result.size_bytes)) ||
+        result.size_bytes > SESSION_RESULT_BYTES_MAX)
+        return corrupt(in, "a result that cannot be");
+    if (state == RESULT_KEPT)
+        return take_data(in, insert_result(s, c, series_id), &result);
+    set_result(insert_result(s, c, series_id), NULL);
+    return NH_OK;
+}
+
+static int take_session(struct input *in, struct sessions *s)
+{
+    int r = take(in, SESSION_HEAD_BYTES, "it ends inside a session");
     struct session *c;
     uint64_t client_id;
     uint32_t n;
-    int r = NH_OK;
 
-    if (!head)
-        return corrupt(in, "it ends inside a session", err);
-    client_id = nh_load_u64(head);
-    n = nh_load_u32(head + 24);
+    if (r < 0)
+        return r;
+    client_id = nh_load_u64(in->buffer);
+    n = nh_load_u32(in->buffer + 24);
     if (client_id == 0 || map_get(&s->by_client, client_id))
-        return corrupt(in, "a client id that is 0 or there twice", err);
+        return corrupt(in, "a client id that is 0 or there twice");
     c = add_session(s, client_id);
-    c->acked_to = nh_load_u64(head + 8);
-    c->lost_to = nh_load_u64(head + 16);
+    c->acked_to = nh_load_u64(in->buffer + 8);
+    c->lost_to = nh_load_u64(in->buffer + 16);
     if (c->acked_to >= SESSION_OPEN || c->lost_to >= SESSION_OPEN || (c->lost_to && c->lost_to <= c->acked_to + 1))
-        return corrupt(in, "marks that cannot be", err);
-    if (n > SESSION_RESULTS_MAX || nh_load_u32(head + 28) != 0)
-        return corrupt(in, "a session with too many results", err);
+        return corrupt(in, "marks that cannot be");
+    if (n > SESSION_RESULTS_MAX || nh_load_u32(in->buffer + 28) != 0)
+        return corrupt(in, "a session with too many results");
     while (r == NH_OK && n-- > 0)
-        r = take_result(in, c, err);
+        r = take_result(in, s, c);
     return r;
 }
 
-static int take_table(struct input *in, struct sessions *s, struct nh_error *err)
+static int take_table(struct input *in, struct sessions *s)
 {
-    const uint8_t *head = take(in, TABLE_HEAD_BYTES);
+    int r = take(in, TABLE_HEAD_BYTES, "no head");
     uint32_t n;
-    int r = NH_OK;
 
-    if (!head)
-        return corrupt(in, "no head", err);
-    if (nh_load_u32(head) != TABLE_VERSION)
-        return corrupt(in, "another version than 1", err);
-    n = nh_load_u32(head + 4);
+    if (r < 0)
+        return r;
+    if (nh_load_u32(in->buffer) != TABLE_VERSION)
+        return corrupt(in, "another version than 1");
+    n = nh_load_u32(in->buffer + 4);
     if (n > SESSIONS_MAX)
-        return corrupt(in, "more sessions than can be", err);
+        return corrupt(in, "more sessions than can be");
     while (r == NH_OK && n-- > 0)
-        r = take_session(in, s, err);
-    return r == NH_OK && in->left_bytes ? corrupt(in, "something behind its end", err) : r;
+        r = take_session(in, s);
+    return r == NH_OK ? take_end(in) : r;
 }
 
-int sessions_decode(struct sessions *s, const uint8_t *data, size_t size_bytes, struct nh_error *err)
+int sessions_decode(const struct image_source *source, uint64_t kept_bytes_max, struct sessions **ret, struct nh_error *err)
 {
-    struct input in = {.start = data, .at = data, .left_bytes = size_bytes};
-    struct sessions *fresh = sessions_new();
-    int r = take_table(&in, fresh, err);
+    struct input in = {.source = source, .buffer = xmalloc(TAKE_BYTES_MAX), .kept_bytes_max = kept_bytes_max, .err = err};
+    struct sessions *s = sessions_new();
+    int r = take_table(&in, s);
 
-    if (r == NH_OK) {
-        clear(s);
-        map_deinit(&s->by_client);
-        s->by_client = fresh->by_client;
-        fresh->by_client = (struct map){0};
-        list_splice(&s->lru, &fresh->lru);
-    }
-    sessions_free(fresh);
+    free(in.buffer);
+    if (r == NH_OK)
+        *ret = s;
+    else
+        sessions_free(s);
     return r;
 }

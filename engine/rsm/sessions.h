@@ -15,7 +15,9 @@
  * at a time never notices. One that has left a gap that far behind cannot be told any more whether an entry of the gap was
  * applied: it is not, and the answer is UNKNOWN.
  *
- * The table after a sequence of entries does not depend on how many of them were checked before they were kept.
+ * The table after a sequence of entries does not depend on how many of them were checked before they were kept. Which entries are
+ * applied does not depend on what is known of results, only what is answered: so replicas of builds with other limits may be
+ * mixed, and a table may come from their images.
  *
  * Encoding, version 1 (docs/FORMATS.md): sessions from the least to the most recently used, results by series id: equal tables
  * have equal bytes.
@@ -25,16 +27,23 @@
 #ifndef NH_ENGINE_RSM_SESSIONS_H
 #define NH_ENGINE_RSM_SESSIONS_H
 
+#include "engine/rsm/image.h"
 #include "raftio/entry.h"
 #include "raftio/machine.h"
 
 #define SESSION_OPEN  (UINT64_MAX - 1)
 #define SESSION_CLOSE UINT64_MAX
-/* A larger result is not kept: a repetition is answered as ACKED. */
+/* A larger result is not kept: a repetition is answered as ACKED. Nor is one that has more than its share of
+ * SESSIONS_ROOM_BYTES, when it comes, among the results that are in the table then. So up to 1,024 results may have 64 KiB each.
+ */
 #define SESSION_RESULT_BYTES_MAX (64u * 1024u)
+#define SESSIONS_ROOM_BYTES      (64u * 1024u * 1024u)
 #define SESSION_RESULTS_MAX      256u
 #define SESSIONS_DEFAULT         4096u
 #define SESSIONS_MAX             65536u
+/* No table keeps more bytes of results: in the order in which they came the i-th has at most ROOM / i, and n of them
+ * ROOM * (1 + ln(n / 1024)), 10.8 ROOM for the most results that can be. */
+#define SESSIONS_KEPT_BYTES_MAX (11ull * SESSIONS_ROOM_BYTES)
 
 struct sessions;
 
@@ -56,14 +65,16 @@ enum session_verdict {
  * recently used. *ret is set by OPENED, CLOSED and REPEATED. */
 enum session_verdict sessions_check(struct sessions *s, const struct nh_entry_view *e, struct nh_result *ret);
 /* The result of an entry for which sessions_check said APPLY; copied; in the order of the entries. NULL: it was applied, but its
- * result is not known (an on-disk machine that was ahead at start): a repetition is answered as ACKED. So is one of a result of
- * more than UINT32_MAX bytes. Does nothing if the session has been closed or evicted since, or the result has given way. */
+ * result is not known (an on-disk machine that was ahead at start): a repetition is answered as ACKED. Does nothing if the
+ * session has been closed or evicted since, or the result has given way. */
 void sessions_keep(struct sessions *s, uint64_t client_id, uint64_t series_id, const struct nh_result *result);
 
 size_t sessions_count(const struct sessions *s);
 /* A new allocation; the caller frees it. No entry may be between APPLY and keep. */
 uint8_t *sessions_encode(const struct sessions *s, size_t *ret_size_bytes);
-/* Replaces the table. On failure it is as before. Memory is bounded by the input. */
-int sessions_decode(struct sessions *s, const uint8_t *data, size_t size_bytes, struct nh_error *err);
+/* *ret: a new table, from all bytes of the source. It keeps at most kept_bytes_max of results (SESSIONS_KEPT_BYTES_MAX: an image
+ * of a build without that limit may have more), so memory is bounded whatever the source has. Errors: also those of the source.
+ */
+int sessions_decode(const struct image_source *source, uint64_t kept_bytes_max, struct sessions **ret, struct nh_error *err);
 
 #endif

@@ -394,7 +394,6 @@ Test(image, calls_in_a_wrong_order_are_refused)
     expect_misuse(false, NONE, NONE, NONE, NONE, DATA);
     expect_misuse(false, NONE, NONE, NONE, NONE, FILE_2);
     expect_misuse(false, NONE, NONE, NONE, NONE, FINISH);
-    expect_misuse(false, SESSIONS, NONE, NONE, NONE, SESSIONS);
     expect_misuse(false, SESSIONS, NONE, NONE, NONE, FILE_DATA);
     expect_misuse(false, SESSIONS, DATA, DATA, NONE, SESSIONS);
     expect_misuse(false, SESSIONS, DATA, FILE_2, NONE, DATA);

@@ -242,8 +242,9 @@ static struct nh_message snapshot(uint64_t term, uint64_t index, uint64_t log_te
     struct nh_snapshot s = {.shard_id = 7, .index = index, .term = log_term, .membership = {.members = members}};
 
     for (uint64_t id = 1; kinds[id - 1]; id++)
-        if (kinds[id - 1] == 'v')
-            members[s.membership.n_members++] = (struct nh_member){.replica_id = id};
+        if (kinds[id - 1] != '-')
+            members[s.membership.n_members++] = (struct nh_member){
+                .replica_id = id, .kind = kinds[id - 1] == 'w' ? NH_MEMBER_WITNESS : NH_MEMBER_VOTER};
     m.snapshot = xcalloc(1, sizeof *m.snapshot);
     nh_snapshot_copy(m.snapshot, &s);
     return m;

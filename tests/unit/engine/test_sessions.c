@@ -9,6 +9,46 @@ static struct sessions *s;
 static struct nh_result got;
 static struct nh_error err;
 
+/* Bytes that come one at a time. */
+struct bytes_source {
+    const uint8_t *at;
+    size_t left_bytes;
+};
+
+static int64_t read_bytes(void *ctx, void *data, size_t cap_bytes, struct nh_error *e)
+{
+    struct bytes_source *b = ctx;
+
+    (void)e;
+    if (b->left_bytes == 0 || cap_bytes == 0)
+        return 0;
+    b->left_bytes--;
+    *(uint8_t *)data = *b->at++;
+    return 1;
+}
+
+static int decode_up_to(struct sessions **t, const uint8_t *data, size_t n, uint64_t kept_bytes_max, struct nh_error *e)
+{
+    struct bytes_source bytes = {data, n};
+    const struct image_source source = {read_bytes, &bytes};
+    struct sessions *fresh = NULL;
+    int r = sessions_decode(&source, kept_bytes_max, &fresh, e);
+
+    if (r < 0) {
+        cr_assert_null(fresh);
+        return r;
+    }
+    sessions_free(*t);
+    *t = fresh;
+    return r;
+}
+
+/* Replaces *t. */
+static int decode(struct sessions **t, const uint8_t *data, size_t n, struct nh_error *e)
+{
+    return decode_up_to(t, data, n, SESSIONS_KEPT_BYTES_MAX, e);
+}
+
 static void setup(void)
 {
     s = sessions_new();
@@ -424,7 +464,7 @@ Test(sessions, the_format_does_not_change)
     cr_assert_eq(n, sizeof golden);
     cr_assert_eq(memcmp(data, golden, n), 0);
     free(data);
-    cr_assert_eq(sessions_decode(t, (const uint8_t *)golden, sizeof golden, &err), NH_OK);
+    cr_assert_eq(decode(&t, (const uint8_t *)golden, sizeof golden, &err), NH_OK);
     expect_equal(s, t);
     sessions_free(t);
 }
@@ -438,7 +478,7 @@ Test(sessions, a_decoded_table_goes_on_as_the_first_one)
     open_with(t, 99, 9); /* gives way */
     fill();
     data = sessions_encode(s, &n);
-    cr_assert_eq(sessions_decode(t, data, n, &err), NH_OK, "%s", err.text);
+    cr_assert_eq(decode(&t, data, n, &err), NH_OK, "%s", err.text);
     expect_equal(s, t);
     s = t;
     cr_assert_eq(check(99, 1, 0), SESSION_UNKNOWN);
@@ -491,7 +531,7 @@ Test(sessions, an_empty_table_has_eight_bytes)
     data = sessions_encode(s, &n);
     cr_assert_eq(n, 8);
     open_with(t, 1, 1);
-    cr_assert_eq(sessions_decode(t, data, n, &err), NH_OK);
+    cr_assert_eq(decode(&t, data, n, &err), NH_OK);
     cr_assert_eq(sessions_count(t), 0);
     cr_assert_eq(open_with(t, 1, 1), SESSION_OPENED);
     free(data);
@@ -507,9 +547,9 @@ static void expect_refused(const uint8_t *data, size_t n, const char *what)
 
     memcpy(copy, data, n);
     bytes = sessions_encode(s, &n_bytes);
-    cr_assert_eq(sessions_decode(before, bytes, n_bytes, NULL), NH_OK);
+    cr_assert_eq(decode(&before, bytes, n_bytes, NULL), NH_OK);
     err = (struct nh_error){0};
-    cr_assert_eq(sessions_decode(s, copy, n, &err), NH_ECORRUPT, "%s", what);
+    cr_assert_eq(decode(&s, copy, n, &err), NH_ECORRUPT, "%s", what);
     cr_assert_eq(err.code, NH_ECORRUPT);
     cr_assert_neq(err.text[0], 0);
     expect_equal(s, before);
@@ -577,6 +617,7 @@ Test(sessions, what_cannot_be_is_refused)
     refuse_changed(56, 0, 4, "bytes of an unknown result");
     refuse_changed(60, UINT32_MAX, 4, "longer than the table");
     refuse_changed(60, 7, 4, "one byte longer");
+    refuse_changed(60, SESSION_RESULT_BYTES_MAX + 1, 4, "longer than any");
 }
 
 Test(sessions, as_many_as_can_be_are_decoded_and_no_more)
@@ -588,13 +629,13 @@ Test(sessions, as_many_as_can_be_are_decoded_and_no_more)
     memcpy(data + 4, &n, 4);
     for (uint64_t id = 1; id <= SESSIONS_MAX + 1; id++)
         memcpy(data + 8 + 32 * (id - 1), &id, 8);
-    cr_assert_eq(sessions_decode(s, data, 8 + 32u * n, &err), NH_OK);
+    cr_assert_eq(decode(&s, data, 8 + 32u * n, &err), NH_OK);
     cr_assert_eq(sessions_count(s), SESSIONS_MAX);
     cr_assert_eq(open_with(s, 1u << 20, SESSIONS_MAX), SESSION_OPENED);
     cr_assert_eq(sessions_count(s), SESSIONS_MAX);
     n++;
     memcpy(data + 4, &n, 4);
-    cr_assert_eq(sessions_decode(s, data, 8 + 32u * n, &err), NH_ECORRUPT);
+    cr_assert_eq(decode(&s, data, 8 + 32u * n, &err), NH_ECORRUPT);
     free(data);
 }
 
@@ -615,4 +656,151 @@ Test(sessions, a_large_result_is_not_kept)
     sessions_keep(s, 1, 2, &r);
     cr_assert_eq(sessions_check(s, &e, &kept), SESSION_ACKED);
     free((void *)(size_t)r.data);
+}
+
+/* ---- the room for results ---- */
+
+static char zeros[SESSION_RESULT_BYTES_MAX + 1];
+
+static void keep_bytes(struct sessions *t, uint64_t client_id, uint64_t series_id, size_t size_bytes)
+{
+    struct nh_result r = {.value = 1, .data = zeros, .size_bytes = size_bytes};
+
+    sessions_keep(t, client_id, series_id, &r);
+}
+
+static struct nh_entry_view entry_of(uint64_t client_id, uint64_t series_id)
+{
+    return (struct nh_entry_view){.client_id = client_id, .series_id = series_id};
+}
+
+/* n results of no bytes, in sessions of their own. */
+static void add_small(struct sessions *t, uint64_t n)
+{
+    for (uint64_t id = 1; id <= n; id++) {
+        struct nh_entry_view e = entry_of(id, 1);
+
+        open_with(t, id, SESSIONS_MAX);
+        cr_assert_eq(sessions_check(t, &e, &got), SESSION_APPLY);
+        sessions_keep(t, id, 1, &(struct nh_result){.value = 1});
+    }
+}
+
+/* What is kept of a result of so many bytes that comes next, in the session of client 1. */
+static enum session_verdict keep_next(uint64_t series_id, size_t size_bytes)
+{
+    struct nh_entry_view e = entry_of(1, series_id);
+
+    cr_assert_eq(sessions_check(s, &e, &got), SESSION_APPLY);
+    keep_bytes(s, 1, series_id, size_bytes);
+    return sessions_check(s, &e, &got);
+}
+
+Test(sessions, among_many_results_only_small_ones_are_kept)
+{
+    const size_t full = SESSIONS_ROOM_BYTES / SESSION_RESULT_BYTES_MAX;
+
+    add_small(s, full - 1);
+    cr_assert_eq(keep_next(2, SESSION_RESULT_BYTES_MAX), SESSION_REPEATED, "the last one that may have all");
+    cr_assert_eq(keep_next(3, SESSIONS_ROOM_BYTES / (full + 1) + 1), SESSION_ACKED);
+    cr_assert_eq(keep_next(4, SESSIONS_ROOM_BYTES / (full + 2)), SESSION_REPEATED);
+    cr_assert_eq(got.size_bytes, SESSIONS_ROOM_BYTES / (full + 2));
+    for (uint64_t id = 2; id <= 10; id++)
+        close_(id);
+    cr_assert_eq(keep_next(5, SESSION_RESULT_BYTES_MAX), SESSION_REPEATED, "there is room again");
+}
+
+/* Found by reading: 4,096 sessions of 256 results of 64 KiB each are 64 GiB, on every replica and in every image. */
+Test(sessions, the_results_of_a_table_have_a_limit)
+{
+    size_t n;
+    uint8_t *data;
+
+    for (uint64_t id = 1; id <= 20; id++) {
+        open_(id);
+        for (uint64_t series = 1; series <= SESSION_RESULTS_MAX; series++) {
+            struct nh_entry_view e = entry_of(id, series);
+
+            cr_assert_eq(sessions_check(s, &e, &got), SESSION_APPLY);
+            keep_bytes(s, id, series, SESSION_RESULT_BYTES_MAX);
+        }
+    }
+    data = sessions_encode(s, &n);
+    cr_assert_leq(n, SESSIONS_ROOM_BYTES + 20 * (32 + SESSION_RESULTS_MAX * 24) + 8);
+    free(data);
+}
+
+/* The second table keeps what the first one has kept only when all are checked, among them those that make room. */
+Test(sessions, what_is_kept_does_not_depend_on_when_it_is_kept)
+{
+    struct sessions *t = sessions_new();
+    const size_t full = SESSIONS_ROOM_BYTES / SESSION_RESULT_BYTES_MAX;
+    struct nh_entry_view first = entry_of(1, 2), second = entry_of(2, 3);
+
+    add_small(s, full);
+    add_small(t, full);
+    second.responded_to = 2;
+    cr_assert_eq(sessions_check(s, &first, &got), SESSION_APPLY);
+    keep_bytes(s, 1, 2, SESSION_RESULT_BYTES_MAX);
+    cr_assert_eq(sessions_check(s, &second, &got), SESSION_APPLY);
+    keep_bytes(s, 2, 3, SESSIONS_ROOM_BYTES / (full + 1));
+    cr_assert_eq(sessions_check(t, &first, &got), SESSION_APPLY);
+    cr_assert_eq(sessions_check(t, &second, &got), SESSION_APPLY);
+    keep_bytes(t, 1, 2, SESSION_RESULT_BYTES_MAX);
+    keep_bytes(t, 2, 3, SESSIONS_ROOM_BYTES / (full + 1));
+    expect_equal(s, t);
+    cr_assert_eq(sessions_check(s, &first, &got), SESSION_ACKED);
+    cr_assert_eq(sessions_check(s, &second, &got), SESSION_REPEATED);
+    sessions_free(t);
+}
+
+/* After a restart from an image the room is that of the table, not of an empty one. */
+Test(sessions, a_decoded_table_has_the_same_room)
+{
+    uint8_t *data;
+    size_t n;
+
+    add_small(s, SESSIONS_ROOM_BYTES / SESSION_RESULT_BYTES_MAX);
+    data = sessions_encode(s, &n);
+    cr_assert_eq(decode(&s, data, n, &err), NH_OK);
+    cr_assert_eq(keep_next(2, SESSION_RESULT_BYTES_MAX), SESSION_ACKED);
+    free(data);
+}
+
+Test(sessions, a_table_of_a_build_without_the_limit_is_taken_without_the_results_above_it)
+{
+    struct sessions *t = NULL;
+    uint8_t *data;
+    size_t n;
+
+    open_(7);
+    apply(7, 1, 0);
+    apply(7, 2, 0);
+    apply(7, 3, 0);
+    data = sessions_encode(s, &n);
+    cr_assert_eq(decode_up_to(&t, data, n, 3 * strlen("result"), &err), NH_OK);
+    expect_equal(s, t);
+    cr_assert_eq(decode_up_to(&s, data, n, 3 * strlen("result") - 1, &err), NH_OK);
+    cr_assert_eq(check(7, 1, 0), SESSION_REPEATED);
+    cr_assert_eq(check(7, 2, 0), SESSION_REPEATED);
+    cr_assert_eq(check(7, 3, 0), SESSION_ACKED);
+    sessions_free(t);
+    free(data);
+}
+
+static int64_t read_fails(void *ctx, void *data, size_t cap_bytes, struct nh_error *e)
+{
+    (void)ctx;
+    (void)data;
+    (void)cap_bytes;
+    return nh_error_set(e, NH_EIO, "the disk");
+}
+
+Test(sessions, a_source_that_fails_fails_the_decoding)
+{
+    const struct image_source source = {read_fails, NULL};
+    struct sessions *t = NULL;
+
+    cr_assert_eq(sessions_decode(&source, SESSIONS_KEPT_BYTES_MAX, &t, &err), NH_EIO);
+    cr_assert_null(t);
 }
