@@ -117,6 +117,16 @@ void raft_snapshot_heard(struct raft *r, struct raft_peer *p)
 
 /* ---- follower ---- */
 
+/* It lists this replica (statement 64), as what it was made for. A witness's snapshot has no image, and a voter that took it would
+ * go on with an empty machine. That is told by the members in it, not by those here, which may be old; and a replica is a witness
+ * for all its life or never. */
+static bool is_for(const struct nh_snapshot *s, uint64_t id)
+{
+    const struct nh_member *m = nh_membership_find(&s->membership, id);
+
+    return m && nh_kind_is_witness(m->kind) == s->witness;
+}
+
 static void restore(struct raft *r, const struct nh_snapshot *s)
 {
     raft_log_restore(&r->log, s->index, s->term);
@@ -137,7 +147,7 @@ void raft_on_install_snapshot(struct raft *r, const struct nh_message *m)
         raft_accept(r, m->from, s->index);
         return;
     }
-    if (!is_member_of(s, r->options.replica_id)) { /* statement 64 */
+    if (!is_for(s, r->options.replica_id)) {
         raft_ignore(r);
         return;
     }

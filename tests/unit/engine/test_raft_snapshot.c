@@ -243,8 +243,8 @@ static struct nh_message snapshot(uint64_t term, uint64_t index, uint64_t log_te
 
     for (uint64_t id = 1; kinds[id - 1]; id++)
         if (kinds[id - 1] != '-')
-            members[s.membership.n_members++] = (struct nh_member){
-                .replica_id = id, .kind = kinds[id - 1] == 'w' ? NH_MEMBER_WITNESS : NH_MEMBER_VOTER};
+            members[s.membership.n_members++] =
+                (struct nh_member){.replica_id = id, .kind = kinds[id - 1] == 'w' ? NH_MEMBER_WITNESS : NH_MEMBER_VOTER};
     m.snapshot = xcalloc(1, sizeof *m.snapshot);
     nh_snapshot_copy(m.snapshot, &s);
     return m;
@@ -296,6 +296,27 @@ Test(raft_snapshot, of_others_is_ignored)
     cluster_settle(&c);
     cr_assert_eq(cluster_status(&c, 1).ignored_messages, ignored + 1);
     cr_assert_eq(cluster_status(&c, 1).last_index, 5);
+    cluster_deinit(&c);
+}
+
+static void expect_ignored(const char *kinds, bool witness)
+{
+    struct nh_message m = snapshot(3, 9, 3, kinds);
+    uint64_t ignored = cluster_status(&c, 1).ignored_messages;
+
+    m.snapshot->witness = witness;
+    cluster_inject(&c, m);
+    cluster_settle(&c);
+    cr_assert_eq(cluster_status(&c, 1).ignored_messages, ignored + 1, "%s", kinds);
+    cr_assert_eq(cluster_status(&c, 1).last_index, 5, "%s", kinds);
+}
+
+/* A voter would end with an empty machine. Nobody becomes a witness or was one, so the members in the snapshot tell what fits. */
+Test(raft_snapshot, of_another_kind_of_replica_is_ignored)
+{
+    follower();
+    expect_ignored("vvv", true);
+    expect_ignored("wvv", false);
     cluster_deinit(&c);
 }
 
