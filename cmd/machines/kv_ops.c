@@ -112,16 +112,15 @@ static bool is_word(struct kv_slice s, const char *word)
 static bool parse_integer(struct kv_slice s, int64_t *ret)
 {
     char text[24], again[24];
-    char *end;
 
     if (s.size == 0 || s.size >= sizeof text)
         return false;
     memcpy(text, s.data, s.size);
     text[s.size] = 0;
     errno = 0;
-    *ret = strtoll(text, &end, 10);
+    *ret = strtoll(text, NULL, 10);
     snprintf(again, sizeof again, "%" PRId64, *ret);
-    return errno == 0 && *end == 0 && strcmp(text, again) == 0;
+    return errno == 0 && strlen(again) == s.size && memcmp(text, again, s.size) == 0;
 }
 
 /* ---- commands that change something: args[0] is the name ---- */

@@ -222,14 +222,21 @@ static void collect_replies(struct client *c)
 
 /* ---- in ---- */
 
+/* As Redis says it: 128 bytes of arguments are begun, none is told behind a zero byte. */
 static void answer_unknown(struct call *call)
 {
     struct kv_slice name = call->args[0];
+    char args[128 + 8];
+    size_t n = 0;
 
-    reply_errorf(&call->reply, "ERR unknown command '%.*s', with args beginning with: %s%.*s%s",
-                 (int)(name.size < 128 ? name.size : 128), (const char *)name.data, call->n_args > 1 ? "'" : "",
-                 call->n_args > 1 ? (int)(call->args[1].size < 128 ? call->args[1].size : 128) : 0,
-                 call->n_args > 1 ? (const char *)call->args[1].data : "", call->n_args > 1 ? "' " : "");
+    args[0] = 0;
+    for (uint32_t i = 1; i < call->n_args && n < 128; i++) {
+        size_t room = 128 - n, size = call->args[i].size < room ? call->args[i].size : room;
+
+        n += (size_t)snprintf(args + n, sizeof args - n, "'%.*s' ", (int)size, (const char *)call->args[i].data);
+    }
+    reply_errorf(&call->reply, "ERR unknown command '%.*s', with args beginning with: %s",
+                 (int)(name.size < 128 ? name.size : 128), (const char *)name.data, args);
 }
 
 static bool arity_fits(const struct command *command, uint32_t n_args)

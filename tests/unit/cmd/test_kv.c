@@ -65,6 +65,17 @@ static uint64_t apply(const char *text)
     return apply_bytes(cmd, encode(cmd, sizeof cmd, text));
 }
 
+#define SLICE(text) ((struct kv_slice){(const uint8_t *)(text), sizeof(text) - 1})
+
+static uint64_t apply_args(const struct kv_slice *args, uint32_t n)
+{
+    uint8_t cmd[1024];
+
+    cr_assert_leq(kv_command_bytes(args, n), sizeof cmd);
+    kv_command_encode(args, n, cmd);
+    return apply_bytes(cmd, kv_command_bytes(args, n));
+}
+
 static int collect(void *ctx, const void *data, size_t size_bytes)
 {
     (void)ctx;
@@ -299,4 +310,17 @@ Test(kv, answers_with_a_value_do_not_copy_it)
     cr_assert_eq(entries[N - 1].result.value, KV_REPLY_NIL);
     cr_assert_eq(apply("GETSET k third"), KV_REPLY_BULK, "what was set last");
     cr_assert_str_eq(answer, "x");
+}
+
+/* Found by comparing with Redis: the text up to a zero byte was taken for the number. */
+Test(kv, a_number_with_a_zero_byte_behind_it_is_none)
+{
+    static const char nul[] = "5\0" "7";
+    struct kv_slice set[] = {SLICE("SET"), SLICE("k"), {(const uint8_t *)nul, 3}};
+    struct kv_slice add[] = {SLICE("INCRBY"), SLICE("n"), {(const uint8_t *)nul, 2}};
+
+    cr_assert_eq(apply_args(set, 3), KV_REPLY_OK);
+    EXPECT_ERROR(apply("INCR k"), "not an integer");
+    EXPECT_ERROR(apply_args(add, 3), "not an integer");
+    EXPECT_INTEGER(apply("INCR n"), 1);
 }
