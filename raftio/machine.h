@@ -64,6 +64,9 @@ enum nh_machine_flag {
      * one hand-over of threads sooner. A machine that breaks the promise holds those shards up; their leaders may be lost. For
      * regular machines; of no effect for concurrent ones. */
     NH_MACHINE_QUICK = 1,
+    /* No promise: update may apply only the first of its entries and return how many, at least 1, if the results of all would
+     * take too much memory. The host takes these results and calls again with the other entries. */
+    NH_MACHINE_IN_PARTS = 2,
 };
 
 /* The answer to one entry: a number and bytes. `data` belongs to the machine and stays valid until its next update or
@@ -131,7 +134,7 @@ struct nh_machine_ops {
     /* First call. *ret_applied (on-disk only): last applied index, else 0. After a failure no other call follows, not even close.
      * Required. */
     int (*open)(const struct nh_machine_args *args, struct nh_machine **ret, uint64_t *ret_applied, struct nh_error *err);
-    /* Applies `n` >= 1 entries in order and fills their results. Required. */
+    /* Applies `n` >= 1 entries in order and fills their results. Required. Part of them: NH_MACHINE_IN_PARTS. */
     int (*update)(struct nh_machine *m, struct nh_entry *entries, size_t n, struct nh_error *err);
     /* thread: any (see above). Answers a read-only query into `out`; *ret_value is the number of the answer. The code of a
      * failure and its text reach the client. Required. */

@@ -53,9 +53,10 @@ static void machine_close(struct nh_machine *m)
 
 static int update(struct nh_machine *m, struct nh_entry *entries, size_t n, struct nh_error *err)
 {
+    size_t done = kv_update(&m->answers, &store, m, entries, n);
+
     (void)err;
-    kv_update(&m->answers, &store, m, entries, n);
-    return NH_OK;
+    return done < n ? (int)done : NH_OK;
 }
 
 static int view_find(void *ctx, struct kv_slice key, struct kv_slice *ret)
@@ -160,7 +161,8 @@ static const struct nh_machine_ops ops = {
     .name = "kv",
     .version = "1",
     .kind = NH_MACHINE_REGULAR,
-    .flags = NH_MACHINE_QUICK, /* an entry's work grows with its bytes, and with the value that APPEND copies */
+    /* Quick: an entry's work grows with its bytes, and with the value that APPEND copies. */
+    .flags = NH_MACHINE_QUICK | NH_MACHINE_IN_PARTS,
     .open = machine_open,
     .update = update,
     .lookup = lookup,

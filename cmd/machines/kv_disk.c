@@ -181,15 +181,15 @@ static const struct kv_store store = {find, has, put, drop, commit_if_much};
 
 static int update(struct nh_machine *m, struct nh_entry *entries, size_t n, struct nh_error *err)
 {
+    size_t done = kv_update(&m->answers, &store, m, entries, n);
     int r;
 
-    kv_update(&m->answers, &store, m, entries, n);
     if (m->failure.code)
         r = kv_error(err, m->failure.code, "%s", m->failure.text);
     else
-        r = commit(m, entries[n - 1].index, err);
+        r = commit(m, entries[done - 1].index, err);
     clear_changes(m);
-    return r;
+    return r == NH_OK && done < n ? (int)done : r;
 }
 
 static int sync_all(struct nh_machine *m, struct nh_error *err)
@@ -349,6 +349,7 @@ static const struct nh_machine_ops ops = {
     .name = "kv-disk",
     .version = "1",
     .kind = NH_MACHINE_ON_DISK,
+    .flags = NH_MACHINE_IN_PARTS,
     .open = machine_open,
     .update = update,
     .lookup = lookup,

@@ -49,7 +49,7 @@ static void forget(struct kv_answers *a)
         if (a->items[i]->dropped)
             free(a->items[i]);
     }
-    a->n_items = a->size = 0;
+    a->n_items = a->size = a->held_bytes = 0;
 }
 
 void kv_answers_deinit(struct kv_answers *a)
@@ -90,6 +90,7 @@ static enum kv_reply answer_item(struct job *j, struct kv_item *i)
         a->items = kv_must(realloc(a->items, a->cap_items * sizeof(struct kv_item *)));
     }
     i->answered = true;
+    a->held_bytes += i->value_size;
     a->items[a->n_items++] = i;
     return KV_REPLY_BULK;
 }
@@ -319,28 +320,34 @@ static enum kv_reply apply(struct job *j, const void *cmd, size_t size)
     return reply;
 }
 
-void kv_update(struct kv_answers *a, const struct kv_store *store, struct nh_machine *m, struct nh_entry *entries, size_t n)
+static void apply_one(struct job *j, struct nh_entry *e)
+{
+    struct kv_answers *a = j->answers;
+    size_t at = a->size;
+
+    a->item = NULL;
+    e->result.value = (uint64_t)apply(j, e->cmd, e->size_bytes);
+    e->result.data = a->item ? kv_value_of(a->item).data : NULL;
+    e->result.size_bytes = a->item ? a->item->value_size : a->size - at;
+    if (j->store->applied)
+        j->store->applied(j->m, e->index);
+}
+
+size_t kv_update(struct kv_answers *a, const struct kv_store *store, struct nh_machine *m, struct nh_entry *entries, size_t n)
 {
     struct job j = {a, store, m};
+    size_t done = 0;
 
     forget(a);
-    for (size_t i = 0; i < n; i++) {
-        struct nh_result *result = &entries[i].result;
-        size_t at = a->size;
-
-        a->item = NULL;
-        result->value = (uint64_t)apply(&j, entries[i].cmd, entries[i].size_bytes);
-        result->data = a->item ? kv_value_of(a->item).data : NULL;
-        result->size_bytes = a->item ? a->item->value_size : a->size - at;
-        if (store->applied)
-            store->applied(m, entries[i].index);
-    }
-    for (size_t i = 0, at = 0; i < n; i++) { /* the buffer does not move any more */
+    while (done < n && a->held_bytes <= KV_HELD_BYTES_MAX)
+        apply_one(&j, &entries[done++]);
+    for (size_t i = 0, at = 0; i < done; i++) { /* the buffer does not move any more */
         if (entries[i].result.data)
             continue;
         entries[i].result.data = a->bytes ? a->bytes + at : NULL;
         at += entries[i].result.size_bytes;
     }
+    return done;
 }
 
 /* ---- queries ---- */

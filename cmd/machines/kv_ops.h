@@ -31,11 +31,18 @@ struct kv_answers {
     size_t size, cap;
     struct kv_item **items;
     size_t n_items, cap_items;
+    size_t held_bytes;          /* of the items */
     const struct kv_item *item; /* the answer to the entry that is being applied; NULL: what it added to `bytes` */
 };
 
-/* Forgets the answers of the call before, applies all entries and fills their results. */
-void kv_update(struct kv_answers *a, const struct kv_store *store, struct nh_machine *m, struct nh_entry *entries, size_t n);
+/* Values that are answers of one update; then it ends, and the host calls again. One entry may be more. A value that was an
+ * answer is kept until all answers are forgotten, so a few bytes of commands would keep as much memory as they like: APPEND and
+ * SET ... GET of a large value by turns, or GETSET of many. */
+#define KV_HELD_BYTES_MAX ((size_t)64 * 1024 * 1024)
+
+/* Forgets the answers of the call before, applies entries and fills their results. Returns how many: all, or fewer if their
+ * answers are large. */
+size_t kv_update(struct kv_answers *a, const struct kv_store *store, struct nh_machine *m, struct nh_entry *entries, size_t n);
 void kv_answers_deinit(struct kv_answers *a); /* takes a zeroed one; before or after the table of its items */
 
 /* ---- lookup: any thread, so nothing here is marked or kept ---- */

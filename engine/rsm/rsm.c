@@ -250,20 +250,20 @@ void rsm_fail(struct rsm *s)
 }
 
 /* What sessions are to remember of the batch. */
-static void keep_results(struct rsm *s, size_t n)
+static void keep_results(struct rsm *s, size_t from, size_t to)
 {
     const struct rsm_batch *b = s->batch;
 
-    for (size_t i = 0; i < n; i++)
+    for (size_t i = from; i < to; i++)
         if (b->series[i].client_id)
             sessions_keep(s->sessions, b->series[i].client_id, b->series[i].series_id, &b->entries[i].result);
 }
 
-static void give_results(struct rsm_batch *b, size_t n, const struct rsm_sink *sink)
+static void give_results(struct rsm_batch *b, size_t from, size_t to, const struct rsm_sink *sink)
 {
     size_t n_results = 0;
 
-    for (size_t i = 0; i < n; i++) {
+    for (size_t i = from; i < to; i++) {
         b->results[i].value = b->entries[i].result;
         if (b->results[i].key)
             b->results[n_results++] = b->results[i];
@@ -272,32 +272,53 @@ static void give_results(struct rsm_batch *b, size_t n, const struct rsm_sink *s
         sink->on_results(sink->ctx, b->results, n_results);
 }
 
-/* Gives the batch to the machine and its results to the sink. */
-static int flush(struct rsm *s, const struct rsm_sink *sink, struct nh_error *err)
+/* A number of entries is no failure of a machine that may take them in parts. */
+static int check_update(const struct rsm *s, int r, size_t n, struct nh_error *err)
+{
+    if (r <= 0 || !(s->config.machine->flags & NH_MACHINE_IN_PARTS))
+        return plugin_status(r, "update", err);
+    return (size_t)r <= n ? r : nh_error_set(err, NH_EABI, "update says that it has applied %d of %zu entries", r, n);
+}
+
+/* Gives the machine what is left of the batch. *ret_taken: as many of them as it has applied. */
+static int update(struct rsm *s, size_t from, size_t to, size_t *ret_taken, struct nh_error *err)
 {
     struct rsm_batch *b = s->batch;
-    size_t n = b->n;
+    size_t n = to - from;
     int r;
 
-    if (n == 0)
-        return NH_OK;
-    b->n = 0;
     enter_update(s);
-    r = plugin_status(s->config.machine->update(s->machine, b->entries, n, err), "update", err);
-    if (r == NH_OK)
-        rsm_set_applied(s, b->entries[n - 1].index, b->term);
+    r = check_update(s, s->config.machine->update(s->machine, b->entries + from, n, err), n, err);
+    *ret_taken = r > 0 ? (size_t)r : n;
+    if (r >= 0)
+        rsm_set_applied(s, b->entries[from + *ret_taken - 1].index, b->term);
     else if (rsm_is_regular(s))
         s->state = RSM_FAILED; /* the lock is ours: nobody has to be waited for */
     leave_machine(s);
     if (rsm_is_on_disk(s))
-        s->machine_applied = b->entries[n - 1].index;
-    if (r < 0) {
-        if (s->state != RSM_FAILED)
-            rsm_fail(s);
-        return nh_error_wrap(err, r, "machine %s: update at index %" PRIu64, s->config.machine->name, b->entries[0].index);
+        s->machine_applied = b->entries[from + *ret_taken - 1].index;
+    if (r >= 0)
+        return NH_OK;
+    if (s->state != RSM_FAILED)
+        rsm_fail(s);
+    return nh_error_wrap(err, r, "machine %s: update at index %" PRIu64, s->config.machine->name, b->entries[from].index);
+}
+
+/* Gives the batch to the machine and its results to the sink, part by part if the machine wants that. */
+static int flush(struct rsm *s, const struct rsm_sink *sink, struct nh_error *err)
+{
+    struct rsm_batch *b = s->batch;
+    size_t n = b->n, taken;
+
+    b->n = 0;
+    for (size_t from = 0; from < n; from += taken) {
+        int r = update(s, from, n, &taken, err);
+
+        if (r < 0)
+            return r;
+        keep_results(s, from, from + taken);
+        give_results(b, from, from + taken, sink);
     }
-    keep_results(s, n);
-    give_results(b, n, sink);
     return NH_OK;
 }
 

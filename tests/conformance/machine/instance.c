@@ -86,7 +86,7 @@ void kit_close(struct kit_instance *i)
 
 /* ---- entries ---- */
 
-void kit_update(struct kit_instance *i, struct nh_entry *entries, size_t n)
+size_t kit_update_some(struct kit_instance *i, struct nh_entry *entries, size_t n)
 {
     int r;
 
@@ -94,9 +94,22 @@ void kit_update(struct kit_instance *i, struct nh_entry *entries, size_t n)
     kit_enter("update");
     r = kit.ops->update(i->m, entries, n, &kit_err);
     kit_leave();
-    if (r != NH_OK)
+    if (r < 0)
         kit_fail(update_must_work, "update of %zu entries from index %" PRIu64 " returns %s", n, entries[0].index,
                  kit_error_text(r));
+    if (r > 0 && !(kit.ops->flags & NH_MACHINE_IN_PARTS))
+        kit_fail(update_must_work, "update of %zu entries from index %" PRIu64 " returns %d, and NH_MACHINE_IN_PARTS is not set",
+                 n, entries[0].index, r);
+    if ((size_t)r > n)
+        kit_fail(update_must_work, "update of %zu entries from index %" PRIu64 " says that it has applied %d", n,
+                 entries[0].index, r);
+    return r > 0 ? (size_t)r : n;
+}
+
+void kit_update(struct kit_instance *i, struct nh_entry *entries, size_t n)
+{
+    for (size_t at = 0; at < n;)
+        at += kit_update_some(i, entries + at, n - at);
 }
 
 static void let_go(struct kit_instance *i, struct kit_bytes cmd)
@@ -119,12 +132,15 @@ static void apply_batch(struct kit_instance *i, uint64_t first, size_t n, struct
         cmds[k] = kit_entry(first + k);
         entries[k] = (struct nh_entry){.index = kit_index(first + k), .cmd = cmds[k].data, .size_bytes = cmds[k].size};
     }
-    kit_update(i, entries, n);
-    for (size_t k = 0; k < n; k++) {
-        const struct nh_result *r = &entries[k].result;
+    for (size_t at = 0; at < n;) {
+        size_t to = at + kit_update_some(i, entries + at, n - at);
 
-        if (outcomes)
-            outcomes[k] = (struct kit_outcome){r->value, kit_digest(r->data, r->size_bytes), r->size_bytes};
+        for (; at < to; at++) {
+            const struct nh_result *r = &entries[at].result;
+
+            if (outcomes)
+                outcomes[at] = (struct kit_outcome){r->value, kit_digest(r->data, r->size_bytes), r->size_bytes};
+        }
     }
     for (size_t k = 0; k < n; k++)
         let_go(i, cmds[k]);

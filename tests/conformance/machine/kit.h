@@ -104,8 +104,11 @@ struct kit_instance {
 void kit_open(struct kit_instance *i, uint64_t batches);
 void kit_open_again(struct kit_instance *i, const char *dir, uint64_t batches);
 void kit_close(struct kit_instance *i);
-/* One batch of the given entries, which stay the caller's. Fails the check if update fails. */
+/* One batch of the given entries, which stay the caller's, in as many calls as the machine wants. Fails the check if update
+ * fails. */
 void kit_update(struct kit_instance *i, struct nh_entry *entries, size_t n);
+/* One call; returns how many of them the machine has applied. */
+size_t kit_update_some(struct kit_instance *i, struct nh_entry *entries, size_t n);
 /* Entries up to number `to`, in batches. Fills outcomes. */
 void kit_apply_to(struct kit_instance *i, uint64_t to);
 /* Applies entries that are none of the numbered ones, so that the state is another. */

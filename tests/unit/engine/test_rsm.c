@@ -20,7 +20,8 @@ struct nh_machine {
 static void (*inside)(void); /* called from the machine's functions */
 static size_t n_updates, n_closed;
 static uint64_t fail_at;
-static int open_result;
+static size_t taken_max; /* of a batch; 0: all */
+static int open_result, too_many;
 
 static int open_machine(const struct nh_machine_args *args, struct nh_machine **ret, uint64_t *ret_applied, struct nh_error *err)
 {
@@ -38,7 +39,11 @@ static int update(struct nh_machine *m, struct nh_entry *entries, size_t n, stru
     if (inside)
         inside();
     cr_assert_leq(n, RSM_UPDATE_ENTRIES_MAX);
+    if (too_many)
+        return (int)n + 1;
     for (size_t i = 0; i < n; i++) {
+        if (taken_max && i == taken_max)
+            return (int)i;
         if (entries[i].index == fail_at)
             return nh_error_set(err, NH_EMACHINE, "out of beans");
         m->indexes[m->n++] = entries[i].index;
@@ -70,6 +75,7 @@ static uint64_t hash(struct nh_machine *m)
 
 static struct nh_machine_ops ops = {.struct_size = sizeof ops,
                                     .name = "notes",
+                                    .flags = NH_MACHINE_IN_PARTS,
                                     .open = open_machine,
                                     .update = update,
                                     .lookup = lookup,
@@ -107,8 +113,8 @@ static void setup(void)
 
     inside = NULL;
     n_updates = n_closed = n_results = n_memberships = n_rejected = 0;
-    fail_at = 0;
-    open_result = 0;
+    fail_at = taken_max = 0;
+    open_result = too_many = 0;
     s = rsm_new(&c);
     sink.batch = rsm_batch_new();
 }
@@ -185,6 +191,46 @@ Test(rsm, entries_reach_the_machine_in_batches_and_results_their_keys)
     cr_assert_eq(n_results, 2500);
     cr_assert_eq(results[2499], 2500);
     cr_assert_eq(rsm_applied(s), 2500);
+}
+
+Test(rsm, a_machine_may_take_a_batch_in_parts)
+{
+    cr_assert_eq(rsm_open(s, &err), 0);
+    taken_max = 3;
+    for (uint64_t i = 1; i <= 10; i++)
+        add(i, "x");
+    cr_assert_eq(apply(1), 0, "%s", err.text);
+    cr_assert_eq(n_updates, 4);
+    cr_assert_eq(n_results, 10);
+    for (uint64_t i = 0; i < 10; i++)
+        cr_assert_eq(results[i], i + 1);
+    cr_assert_eq(rsm_applied(s), 10);
+}
+
+Test(rsm, a_later_part_that_fails_leaves_the_former_ones_applied)
+{
+    cr_assert_eq(rsm_open(s, &err), 0);
+    taken_max = 3;
+    fail_at = 5;
+    for (uint64_t i = 1; i <= 10; i++)
+        add(i, "x");
+    cr_assert_eq(apply(1), NH_EMACHINE);
+    cr_assert(strstr(err.text, "update at index 4"), "%s", err.text);
+    cr_assert_eq(n_results, 3);
+    cr_assert_eq(rsm_applied(s), 3);
+}
+
+Test(rsm, a_machine_that_takes_more_than_it_got_has_failed)
+{
+    uint64_t n;
+
+    cr_assert_eq(rsm_open(s, &err), 0);
+    too_many = 1;
+    add(1, "x");
+    cr_assert_eq(apply(1), NH_EABI);
+    cr_assert(strstr(err.text, "2 of 1"), "%s", err.text);
+    cr_assert_eq(n_results, 0);
+    cr_assert_eq(ask(&n), NH_EQUARANTINED);
 }
 
 Test(rsm, no_ops_do_not_reach_the_machine_but_empty_proposals_do)
