@@ -117,9 +117,9 @@ void raft_snapshot_heard(struct raft *r, struct raft_peer *p)
 
 /* ---- follower ---- */
 
-/* It lists this replica (statement 64), as what it was made for. A witness's snapshot has no image, and a voter that took it would
- * go on with an empty machine. That is told by the members in it, not by those here, which may be old; and a replica is a witness
- * for all its life or never. */
+/* It lists this replica (statement 64), as what it was made for. A witness's snapshot has no image, and a voter that took it
+ * would go on with an empty machine. That is told by the members in it, not by those here, which may be old; and a replica is a
+ * witness for all its life or never. */
 static bool is_for(const struct nh_snapshot *s, uint64_t id)
 {
     const struct nh_member *m = nh_membership_find(&s->membership, id);

@@ -315,7 +315,8 @@ Test(kv, answers_with_a_value_do_not_copy_it)
 /* Found by comparing with Redis: the text up to a zero byte was taken for the number. */
 Test(kv, a_number_with_a_zero_byte_behind_it_is_none)
 {
-    static const char nul[] = "5\0" "7";
+    static const char nul[] = "5\0"
+                              "7";
     struct kv_slice set[] = {SLICE("SET"), SLICE("k"), {(const uint8_t *)nul, 3}};
     struct kv_slice add[] = {SLICE("INCRBY"), SLICE("n"), {(const uint8_t *)nul, 2}};
 
