@@ -75,6 +75,7 @@ void call_done(struct call *call)
     if (call->counted) {
         c->n_writes -= call->command->kind == COMMAND_WRITE;
         c->n_reads -= call->command->kind == COMMAND_READ;
+        c->n_value_writes -= call->answers_value;
     }
 }
 
@@ -285,6 +286,7 @@ static void count_call(struct client *c, struct call *call)
     call->counted = true;
     c->n_writes += call->command->kind == COMMAND_WRITE;
     c->n_reads += call->command->kind == COMMAND_READ;
+    c->n_value_writes += call->answers_value;
 }
 
 static void end_by_protocol_error(struct client *c)
@@ -340,7 +342,7 @@ static bool take_command(struct client *c)
 static bool has_room(const struct client *c)
 {
     return !c->closing && !c->last_call && c->n_calls < c->calls_max && c->out.size < CLIENT_OUT_BYTES_SOFT &&
-           c->held_bytes < CLIENT_WINDOW_BYTES && c->n_put_off == 0;
+           c->held_bytes < CLIENT_WINDOW_BYTES && c->n_put_off == 0 && c->n_value_writes < CLIENT_VALUE_WRITES_MAX;
 }
 
 static void take_commands(struct client *c)

@@ -155,6 +155,15 @@ static bool one_shard(const struct call *call, const struct command *c, const st
     return true;
 }
 
+static bool answers_value(const struct kv_slice *args, uint32_t n_args)
+{
+    bool get = arg_is(args[0], "getset");
+
+    for (uint32_t i = 3; i < n_args && arg_is(args[0], "set"); i++)
+        get |= arg_is(args[i], "get");
+    return get;
+}
+
 /* What the machine would refuse is not worth an entry of the log. NULL: it would not. */
 static const char *refuse_set(const struct kv_slice *args, uint32_t n_args)
 {
@@ -202,6 +211,7 @@ bool kv_encode_single_write(struct call *call, const struct kv_slice *args, uint
         return false;
     }
     *ret_shard_id = call->server->kv_shards[shard];
+    call->answers_value = answers_value(args, n_args);
     encode(ret, args, n_args);
     return true;
 }
@@ -224,6 +234,7 @@ static struct part *make_one_part(struct call *call)
     p->slot = slot_of_key(call->args[1].data, call->args[1].size);
     p->shard_id = s->kv_shards[slot_owner(p->slot, s->n_kv)];
     encode(&p->cmd, call->args, call->n_args);
+    call->answers_value = answers_value(call->args, call->n_args);
     call->finish = finish_one;
     return p;
 }

@@ -35,15 +35,17 @@
  *
  * A reply may have CLIENT_REPLY_BYTES_MAX; of an answer that is larger nothing beyond is kept, and the call is refused. So memory
  * is bounded by CLIENT_HELD_BYTES_MAX and some replies, whatever a client asks for, but for what ended since the loop looked
- * last, and for writes that answer a value (GETSET): these were applied, and are as many as are on their way. */
-#define CLIENT_CALLS_MAX       1024u
-#define CLIENT_CALLS_START     16u
-#define CLIENT_CALLS_MIN       2u
-#define CLIENT_WINDOW_BYTES    (16u << 20)
-#define CLIENT_HELD_BYTES_MAX  (64u << 20)
-#define CLIENT_OUT_BYTES_SOFT  (1u << 20)
-#define CLIENT_REPLY_BYTES_MAX (256u << 20)
-#define CLIENT_NAME_BYTES      64u
+ * last, and for writes that answer a value (GETSET, SET ... GET): these were applied, and no more than CLIENT_VALUE_WRITES_MAX
+ * are on their way. */
+#define CLIENT_CALLS_MAX        1024u
+#define CLIENT_CALLS_START      16u
+#define CLIENT_CALLS_MIN        2u
+#define CLIENT_VALUE_WRITES_MAX 16u
+#define CLIENT_WINDOW_BYTES     (16u << 20)
+#define CLIENT_HELD_BYTES_MAX   (64u << 20)
+#define CLIENT_OUT_BYTES_SOFT   (1u << 20)
+#define CLIENT_REPLY_BYTES_MAX  (256u << 20)
+#define CLIENT_NAME_BYTES       64u
 /* What a client may still send of a request that was refused by its form; more is answered by a reset. */
 #define CLIENT_REFUSED_BYTES_MAX (1u << 30)
 
@@ -84,8 +86,9 @@ struct call {
     int resp;
     struct buffer reply;
     bool done;
-    bool counted; /* among the client's reads or writes on their way */
-    bool put_off; /* its answer was not kept: its shards are to be asked again, once */
+    bool counted;       /* among the client's reads or writes on their way */
+    bool answers_value; /* a write whose answer may be as large as any value */
+    bool put_off;       /* its answer was not kept: its shards are to be asked again, once */
     bool asked_again;
     struct part *parts;
     uint32_t n_parts, n_ended;
@@ -114,7 +117,7 @@ struct client {
     size_t refused_bytes;
     bool in_multi; /* between MULTI and EXEC: commands are answered, not run */
     struct call *first, *last;
-    uint32_t n_calls, n_writes, n_reads;
+    uint32_t n_calls, n_writes, n_reads, n_value_writes;
     uint32_t calls_max; /* CLIENT_CALLS_MIN .. CLIENT_CALLS_MAX */
     size_t held_bytes;  /* replies of calls that are done */
     uint32_t n_put_off; /* calls that are put off, or asked again and not done */

@@ -387,6 +387,24 @@ def test_slow_readers(c):
     persist(a.delete, *(f"slow:{i}" for i in range(10)))
 
 
+def test_slow_readers_of_former_values(c):
+    """Writes cannot be asked again: no more of them are taken than may have their answers kept."""
+    a, value = c.client(1, 120), b"v" * (2 << 20)
+    for request in (b"SET former x NX GET\r\n", b"NH.ONCE former:%d SET former x NX GET\r\n"):
+        persist(a.set, "former", value)
+        client = Slow(c.redis[1])  # as in test_slow_readers
+        for _ in range(20):
+            client.send(b"GET none\r\n" * 100)
+            check([client.line() for _ in range(100)] == [b"$-1"] * 100, "small commands")
+        client.send(b"".join(request % i if b"%d" in request else request for i in range(300)))
+        waiting = await_rest(c, client)
+        check(waiting <= 72 << 20, f"{waiting} bytes wait for a client that does not read")
+        for i in range(300):
+            check(client.bulk() == value, f"reply {i}")
+        client.close()
+    persist(a.delete, "former")
+
+
 def memory_kib(pid):
     with open(f"/proc/{pid}/status") as f:
         return next(int(line.split()[1]) for line in f if line.startswith("VmRSS:"))
