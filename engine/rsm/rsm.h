@@ -9,9 +9,10 @@
  * raftio/machine.h promises (what may run beside what) by not calling rsm_apply (where that is needed), rsm_recover and rsm_close
  * meanwhile. rsm_lookup, rsm_get_hash and rsm_get_membership may be called from any thread, until rsm_free.
  *
- * A read-write lock keeps lookups and updates of a regular machine apart, and lookups and a recovery of any: it is the one lock
- * of the engine that is held across a call of a plugin, because that is the promise to a machine. What would take it again from
- * inside a machine's function is refused with NH_EDEADLOCK.
+ * A read-write lock keeps lookups and updates of a regular machine apart: it is the one lock of the engine that is held across a
+ * call of a plugin, because that is the promise to a machine. What would take it again from inside a machine's function is
+ * refused with NH_EDEADLOCK. Lookups and a recovery of any machine are kept apart by a mark under that lock, as a recovery may
+ * take minutes: who finds it is told so.
  *
  * Errors: a negative return of rsm_open, rsm_apply, rsm_sync or rsm_recover means that this replica cannot go on (quarantine).
  * Later calls then answer NH_EQUARANTINED.
