@@ -353,7 +353,6 @@ static void drive_starting(struct step_worker *w, struct replica *r)
     replica_take_inbox(r, false, &in);
     discard_news(&in);
     reads_take(r, in.reads);
-    queue_splice(&r->controls, &in.wishes);
     expire(w, r, &in);
     earliest_ns = replica_earliest(r);
     if (r->reads_earliest_ns < earliest_ns)

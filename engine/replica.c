@@ -341,8 +341,10 @@ void replica_take_inbox(struct replica *r, bool with_proposals, struct inbox *re
     queue_splice(&ret->notes, &r->notes);
     ret->reads = r->reads;
     r->reads = NULL;
-    queue_splice(&ret->wishes, &r->wishes);
-    r->n_wishes = 0;
+    if (r->state != REPLICA_STARTING) { /* else they wait here, where they are counted */
+        queue_splice(&ret->wishes, &r->wishes);
+        r->n_wishes = 0;
+    }
     ret->earliest_ns = r->earliest_ns;
     if (with_proposals)
         take_proposals(r, ret);

@@ -74,6 +74,27 @@ Test(controls, a_transfer_without_a_leader_is_dropped)
     cr_assert_eq(e.last.drop_reason, NH_DROP_NO_LEADER);
 }
 
+/* The disk stands still: what waits does not become more with each look into the inbox. */
+Test(controls, as_many_may_wait_for_the_first_save)
+{
+    struct ended e = {0};
+    uint32_t n = 0;
+
+    host.hold_log = true;
+    cr_assert_eq(host_start_replica(1, 1), 0);
+    for (; n < CONTROLS_MAX && transfer(1, &e) == 0; n++)
+        host_run(1);
+    cr_assert_eq(n, CONTROLS_MAX);
+    cr_assert_eq(transfer(1, &e), NH_EBUSY);
+    cr_assert_eq(e.n, 0);
+    host.hold_log = false;
+    host_await_leader(1);
+    cr_assert_eq(e.n, CONTROLS_MAX);
+    cr_assert_eq(transfer(1, &e), 0);
+    host_run(1);
+    cr_assert_eq(e.n, CONTROLS_MAX + 1);
+}
+
 Test(controls, a_transfer_to_a_silent_voter_times_out)
 {
     struct ended e = {0}, p = {0};
