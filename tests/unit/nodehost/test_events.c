@@ -3,6 +3,7 @@
 
 #include <criterion/criterion.h>
 #include <pthread.h>
+#include <semaphore.h>
 #include <string.h>
 #include <unistd.h>
 
@@ -102,10 +103,12 @@ Test(events, an_older_listener_struct_is_taken_as_far_as_it_goes)
 /* ---- sends of snapshots ---- */
 
 static char sends[64];
+static sem_t at_gate;
 
 static void on_send_started(void *ctx, const struct nh_snapshot_info *info)
 {
     (void)ctx;
+    sem_post(&at_gate);
     pthread_mutex_lock(&gate);
     sends[strlen(sends)] = (char)('a' + info->index);
     pthread_mutex_unlock(&gate);
@@ -138,10 +141,11 @@ Test(events, a_send_that_was_told_to_have_begun_is_told_to_have_ended)
 {
     struct events *e = events_new(NULL, &send_listener, 2);
 
+    sem_init(&at_gate, 0, 0);
     events_start(e);
     pthread_mutex_lock(&gate);
     post_send(e, EVENT_SEND_STARTED, 0);
-    usleep(50000); /* the thread has it and waits at the gate */
+    sem_wait(&at_gate); /* the thread has it */
     post_send(e, EVENT_SEND_STARTED, 1);
     post_send(e, EVENT_SEND_STARTED, 2);
     post_send(e, EVENT_SEND_STARTED, 3);   /* no place */
