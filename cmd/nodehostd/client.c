@@ -499,7 +499,7 @@ void client_accept(struct server *s)
         return;
     }
     s->stats.connections++;
-    if (s->stats.clients > s->config->redis.max_clients) {
+    if (s->stats.clients > s->max_clients) {
         refuse(c);
         return;
     }

@@ -149,7 +149,7 @@ static void info_server(const struct server *s, struct buffer *b)
 static void info_clients(const struct server *s, struct buffer *b)
 {
     buffer_printf(b, "# Clients\r\nconnected_clients:%" PRIu64 "\r\nmaxclients:%u\r\nblocked_clients:0\r\n\r\n", s->stats.clients,
-                  s->config->redis.max_clients);
+                  s->max_clients);
 }
 
 /* jemalloc's, if it is in this process, linked or preloaded. */

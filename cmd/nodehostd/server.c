@@ -3,6 +3,7 @@
 #include <netdb.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/resource.h>
 
 #include "cmd/nodehostd/log.h"
 
@@ -98,11 +99,24 @@ static int start_listening(struct server *s, struct nh_error *err)
     return nh_error_set(err, NH_EIO, "listen for clients at %s: %s", at, uv_strerror(r));
 }
 
+/* Half of the descriptors at most: a log store that cannot open a file is fenced, and needs a restart. */
+static uint32_t find_max_clients(const struct config *config)
+{
+    uint32_t wanted = config->redis.max_clients;
+    struct rlimit limit;
+
+    if (getrlimit(RLIMIT_NOFILE, &limit) < 0 || limit.rlim_cur / 2 >= wanted)
+        return wanted;
+    LOG_WARN("redis.max_clients is %u, and the process may have %llu file descriptors (ulimit -n): %llu clients are served",
+             wanted, (unsigned long long)limit.rlim_cur, (unsigned long long)limit.rlim_cur / 2);
+    return (uint32_t)(limit.rlim_cur / 2);
+}
+
 int server_init(struct server *s, const struct config *config, struct nh_error *err)
 {
     int r;
 
-    *s = (struct server){.config = config, .loading = true};
+    *s = (struct server){.config = config, .max_clients = find_max_clients(config), .loading = true};
     pthread_mutex_init(&s->ended_lock, NULL);
     uv_loop_init(&s->loop);
     s->started_ms = uv_now(&s->loop);

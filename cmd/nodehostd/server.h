@@ -146,6 +146,7 @@ struct server {
     uv_async_t ended_async;
     uv_prepare_t flush_prepare;
     struct client *clients;
+    uint32_t max_clients; /* as configured, if there are descriptors for so many */
     uint64_t next_client_id;
     struct server_stats stats;
     uint64_t started_ms;

@@ -55,11 +55,12 @@ class Cluster:
     def log(self, h):
         return f"{self.dir}/host-{h}.log"
 
-    def start(self, h, *options, **env):
-        """env: more of the environment."""
+    def start(self, h, *options, descriptors=None, **env):
+        """descriptors: as many as the process may have; env: more of the environment."""
+        limited = ["prlimit", f"--nofile={descriptors}"] if descriptors else []
         with open(self.log(h), "a") as log:
             self.processes[h] = subprocess.Popen(
-                [self.nodehostd, "--config", self.config(h), "--plugin-dir", self.plugin_dir, *options], stdout=log, stderr=log,
+                [*limited, self.nodehostd, "--config", self.config(h), "--plugin-dir", self.plugin_dir, *options], stdout=log, stderr=log,
                 env=dict(os.environ, **env), restore_signals=False)  # a limit of file sizes is an error, not SIGXFSZ
 
     def kill(self, h):

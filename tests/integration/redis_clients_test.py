@@ -358,6 +358,29 @@ def test_large_answers_of_one_shard(c):
     persist(a.execute_command, "NH.PROPOSE", 1, kv_command(b"del", b"half"))
 
 
+def test_few_descriptors(c):
+    """Clients cannot take those that the log store needs: it would be fenced by a file that it cannot open."""
+    c.kill(3)
+    c.start(3, descriptors=400)
+    c.await_leaders(30)
+    sockets = [socket.create_connection(("127.0.0.1", c.redis[3])) for _ in range(500)]
+    served = 0
+    for s in sockets:
+        s.settimeout(20)
+        try:
+            s.sendall(b"PING\r\n")
+            served += s.recv(100) == b"+PONG\r\n"
+        except ConnectionError:
+            pass
+    check(150 < served <= 200, f"{served} clients are served with 400 descriptors")
+    check(len(os.listdir(f"/proc/{c.processes[3].pid}/fd")) < 350, "there are some left")
+    for s in sockets:
+        s.close()
+    c.kill(3)
+    c.start(3)
+    c.await_leaders(30)
+
+
 def test_slow_readers(c):
     """Whoever asks for much at once and reads later gets all of it, in order; it is not all in memory meanwhile."""
     a = c.client(1, 120)
