@@ -461,5 +461,20 @@ def test_bad_clients(c):
     check(good.ping() and int(good.info()["connected_clients"]) < 300, "they are forgotten")
 
 
+HELLO_OF_NOBODY = bytes.fromhex("4e48461a01010000000000000000000000000000a0c70a83")  # a frame without payload
+
+
+def test_strangers_at_the_raft_port(c):
+    """Whoever connects and says nothing gives way to who comes: hosts could not connect while enough of them were there."""
+    silent = [socket.create_connection(("127.0.0.1", c.raft[1])) for _ in range(1100)]
+    with socket.create_connection(("127.0.0.1", c.raft[1])) as s:
+        s.settimeout(20)
+        s.sendall(HELLO_OF_NOBODY)
+        answer = s.recv(100)
+    check(answer[:6] == b"NHF\x1a\x01\x02", f"{answer}: a hello is answered, if only with a refusal")
+    for s in silent:
+        s.close()
+
+
 if __name__ == "__main__":
     run_tests([f for name, f in sorted(globals().items()) if name.startswith("test_")], SHARDS, start_all)

@@ -23,8 +23,10 @@ static const uint32_t edges[] = {
 static void move(struct inbound *in, enum inbound_state to)
 {
     assert(edges[in->state] & (1u << to));
-    if (in->state == INBOUND_HELLO)
-        __atomic_fetch_sub(&in->transport->n_handshakes, 1, __ATOMIC_RELAXED);
+    if (in->state == INBOUND_HELLO) {
+        list_remove(&in->on_strangers);
+        in->loop->n_strangers--;
+    }
     in->state = to;
 }
 
@@ -33,9 +35,8 @@ static void move(struct inbound *in, enum inbound_state to)
 bool inbound_admit(struct nh_transport *t, int fd)
 {
     uint32_t all = __atomic_add_fetch(&t->n_inbound, 1, __ATOMIC_RELAXED);
-    uint32_t strangers = __atomic_add_fetch(&t->n_handshakes, 1, __ATOMIC_RELAXED);
 
-    if (all <= TCP_INBOUND_MAX && strangers <= TCP_HANDSHAKES_MAX) {
+    if (all <= TCP_INBOUND_MAX) {
         TCP_COUNT(t, accepted, 1);
         return true;
     }
@@ -47,7 +48,6 @@ bool inbound_admit(struct nh_transport *t, int fd)
 void inbound_discard(struct nh_transport *t, int fd)
 {
     __atomic_fetch_sub(&t->n_inbound, 1, __ATOMIC_RELAXED);
-    __atomic_fetch_sub(&t->n_handshakes, 1, __ATOMIC_RELAXED);
     close(fd);
 }
 
@@ -304,6 +304,13 @@ static void name_remote(struct inbound *in)
     snprintf(in->remote, sizeof in->remote, "%s:%d", host, port);
 }
 
+static void add_stranger(struct tcp_loop *loop, struct inbound *in)
+{
+    list_push_back(&loop->strangers, &in->on_strangers);
+    if (++loop->n_strangers > TCP_HANDSHAKES_MAX / loop->transport->n_loops)
+        cut(container_of(loop->strangers.next, struct inbound, on_strangers), "no hello yet, and too many wait for one");
+}
+
 void inbound_open(struct tcp_loop *loop, int fd)
 {
     struct inbound *in = xcalloc(1, sizeof *in);
@@ -315,6 +322,7 @@ void inbound_open(struct tcp_loop *loop, int fd)
     in->tcp.data = in->timer.data = in;
     frame_parser_init(&in->parser, FRAME_HELLO_BYTES_MAX);
     list_push_back(&loop->inbounds, &in->on_loop);
+    add_stranger(loop, in);
     uv_timer_init(&loop->uv, &in->timer);
     uv_tcp_init(&loop->uv, &in->tcp);
     r = uv_tcp_open(&in->tcp, fd);

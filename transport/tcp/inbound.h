@@ -7,7 +7,8 @@
  *     +-- broken, no hello in time ------------------------------------+
  *
  * Until the hello is accepted, one frame of FRAME_HELLO_BYTES_MAX is all that is read, and TCP_HANDSHAKE_TIMEOUT_MS all the
- * time there is. Whatever breaks a rule is cut, counted and logged (not more often than loop_warn allows).
+ * time there is. Of those who have not said it the oldest gives way to one too many: hosts say it at once. Whatever breaks a rule
+ * is cut, counted and logged (not more often than loop_warn allows).
  *
  * Threads: the loop's, except inbound_admit and inbound_discard (any).
  */
@@ -20,7 +21,8 @@
 enum inbound_state { INBOUND_HELLO, INBOUND_REFUSING, INBOUND_OPEN, INBOUND_CLOSING };
 
 struct inbound {
-    struct list on_loop; /* tcp_loop.inbounds */
+    struct list on_loop;      /* tcp_loop.inbounds */
+    struct list on_strangers; /* tcp_loop.strangers, in HELLO */
     struct nh_transport *transport;
     struct tcp_loop *loop;
     enum inbound_state state;

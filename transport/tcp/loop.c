@@ -115,6 +115,7 @@ int loop_init(struct tcp_loop *l, struct nh_transport *t, struct nh_error *err)
     mailbox_init(&l->box);
     list_init(&l->peers);
     list_init(&l->inbounds);
+    list_init(&l->strangers);
     return NH_OK;
 }
 

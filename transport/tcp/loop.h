@@ -42,8 +42,10 @@ struct tcp_loop {
     uv_loop_t uv;
     uv_poll_t wake;
     bool stopping;
-    struct list peers;    /* struct peer.on_loop */
-    struct list inbounds; /* struct inbound.on_loop */
+    struct list peers;     /* struct peer.on_loop */
+    struct list inbounds;  /* struct inbound.on_loop */
+    struct list strangers; /* struct inbound.on_strangers, the oldest first */
+    uint32_t n_strangers;
     uint8_t *read_buffer;
     uint64_t warnings_since_ms;
     unsigned n_warnings, n_suppressed;

@@ -29,7 +29,7 @@ struct nh_transport {
     bool started;       /* guarded by lock */
     bool closing;       /* guarded by lock */
 
-    uint32_t n_inbound, n_handshakes; /* atomic */
+    uint32_t n_inbound;               /* atomic */
     struct tcp_transport_stats stats; /* atomic */
 };
 

@@ -45,7 +45,7 @@
 #define TCP_KEEPALIVE_PROBES     3
 
 #define TCP_INBOUND_MAX     4096u /* accepted connections; more are closed at once */
-#define TCP_HANDSHAKES_MAX  1024u /* of these, such as have not said hello */
+#define TCP_HANDSHAKES_MAX  1024u /* of these, such as have not said hello; one more: the oldest is closed */
 #define TCP_ACCEPT_PAUSE_MS 100u  /* when file descriptors or memory have run out */
 
 const struct nh_transport_ops *nh_transport_tcp(void);
