@@ -176,24 +176,40 @@ static NH_PEEKS void prefetch_room(const struct replica *r)
     request_ring_prefetch_next(&r->ring);
 }
 
-int replica_propose(struct replica *r, const struct engine_proposal *proposals, size_t n, uint64_t deadline_ns,
-                    struct nh_error *err)
+/* What would not fit into an empty inbox either is not to be tried again. */
+static int check_sizes(const struct engine_config *c, const struct engine_proposal *proposals, size_t n, size_t *ret_bytes,
+                       struct nh_error *err)
 {
     size_t bytes = 0;
-    bool notify = false;
-    int rc = check_uncommitted(r->engine, err);
 
-    if (rc < 0)
-        return rc;
-    prefetch_room(r);
     for (size_t i = 0; i < n; i++) {
         if (proposals[i].size_bytes > NH_ENTRY_PAYLOAD_MAX)
             return nh_error_set(err, NH_ETOOBIG, "a proposal of %zu bytes, the limit is %u", proposals[i].size_bytes,
                                 NH_ENTRY_PAYLOAD_MAX);
         bytes += NH_RECORD_HEADER_BYTES + NH_RECORD_ALIGN + proposals[i].size_bytes;
     }
+    if (n > c->max_pending_per_replica)
+        return nh_error_set(err, NH_ETOOBIG, "%zu proposals at once, the limit is %" PRIu32, n, c->max_pending_per_replica);
+    if (n > 1 && bytes > c->max_inbox_bytes) /* one alone may be of any allowed size */
+        return nh_error_set(err, NH_ETOOBIG, "proposals of %zu bytes at once, the limit is %" PRIu64, bytes, c->max_inbox_bytes);
+    *ret_bytes = bytes;
+    return NH_OK;
+}
+
+int replica_propose(struct replica *r, const struct engine_proposal *proposals, size_t n, uint64_t deadline_ns,
+                    struct nh_error *err)
+{
+    size_t bytes = 0;
+    bool notify = false;
+    int rc = check_sizes(&r->engine->config, proposals, n, &bytes, err);
+
+    if (rc == NH_OK)
+        rc = check_uncommitted(r->engine, err);
+    if (rc < 0)
+        return rc;
+    prefetch_room(r);
     pthread_mutex_lock(&r->lock);
-    rc = admit(r, n, r->proposals.n == 0 && n == 1 ? 0 : bytes, err); /* one alone may be of any allowed size */
+    rc = admit(r, n, r->proposals.n == 0 && n == 1 ? 0 : bytes, err);
     if (rc == NH_OK && n > 0) {
         for (size_t i = 0; i < n; i++)
             add_proposal(r, &proposals[i], deadline_ns);

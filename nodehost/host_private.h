@@ -43,12 +43,16 @@ struct waiter {
     bool has_ended;
     struct nh_reply *reply;
 };
-int waiter_begin(struct waiter *w, struct nh_reply *reply, struct nh_error *err); /* errors: EDEADLOCK */
+int waiter_begin(struct waiter *w, struct nh_reply *reply, struct nh_error *err); /* errors: EDEADLOCK, EINVAL */
 void waiter_end(void *ctx, const struct nh_outcome *outcome);
 int waiter_finish(struct waiter *w, int submitted); /* returns `submitted` */
 
+/* What every request needs. Errors: EINVAL. */
+int host_check_request(nh_completion_fn fn, const void *bytes, size_t size_bytes, struct nh_error *err);
 /* The end of a timeout on the runtime's clock. Errors: EINVAL. */
 int host_deadline(struct nh_host *host, uint32_t timeout_ms, uint64_t *ret_ns, struct nh_error *err);
+/* What may be in the records of a shard. Errors: EINVAL. */
+int host_check_address(const char *address, struct nh_error *err);
 /* NH_EDEADLOCK on a thread of the host itself. */
 int host_check_may_block(struct nh_error *err);
 

@@ -22,13 +22,15 @@ static int check_member(uint32_t type, const struct nh_member *m, struct nh_erro
         return nh_error_set(err, NH_EINVAL, "replica %" PRIu64 ": unknown kind %" PRIu32, m->replica_id, m->kind);
     if (!memchr(m->address, 0, sizeof m->address) || (needs_address && m->address[0] == 0))
         return nh_error_set(err, NH_EINVAL, "replica %" PRIu64 ": no address, or one that is too long", m->replica_id);
-    return NH_OK;
+    return needs_address ? host_check_address(m->address, err) : NH_OK;
 }
 
 static int check_change(const struct nh_config_change *c, struct nh_error *err)
 {
     int r = NH_OK;
 
+    if (!c)
+        return nh_error_set(err, NH_EINVAL, "the change is NULL");
     if (c->type == NH_CONFIG_LEAVE_JOINT)
         return NH_OK;
     if (c->type != NH_CONFIG_CHANGE_MANY)
@@ -69,6 +71,8 @@ int nh_change_membership(struct nh_host *host, uint64_t shard_id, const struct n
     int r = host_deadline(host, timeout_ms, &deadline_ns, err);
 
     if (r == NH_OK)
+        r = host_check_request(fn, NULL, 0, err);
+    if (r == NH_OK)
         r = check_change(change, err);
     if (r < 0)
         return r;
@@ -86,7 +90,9 @@ int nh_change_membership(struct nh_host *host, uint64_t shard_id, const struct n
 int nh_transfer_leader(struct nh_host *host, uint64_t shard_id, uint64_t target_replica_id, nh_completion_fn fn, void *ctx,
                        struct nh_error *err)
 {
-    return engine_transfer(host->engine, shard_id, target_replica_id, fn, ctx, err);
+    int r = host_check_request(fn, NULL, 0, err);
+
+    return r < 0 ? r : engine_transfer(host->engine, shard_id, target_replica_id, fn, ctx, err);
 }
 
 int nh_campaign(struct nh_host *host, uint64_t shard_id, struct nh_error *err)
@@ -101,7 +107,9 @@ int nh_forget_leader(struct nh_host *host, uint64_t shard_id, struct nh_error *e
 
 int nh_get_peers(struct nh_host *host, uint64_t shard_id, nh_completion_fn fn, void *ctx, struct nh_error *err)
 {
-    return engine_look_at_peers(host->engine, shard_id, fn, ctx, err);
+    int r = host_check_request(fn, NULL, 0, err);
+
+    return r < 0 ? r : engine_look_at_peers(host->engine, shard_id, fn, ctx, err);
 }
 
 int nh_barrier(struct nh_host *host, uint64_t shard_id, uint32_t timeout_ms, nh_completion_fn fn, void *ctx, struct nh_error *err)
@@ -110,6 +118,8 @@ int nh_barrier(struct nh_host *host, uint64_t shard_id, uint32_t timeout_ms, nh_
     uint64_t deadline_ns = 0;
     int r = host_deadline(host, timeout_ms, &deadline_ns, err);
 
+    if (r == NH_OK)
+        r = host_check_request(fn, NULL, 0, err);
     return r < 0 ? r : engine_propose(host->engine, shard_id, &p, 1, deadline_ns, err);
 }
 
@@ -175,6 +185,8 @@ int nh_verify_leader(struct nh_host *host, uint64_t shard_id, uint32_t timeout_m
     uint64_t deadline_ns = 0;
     int r = host_deadline(host, timeout_ms, &deadline_ns, err);
 
+    if (r == NH_OK)
+        r = host_check_request(fn, NULL, 0, err);
     if (r < 0)
         return r;
     v = xcalloc(1, sizeof *v);

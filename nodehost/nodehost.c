@@ -85,17 +85,43 @@ static int take_config(const struct nh_host_config *given, struct nh_host_config
     return NH_OK;
 }
 
+int host_check_address(const char *address, struct nh_error *err)
+{
+    for (const char *p = address; *p; p++)
+        if (*p <= ' ' || *p > '~')
+            return nh_error_set(err, NH_EINVAL, "address contains a space or a character that is not ASCII");
+    return NH_OK;
+}
+
+static int check_listener(const char *name, const void *listener, struct nh_error *err)
+{
+    uint32_t struct_size;
+
+    if (!listener)
+        return NH_OK;
+    memcpy(&struct_size, listener, sizeof struct_size); /* comes first */
+    if (struct_size < offsetof(struct nh_raft_event_listener, leader_updated))
+        return nh_error_set(err, NH_EINVAL, "%s has no struct_size: none of its functions would be called", name);
+    return NH_OK;
+}
+
+static int check_listeners(const struct nh_host_config *c, struct nh_error *err)
+{
+    int r = check_listener("raft_listener", c->raft_listener, err);
+
+    return r < 0 ? r : check_listener("system_listener", c->system_listener, err);
+}
+
 static int check_config(const struct nh_host_config *c, struct nh_error *err)
 {
+    int r;
+
     if (c->host_id == 0)
         return nh_error_set(err, NH_EINVAL, "host_id is 0: give every host a number of its own");
     if (!c->data_dir || !c->data_dir[0])
         return nh_error_set(err, NH_EINVAL, "data_dir is missing");
     if (!c->address || !c->address[0] || strlen(c->address) >= NH_ADDRESS_BYTES)
         return nh_error_set(err, NH_EINVAL, "address is missing or longer than %u bytes", NH_ADDRESS_BYTES - 1);
-    for (const char *p = c->address; *p; p++)
-        if (*p <= ' ' || *p > '~')
-            return nh_error_set(err, NH_EINVAL, "address contains a space or a character that is not ASCII");
     if (c->rtt_ms > RTT_MS_MAX)
         return nh_error_set(err, NH_EINVAL, "rtt_ms is %" PRIu32 ", the limit is %u", c->rtt_ms, RTT_MS_MAX);
     if (c->step_workers > ENGINE_WORKERS_MAX || c->apply_workers > ENGINE_WORKERS_MAX)
@@ -109,7 +135,10 @@ static int check_config(const struct nh_host_config *c, struct nh_error *err)
                             SNAPSHOT_STREAMS_MAX);
     if (c->snapshot_dir && !c->snapshot_dir[0])
         return nh_error_set(err, NH_EINVAL, "snapshot_dir is empty: name a directory, or leave it NULL");
-    return NH_OK;
+    if (c->wal_dir && !c->wal_dir[0])
+        return nh_error_set(err, NH_EINVAL, "wal_dir is empty: name a directory, or leave it NULL");
+    r = host_check_address(c->address, err);
+    return r < 0 ? r : check_listeners(c, err);
 }
 
 /* ---- what engine and transport tell ---- */
@@ -402,6 +431,11 @@ void nh_host_close(struct nh_host *host)
     if (!host)
         return;
     host_id = host->host_id;
+    if (host_check_may_block(NULL) < 0) { /* it would wait for itself */
+        LOG_ERROR("host %" PRIu64 " is not closed, and stays open: a completion, a listener or a machine cannot close it",
+                  host_id);
+        return;
+    }
     events_post(host->events, EVENT_SHUTTING_DOWN, (struct nh_replica_info){0}, NULL);
     close_parts(host);
     LOG_INFO("host %" PRIu64 " is closed", host_id);

@@ -14,6 +14,9 @@
  * Timeouts are real time in milliseconds, 1 .. NH_TIMEOUT_MS_MAX, never shorter than asked for and some 20 ms longer; a timeout
  * of a proposal means "outcome unknown".
  *
+ * Pointers must not be NULL unless it says otherwise; a request without completion or reply, or with bytes at NULL, is EINVAL.
+ * `err` may be NULL; it is filled on failure only.
+ *
  * Threads: every function may be called from any thread, also concurrently, except where it says otherwise.
  */
 #ifndef NH_NODEHOST_NODEHOST_H
@@ -37,11 +40,14 @@ NH_API const char *nh_version(void);
 
 /* Locks and checks the data directory, opens the log store, starts workers and transport. The directory remembers host id,
  * deployment id, address and log store; a mismatch is refused with the remedy in the text.
- * Errors: EINVAL (config), ELOCKED (text names the pid), EMISMATCH, EIO, ECORRUPT, EABI. */
+ * Errors: EINVAL (config), ELOCKED (text names the pid), EMISMATCH, EIO, ECORRUPT, EABI (a table of the config is not whole), or
+ * what a plugin's open returns. */
 NH_API int nh_host_open(const struct nh_host_config *config, struct nh_host **ret, struct nh_error *err);
 /* Stops all replicas, ends pending requests (TERMINATED), stops every thread, unlocks. No completion or listener runs after
- * it has returned. Takes NULL. Not from a completion, a listener or a machine. Call once; no other call of this host may begin
- * meanwhile or be under way, but for a synchronous request that waits. */
+ * it has returned. Takes NULL. Call once: when it begins no other thread may be inside a function of this host, but for a
+ * synchronous request that waits, nor call one later. To end threads that ask it, stop its replicas first: whoever waits gets
+ * TERMINATED, whoever comes later ENOTFOUND. A completion, a listener or a machine cannot close it: the host stays open and logs
+ * an error. */
 NH_API void nh_host_close(struct nh_host *host);
 
 /* Starts our replica of a shard: new (members given), joining (join) or restarted (neither, or members equal to the
@@ -86,7 +92,8 @@ struct nh_proposal {
     nh_completion_fn fn;
     void *ctx;
 };
-/* The same for many proposals to one shard at once: all or none are accepted. Cheaper per proposal. */
+/* The same for many proposals to one shard at once: all or none are accepted. Cheaper per proposal. ETOOBIG also of so many that
+ * they could never be taken together: more than max_pending_per_replica, or 64 MiB with 48 bytes more for each. */
 NH_API int nh_propose_batch(struct nh_host *host, uint64_t shard_id, const struct nh_proposal *proposals, size_t n,
                             uint32_t timeout_ms, struct nh_error *err);
 /* Linearizable query (ReadIndex, thesis 6.4): the machine's lookup runs once the state is fresh; outcome.data are its bytes,
@@ -97,8 +104,8 @@ NH_API int nh_query(struct nh_host *host, uint64_t shard_id, const void *query, 
 NH_API int nh_read_index(struct nh_host *host, uint64_t shard_id, uint32_t timeout_ms, nh_completion_fn fn, void *ctx,
                          struct nh_error *err);
 /* Asks the local machine, now, on the calling thread. After nh_read_index: linearizable. Alone: a stale read, the state as
- * far as it is applied here. Errors: ENOTFOUND, ENOTREADY, EQUARANTINED, EDEADLOCK (from inside a machine), or the machine's code
- * and text. */
+ * far as it is applied here. Errors: ENOTFOUND, ENOTREADY, EQUARANTINED, ECLOSED, EUNSUPPORTED (a witness), EDEADLOCK (from
+ * inside a machine), or the machine's code and text. */
 NH_API int nh_lookup(struct nh_host *host, uint64_t shard_id, const void *query, size_t size_bytes, struct nh_writer *out,
                      uint64_t *ret_value, struct nh_error *err);
 
@@ -305,7 +312,8 @@ struct nh_host_info {
 NH_API void nh_get_host_info(struct nh_host *host, struct nh_host_info *ret);
 /* Calls `each` for every replica of this host; the list may change meanwhile. */
 NH_API void nh_each_shard(struct nh_host *host, void (*each)(void *ctx, const struct nh_shard_info *info), void *ctx);
-/* Hash of the machine's state at *ret_applied; for tests and tools. Errors: ENOTFOUND, EUNSUPPORTED, EDEADLOCK. */
+/* Hash of the machine's state at *ret_applied; for tests and tools. Errors: ENOTFOUND, ENOTREADY, EQUARANTINED, ECLOSED,
+ * EUNSUPPORTED (the machine has none, or a witness), EDEADLOCK. */
 NH_API int nh_get_machine_hash(struct nh_host *host, uint64_t shard_id, uint64_t *ret_hash, uint64_t *ret_applied,
                                struct nh_error *err);
 

@@ -43,6 +43,8 @@ static bool machine_is_whole(const struct nh_machine_ops *m)
 
 static int check_config(const struct nh_replica_config *c, struct nh_error *err)
 {
+    int r = NH_OK;
+
     if (!machine_is_whole(c->machine))
         return nh_error_set(err, NH_EINVAL, "the machine is NULL, of another ABI, or lacks a required function");
     if (c->n_members > 0 && !c->members)
@@ -62,7 +64,12 @@ static int check_config(const struct nh_replica_config *c, struct nh_error *err)
         if (c->members[i].kind > NH_MEMBER_WITNESS)
             return nh_error_set(err, NH_EINVAL, "member %" PRIu64 " is of unknown kind %" PRIu32, c->members[i].replica_id,
                                 c->members[i].kind);
-    return NH_OK;
+    for (uint32_t i = 0; i < c->n_members && r == NH_OK; i++) {
+        if (!memchr(c->members[i].address, 0, NH_ADDRESS_BYTES))
+            return nh_error_set(err, NH_EINVAL, "the address of member %" PRIu64 " is too long", c->members[i].replica_id);
+        r = host_check_address(c->members[i].address, err);
+    }
+    return r;
 }
 
 static int by_replica_id(const void *a, const void *b)

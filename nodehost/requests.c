@@ -19,6 +19,28 @@ int host_deadline(struct nh_host *host, uint32_t timeout_ms, uint64_t *ret_ns, s
     return NH_OK;
 }
 
+int host_check_request(nh_completion_fn fn, const void *bytes, size_t size_bytes, struct nh_error *err)
+{
+    if (!fn)
+        return nh_error_set(err, NH_EINVAL, "the completion function is NULL: nobody would learn how the request ended");
+    if (!bytes && size_bytes > 0)
+        return nh_error_set(err, NH_EINVAL, "%zu bytes at NULL", size_bytes);
+    return NH_OK;
+}
+
+static int check_proposals(const struct nh_proposal *proposals, size_t n, struct nh_error *err)
+{
+    int r = NH_OK;
+
+    if (n > UINT32_MAX)
+        return nh_error_set(err, NH_ETOOBIG, "%zu proposals in one batch", n);
+    if (!proposals && n > 0)
+        return nh_error_set(err, NH_EINVAL, "%zu proposals at NULL", n);
+    for (size_t i = 0; i < n && r == NH_OK; i++)
+        r = host_check_request(proposals[i].fn, proposals[i].cmd, proposals[i].size_bytes, err);
+    return r;
+}
+
 int nh_propose_batch(struct nh_host *host, uint64_t shard_id, const struct nh_proposal *proposals, size_t n, uint32_t timeout_ms,
                      struct nh_error *err)
 {
@@ -26,10 +48,10 @@ int nh_propose_batch(struct nh_host *host, uint64_t shard_id, const struct nh_pr
     uint64_t deadline_ns = 0;
     int r = host_deadline(host, timeout_ms, &deadline_ns, err);
 
+    if (r == NH_OK)
+        r = check_proposals(proposals, n, err);
     if (r < 0)
         return r;
-    if (n > UINT32_MAX)
-        return nh_error_set(err, NH_EBUSY, "%zu proposals in one batch", n);
     if (n > BATCH_ON_STACK)
         list = xcalloc(n, sizeof *list);
     for (size_t i = 0; i < n; i++)
@@ -55,13 +77,15 @@ static int read_async(struct nh_host *host, uint64_t shard_id, const void *query
     uint64_t deadline_ns = 0;
     int r = host_deadline(host, timeout_ms, &deadline_ns, err);
 
+    if (r == NH_OK)
+        r = host_check_request(fn, query, size_bytes, err);
     return r < 0 ? r : engine_read(host->engine, shard_id, query, size_bytes, deadline_ns, fn, ctx, err);
 }
 
 int nh_query(struct nh_host *host, uint64_t shard_id, const void *query, size_t size_bytes, uint32_t timeout_ms,
              nh_completion_fn fn, void *ctx, struct nh_error *err)
 {
-    return read_async(host, shard_id, query ? query : "", size_bytes, timeout_ms, fn, ctx, err);
+    return read_async(host, shard_id, query || size_bytes > 0 ? query : "", size_bytes, timeout_ms, fn, ctx, err);
 }
 
 int nh_read_index(struct nh_host *host, uint64_t shard_id, uint32_t timeout_ms, nh_completion_fn fn, void *ctx,
@@ -73,7 +97,9 @@ int nh_read_index(struct nh_host *host, uint64_t shard_id, uint32_t timeout_ms, 
 int nh_lookup(struct nh_host *host, uint64_t shard_id, const void *query, size_t size_bytes, struct nh_writer *out,
               uint64_t *ret_value, struct nh_error *err)
 {
-    return engine_lookup(host->engine, shard_id, query, size_bytes, out, ret_value, err);
+    if (!out || !ret_value || (!query && size_bytes > 0))
+        return nh_error_set(err, NH_EINVAL, "a lookup without query, or with no place for its answer");
+    return engine_lookup(host->engine, shard_id, query ? query : "", size_bytes, out, ret_value, err);
 }
 
 /* ---- waiting ---- */
@@ -100,6 +126,8 @@ int waiter_begin(struct waiter *w, struct nh_reply *reply, struct nh_error *err)
 {
     int r = host_check_may_block(err);
 
+    if (r == NH_OK && !reply)
+        r = nh_error_set(err, NH_EINVAL, "the reply is NULL");
     if (r < 0)
         return r;
     pthread_mutex_init(&w->lock, NULL);

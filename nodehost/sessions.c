@@ -36,6 +36,8 @@ static int propose(struct nh_host *host, uint64_t shard_id, struct engine_propos
     uint64_t deadline_ns = 0;
     int r = check(host, p->session.client_id, timeout_ms, &deadline_ns, err);
 
+    if (r == NH_OK)
+        r = host_check_request(p->fn, p->cmd, p->size_bytes, err);
     return r < 0 ? r : engine_propose(host->engine, shard_id, p, 1, deadline_ns, err);
 }
 
@@ -45,6 +47,8 @@ int nh_open_session(struct nh_host *host, uint64_t shard_id, uint64_t client_id,
     uint64_t deadline_ns = 0;
     int r = check(host, client_id, timeout_ms, &deadline_ns, err);
 
+    if (r == NH_OK)
+        r = host_check_request(fn, NULL, 0, err);
     return r < 0 ? r : engine_open_session(host->engine, shard_id, client_id, deadline_ns, fn, ctx, err);
 }
 
@@ -59,6 +63,8 @@ int nh_close_session(struct nh_host *host, uint64_t shard_id, uint64_t client_id
 
 static int check_step(const struct nh_session_step *s, struct nh_error *err)
 {
+    if (!s)
+        return nh_error_set(err, NH_EINVAL, "the step is NULL");
     if (s->series_id == 0 || s->series_id > NH_SERIES_ID_MAX)
         return nh_error_set(err, NH_EINVAL, "series_id %" PRIu64 ": numbers begin with 1", s->series_id);
     if (s->responded_to >= s->series_id)
@@ -70,15 +76,15 @@ static int check_step(const struct nh_session_step *s, struct nh_error *err)
 int nh_propose_in_session(struct nh_host *host, uint64_t shard_id, const struct nh_session_step *step, const void *cmd,
                           size_t size_bytes, uint32_t timeout_ms, nh_completion_fn fn, void *ctx, struct nh_error *err)
 {
-    struct engine_proposal p = {.cmd = cmd,
-                                .size_bytes = size_bytes,
-                                .fn = fn,
-                                .ctx = ctx,
-                                .type = NH_ENTRY_APPLICATION,
-                                .session = {step->client_id, step->series_id, step->responded_to}};
+    struct engine_proposal p = {.cmd = cmd, .size_bytes = size_bytes, .fn = fn, .ctx = ctx, .type = NH_ENTRY_APPLICATION};
     int r = check_step(step, err);
 
-    return r < 0 ? r : propose(host, shard_id, &p, timeout_ms, err);
+    if (r < 0)
+        return r;
+    p.session.client_id = step->client_id;
+    p.session.series_id = step->series_id;
+    p.session.responded_to = step->responded_to;
+    return propose(host, shard_id, &p, timeout_ms, err);
 }
 
 /* ---- waiting ---- */

@@ -11,7 +11,9 @@
 int nh_request_snapshot(struct nh_host *host, uint64_t shard_id, uint64_t compaction_overhead, nh_completion_fn fn, void *ctx,
                         struct nh_error *err)
 {
-    return engine_snapshot(host->engine, shard_id, NULL, compaction_overhead, fn, ctx, err);
+    int r = host_check_request(fn, NULL, 0, err);
+
+    return r < 0 ? r : engine_snapshot(host->engine, shard_id, NULL, compaction_overhead, fn, ctx, err);
 }
 
 static int check_directory(const char *path, struct nh_error *err)
@@ -32,6 +34,8 @@ int nh_export_snapshot(struct nh_host *host, uint64_t shard_id, const char *dire
 {
     int r = check_directory(directory, err);
 
+    if (r == NH_OK)
+        r = host_check_request(fn, NULL, 0, err);
     return r < 0 ? r : engine_snapshot(host->engine, shard_id, directory, NH_NEVER, fn, ctx, err);
 }
 

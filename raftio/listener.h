@@ -1,6 +1,7 @@
 /* raftio/listener.h - events that a host tells its user about.
  *
- * Two tables of callbacks, as in dragonboat: raft events (leader changes) and system events. Any member may be NULL.
+ * Two tables of callbacks, as in dragonboat: raft events (leader changes) and system events. Any callback may be NULL;
+ * struct_size is sizeof the struct, and a host refuses a table without it.
  *
  * Threads. All callbacks of a host are called one after another from one event thread, in the order in which the things
  * happened per shard. A slow listener delays later events, never a worker: events wait in a bounded queue, and when it is

@@ -43,12 +43,15 @@ enum nh_drop_reason {
 struct nh_outcome {
     int code;        /* enum nh_request_code */
     int drop_reason; /* enum nh_drop_reason */
-    /* COMPLETED read whose lookup failed: the machine's negative code, `data` is its text.
+    /* COMPLETED read whose lookup failed: the machine's negative code; `data` is its text.
      * REJECTED proposal of a session:
-     *     NH_ESESSION  there is no such session (never opened, closed, evicted), or it has forgotten this number: not applied
-     * now; whether it was before, nobody knows NH_EACKED    it was applied before, and its result is not kept any more: the
-     * client had acknowledged it NH_EINVAL    the numbers make no sense (responded_to not below series_id): not applied Else 0.
-     */
+     *
+     *     NH_ESESSION  no such session (never opened, closed, evicted), or it has forgotten this number:
+     *                  not applied now; whether it was before, nobody knows
+     *     NH_EACKED    applied before, and its result is not kept any more: the client had acknowledged it
+     *     NH_EINVAL    the numbers make no sense (responded_to not below series_id): not applied
+     *
+     * Else 0. */
     int status;
     uint64_t index;   /* log index of the entry, or read index; 0 if none */
     uint64_t value;   /* the machine's number */
