@@ -83,6 +83,9 @@ struct nh_transport_ops {
     /* Gives the connection back; what is queued may still be sent. Required. */
     void (*close_connection)(struct nh_connection *c);
 
+    /* The three for snapshots are optional, all or none: without them nobody is sent one, and a replica that is behind the log of
+     * its leader stays so. */
+
     /* A connection of its own for the chunks of one snapshot. NH_EBUSY: no more are allowed at once; it is asked for again. */
     int (*get_snapshot_connection)(struct nh_transport *t, const char *target, struct nh_snapshot_connection **ret,
                                    struct nh_error *err);
