@@ -283,8 +283,8 @@ def check_refusals(c, path, members):
     fails("was removed from the shard", 6, 1, path[1], (6, 3))
     check(run_import(c, 6, 1, path[1], (6, 6))[0] == 1, "a member twice")
     check(run_import(c, 6, 1, path[1], ())[0] == 2, "no member")
-    for address, words in ((f"0.0.0.0:{c.raft[6]}", "where nobody can reach it"), (f"127.0.0.1:{c.raft[7]}", "peers call this host")):
-        fails(words, 6, 1, path[1], members, "--nonvoting", f"2@{address}")
+    for address, words in ((f"0.0.0.0:{c.raft[7]}", "where nobody can reach it"), (f"127.0.0.1:{c.raft[4]}", "peers call this host")):
+        fails(words, 6, 1, path[1], (1, 6), "--nonvoting", f"7@{address}")
     check(not os.path.exists(f"{c.dir}/data-6"), "a refusal makes nothing")
     code, text = run_import(c, 6, 1, path[1], members, "--dry-run")
     check(code == 0 and "nothing was changed" in text and "replica 5 never returns" in text, text)
