@@ -45,7 +45,7 @@ class Cluster:
                 for p in hosts:
                     f.write(f'  - {{ id: {p}, raft: "127.0.0.1:{self.raft[p]}", redis: "127.0.0.1:{self.redis[p]}" }}\n')
                 replicas, join = ([1, 2, 3], "") if h in HOSTS else ([h], ", join: true")
-                f.write(sections.replace("HOST", str(h)).replace("DIRECTORY", directory))
+                f.write(sections.replace("HOST", str(h)).replace("DIRECTORY", str(directory)))
                 f.write(f"shards:\n  - {{ first: 1, count: {shards}, machine: {machine}, replicas: {replicas}, election_rtt: 10,\n"
                         f"      heartbeat_rtt: 1, check_quorum: true, pre_vote: true, {shard_options}{join} }}\n")
 
