@@ -14,6 +14,9 @@
 
 #include "raftio/support/crc32c.h"
 
+/* What helps. Under its old ids it would have forgotten how it voted. */
+#define WITHOUT_HOST "restore it from a copy, or move the directory away and join anew under new replica ids"
+
 #define HOST_FILE_BYTES_MAX 1024u
 #define LINE_BYTES_MAX      256u
 
@@ -178,7 +181,7 @@ static int parse(const char *text, const char *path, struct host_file *ret, stru
 
     *ret = (struct host_file){0};
     if (!read_number(&at, "nodehost", &ret->format))
-        return nh_error_set(err, NH_ECORRUPT, "%s is not a host file", path);
+        return nh_error_set(err, NH_ECORRUPT, "%s is not a host file: " WITHOUT_HOST, path);
     if (ret->format != DATA_DIR_FORMAT)
         return nh_error_set(err, NH_EMISMATCH, "%s has format %" PRIu64 ", this version reads %u: use the version that wrote it",
                             path, ret->format, DATA_DIR_FORMAT);
@@ -189,9 +192,7 @@ static int parse(const char *text, const char *path, struct host_file *ret, stru
     crc = at;
     if (!whole || !read_word(&at, "crc", written, sizeof written) || *at != 0 ||
         strtoul(written, NULL, 16) != crc32c(0, text, (size_t)(crc - text)))
-        return nh_error_set(
-            err, NH_ECORRUPT,
-            "%s is damaged: restore it from a copy, or move the directory away and join anew under new replica ids", path);
+        return nh_error_set(err, NH_ECORRUPT, "%s is damaged: " WITHOUT_HOST, path);
     return NH_OK;
 }
 
