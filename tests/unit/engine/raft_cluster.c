@@ -365,8 +365,12 @@ static void process(struct cluster *c, struct cluster_node *node, struct raft_up
         note_read(c, node, &out->reads.items[i]);
     for (size_t i = 0; i < out->dropped.n; i++)
         note_dropped(c, node, &out->dropped.items[i]);
-    for (size_t i = 0; i < out->fetches.n; i++, node->n_fetches++)
-        *PUSH(&node->fetches) = out->fetches.items[i];
+    for (size_t i = 0; i < out->fetches.n; i++, node->n_fetches++) {
+        const struct raft_fetch *f = &out->fetches.items[i];
+
+        *PUSH(&node->fetches) = *f;
+        REQUIRE(f->low < f->high && f->high - 1 <= disk_last(node), "fetch [%" PRIu64 ", %" PRIu64 ")", f->low, f->high);
+    }
     for (size_t i = 0; i < out->transfers.n; i++)
         *PUSH(&node->transfers) = out->transfers.items[i];
     node->removed |= out->removed;
@@ -610,8 +614,8 @@ void cluster_fetch(struct cluster *c, uint64_t id)
     struct raft_event ev = {.type = RAFT_EV_FETCHED, .fetched = {.peer = f.peer}};
 
     REMOVE(&node->fetches, 0);
-    REQUIRE(f.low < f.high && f.high - 1 <= disk_last(node), "fetch [%" PRIu64 ", %" PRIu64 ")", f.low, f.high);
-    for (uint64_t i = f.low; i < f.high && i > node->base && !node->fail_fetches; i++) {
+    /* The tail may be gone by now, if the leader lost its office. */
+    for (uint64_t i = f.low; i < f.high && i > node->base && i <= disk_last(node) && !node->fail_fetches; i++) {
         const struct stored_entry *e = disk_at(node, i);
 
         if (i > f.low && run_list_bytes(&runs) + nh_record_bytes(record_of(e)) > f.max_bytes)

@@ -50,6 +50,21 @@ static void inject(struct nh_message m)
     cluster_settle(&c);
 }
 
+/* One change of the configuration, of the message's term; it changes nobody. */
+static void add_change(struct nh_message *m)
+{
+    struct run_list runs = {0};
+    struct block_builder b = {0};
+    struct nh_block *block;
+
+    block_builder_add(&b, &(struct block_record){.type = NH_ENTRY_CONFIG_CHANGE, .origin = 2, .key = m->term * 100});
+    block = block_seal(&b, m->term, m->log_index + 1);
+    run_list_add(&runs, block, 0, 1);
+    nh_block_unref(block);
+    m->runs = runs.runs;
+    m->n_runs = runs.n;
+}
+
 /* ---- blocks ---- */
 
 /* The new leader agrees with the first entry of the block alone. */
@@ -230,4 +245,48 @@ Test(raft_log, the_last_index_is_the_end)
     cr_assert_eq(s.last_index, RAFT_INDEX_MAX);
     raft_update_deinit(&out);
     raft_free(r);
+}
+
+/* ---- configuration changes that are cut off ---- */
+
+/* Statement 10: which change comes before the one that is cut off is not known, and it may be committed and not applied. */
+Test(raft_log, a_change_below_the_cut_still_bars_a_campaign)
+{
+    struct nh_message first = replicate(2, 2, 1, 1, 2), second = replicate(2, 2, 2, 2, 2), other = replicate(3, 3, 2, 2, 2);
+
+    follower_with((const uint64_t[]){1}, 1, 1);
+    c.nodes[1].hold_applies = true;
+    add_change(&first);
+    inject(first);
+    add_change(&second);
+    inject(second);
+    add_block(&other, 1);
+    inject(other);
+    cr_assert_eq(cluster_status(&c, 1).truncated_suffixes, 1);
+    cluster_campaign(&c, 1);
+    cr_assert_eq(cluster_status(&c, 1).role, RAFT_FOLLOWER);
+    c.nodes[1].hold_applies = false;
+    cluster_settle(&c);
+    cluster_campaign(&c, 1);
+    cr_assert_eq(cluster_status(&c, 1).role, RAFT_CANDIDATE);
+    cluster_deinit(&c);
+}
+
+/* Statement 55 asks for a save before a change is said to be committed, but not of what has taken its place: who waits for that
+ * word, as a leader that would go quiet, might wait for ever. */
+Test(raft_log, what_replaces_a_change_is_known_to_be_committed_without_a_save)
+{
+    struct nh_message change = replicate(2, 2, 1, 1, 1), other = replicate(3, 3, 1, 1, 1);
+    struct nh_message heartbeat = cluster_message(NH_MSG_HEARTBEAT, 3, 1, 3);
+
+    follower_with((const uint64_t[]){1}, 1, 1);
+    add_change(&change);
+    inject(change);
+    add_block(&other, 2);
+    inject(other);
+    cr_assert_eq(cluster_status(&c, 1).truncated_suffixes, 1);
+    heartbeat.commit = 3;
+    inject(heartbeat);
+    cr_assert_eq(cluster_sent(&c, NH_MSG_HEARTBEAT_RESP, 3)->commit, 3);
+    cluster_deinit(&c);
 }
