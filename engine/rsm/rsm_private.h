@@ -31,14 +31,13 @@ struct rsm {
     struct rsm_config config;
     struct nh_machine_ops *padded_ops; /* what config.machine points to if the machine knows fewer members; NULL: the machine's */
     char *machine_dir;
-    pthread_rwlock_t lock;      /* regular: update exclusive, lookups shared */
-    bool recovering;            /* guarded by lock: nobody else enters the machine */
-    enum rsm_state state;       /* guarded by lock */
-    bool is_witness;            /* guarded by lock; by its membership, or while it is no member by what it was sent */
-    struct nh_machine *machine; /* guarded by lock; NULL unless opened */
-    pthread_mutex_t
-        membership_lock; /* a leaf of its own: a lookup may hold `lock` for long, and who asks for members waits not */
-    uint8_t *membership; /* guarded by it; encoded: it is large, and seldom looked at. NULL: nobody, 0 bytes */
+    pthread_rwlock_t lock;           /* regular: update exclusive, lookups shared */
+    bool recovering;                 /* guarded by lock: nobody else enters the machine */
+    enum rsm_state state;            /* guarded by lock */
+    bool is_witness;                 /* guarded by lock; by its membership, or while it is no member by what it was sent */
+    struct nh_machine *machine;      /* guarded by lock; NULL unless opened */
+    pthread_mutex_t membership_lock; /* a leaf: a lookup may hold `lock` for long, and who asks for members waits not */
+    uint8_t *membership;             /* guarded by it; encoded: it is large, and seldom looked at. NULL: nobody, 0 bytes */
     size_t membership_bytes;
     uint64_t applied; /* atomic; written by the apply worker, or by a recovery */
 
