@@ -111,7 +111,8 @@ void raft_collect(struct raft *r, struct raft_update *out)
 {
     assert(!r->out && out->save_id == 0 && out->apply_first == 0);
     r->out = out;
-    raft_settle_held(r);
+    if (raft_is_leader(r) && r->lead->held)
+        raft_settle_held(r);
     if (raft_leave_joint_is_due(r))
         raft_leave_joint(r);
     if (raft_is_leader(r) && !r->quiesced) {

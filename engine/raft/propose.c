@@ -16,6 +16,7 @@
 #include "engine/raft/raft_internal.h"
 
 #include <assert.h>
+#include <stdlib.h>
 
 static bool is_config_change(const struct block_builder *records)
 {
@@ -68,7 +69,7 @@ static int refusal(const struct raft *r, const struct block_builder *records)
         return NH_DROP_REFUSED;
     if (r->lead->transferee)
         return NH_DROP_TRANSFERRING;
-    if (is_config_change(records) && (config_is_barred(r) || r->lead->held.key))
+    if (is_config_change(records) && (config_is_barred(r) || r->lead->held))
         return NH_DROP_CONFIG_PENDING;
     if (is_config_change(records) && raft_change_would_wait(r))
         return NH_DROP_VOTERS_AWAY;
@@ -114,13 +115,15 @@ static bool may_hear_yet(const struct raft *r)
 
 static void hold(struct raft *r, struct block_builder *records, uint64_t from, uint64_t key)
 {
-    int code = block_builder_add_encoded(&r->lead->held.records, records->data, records->size_bytes, NULL);
+    struct raft_held_change *held = xcalloc(1, sizeof *held);
+    int code = block_builder_add_encoded(&held->records, records->data, records->size_bytes, NULL);
 
     assert(code == NH_OK);
     (void)code;
     block_builder_deinit(records);
-    r->lead->held.from = from;
-    r->lead->held.key = key;
+    held->from = from;
+    held->key = key;
+    r->lead->held = held;
 }
 
 /* A leader takes the batch, holds it, or drops it. */
@@ -141,24 +144,22 @@ static void take(struct raft *r, struct block_builder *records, uint64_t from, u
 
 void raft_settle_held(struct raft *r)
 {
-    struct block_builder records;
-    uint64_t key;
+    struct raft_held_change *held = r->lead->held;
 
-    if (!raft_is_leader(r) || !r->lead->held.key)
-        return;
-    records = r->lead->held.records;
-    key = r->lead->held.key;
-    r->lead->held.records = (struct block_builder){0};
-    r->lead->held.key = 0;
-    take(r, &records, r->lead->held.from, key, 1);
+    r->lead->held = NULL;
+    take(r, &held->records, held->from, held->key, 1);
+    free(held);
 }
 
 /* It is in no log. */
 void raft_drop_held(struct raft *r)
 {
-    if (r->lead->held.key)
-        drop(r, &r->lead->held.records, r->lead->held.from, NH_DROP_REFUSED, r->lead->held.key, 1);
-    r->lead->held.key = 0;
+    struct raft_held_change *held = r->lead->held;
+
+    r->lead->held = NULL;
+    if (held)
+        drop(r, &held->records, held->from, NH_DROP_REFUSED, held->key, 1);
+    free(held);
 }
 
 /* ---- asked here ---- */

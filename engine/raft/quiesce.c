@@ -125,7 +125,7 @@ static bool is_idle(const struct raft *r)
 
     if (r->now - r->active_at < r->options.quiesce_ticks || r->lead->reads.n > 0 || r->lead->removed_at)
         return false;
-    if (r->lead->transferee || r->lead->held.key || r->asked.key || raft_leave_joint_is_due(r))
+    if (r->lead->transferee || r->lead->held || r->asked.key || raft_leave_joint_is_due(r))
         return false;
     if (log->applied != log->last) /* what is applied is saved; so are a leader's term and vote */
         return false;

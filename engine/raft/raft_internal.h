@@ -222,25 +222,28 @@ struct raft_pending_read {
     uint64_t round; /* heartbeats carry it; counts up from 1 in each leadership */
 };
 
-/* What only a leader has. */
+/* A configuration change that waits until it is known which voters are there (propose.c). */
+struct raft_held_change {
+    struct block_builder records;
+    uint64_t from; /* who forwarded it, 0: asked here */
+    uint64_t key;
+};
+
+/* What only a leader has: two cache lines. */
 struct raft_lead {
     struct raft_peer *peers; /* members but itself, ascending */
     uint32_t n_peers;
     bool heartbeat_wanted;
+    bool lease_given_up;  /* a transfer began in this term: its target may stand at any time */
     uint64_t start_index; /* of the empty entry that opened the term */
     uint64_t uncommitted_bytes;
     uint64_t heartbeat_deadline, quorum_deadline;
     uint64_t look_deadline;                 /* while quiet: when to look after those who are behind; RAFT_NEVER: nobody is */
     uint64_t transferee, transfer_deadline; /* who is to lead next; 0: nobody */
-    bool lease_given_up;                    /* a transfer began in this term: its target may stand at any time */
     uint64_t removed_at;                    /* index of the change that took this replica out; 0: still a member */
     uint64_t asked_since;                   /* since when peers show by answers that they are there: a quiet leader asks nobody */
-    struct {                                /* a configuration change that waits to hear from the voters (propose.c) */
-        struct block_builder records;
-        uint64_t from; /* who forwarded it, 0: asked here */
-        uint64_t key;  /* 0: none */
-    } held;
-    uint64_t round;                           /* of the newest read */
+    struct raft_held_change *held;          /* NULL: none */
+    uint64_t round;                         /* of the newest read */
     RAFT_VEC(struct raft_pending_read) reads; /* ascending rounds */
 };
 
@@ -437,8 +440,8 @@ void raft_on_propose(struct raft *r, const struct nh_message *m);
 void raft_on_propose_resp(struct raft *r, const struct nh_message *m);
 void raft_append_records(struct raft *r, struct block_builder *records);
 bool raft_change_would_wait(const struct raft *r); /* a leader's: with witnesses, and voters away */
-void raft_settle_held(struct raft *r);             /* takes or drops a change that was held, if it is known by now who is there */
-void raft_drop_held(struct raft *r);               /* its leader gives way */
+void raft_settle_held(struct raft *r); /* takes or drops the change that is held, if it is known by now who is there */
+void raft_drop_held(struct raft *r);   /* if there is one: its leader gives way */
 
 /* await.c */
 bool raft_apply_is_held(const struct raft *r); /* entries that could be handed out wait for room */

@@ -41,7 +41,9 @@ void raft_lead_free(struct raft_lead *lead)
         raft_peer_deinit(&lead->peers[i]);
     free(lead->peers);
     free(lead->reads.items);
-    block_builder_deinit(&lead->held.records);
+    if (lead->held)
+        block_builder_deinit(&lead->held->records);
+    free(lead->held);
     free(lead);
 }
 
