@@ -307,3 +307,26 @@ Test(raft_lease, of_a_short_timeout_is_none)
         cluster_deinit(&c);
     }
 }
+
+/* Witnesses promise, too, and may elect with a minority of the voters: who is asked are all who vote. */
+Test(raft_lease, a_majority_of_those_with_data_gives_none)
+{
+    struct raft_options o = with_leases();
+
+    cluster_init(&c, 5, &o);
+    for (uint64_t id = 1; id <= 5; id++) {
+        cluster_crash(&c, id);
+        cluster_set_members(&c, id, "vvvww");
+        cluster_restart(&c, id);
+    }
+    cluster_tick(&c, 12);
+    cluster_elect(&c, 1);
+    cluster_tick(&c, 2);
+    cr_assert(cluster_status(&c, 1).lease_held);
+    for (uint64_t id = 3; id <= 5; id++)
+        cluster_isolate(&c, id, true);
+    cluster_tick(&c, 7);
+    cr_assert_eq(cluster_status(&c, 1).role, RAFT_LEADER);
+    cr_assert(!cluster_status(&c, 1).lease_held);
+    cluster_deinit(&c);
+}
