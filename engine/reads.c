@@ -215,7 +215,7 @@ void reads_drop(struct replica *r, uint64_t low, int drop_reason)
         return;
     list_remove(&b->link);
     replica_end_reads(r, b, UINT64_MAX, NH_REQUEST_DROPPED, drop_reason);
-    read_batch_free(b);
+    replica_free_reads(r, b);
 }
 
 void reads_retry_all(struct replica *r)

@@ -80,12 +80,13 @@ Test(faults, a_store_on_a_full_disk_closes_and_is_refused_until_there_is_space)
                                            .n_workers = N_WORKERS,
                                            .options = f.options,
                                            .services = nh_plugin_services()};
-    struct nh_update u = make_update(SHARD, REPLICA, 2, 1, 1);
     struct rlimit old, full;
+    struct nh_update u;
     int r;
 
     if (fixture_skip_in_memory("it writes no file"))
         return;
+    u = make_update(SHARD, REPLICA, 2, 1, 1);
     signal(SIGXFSZ, SIG_IGN);
     must_save_entries(SHARD, REPLICA, 1, 1, 1);
     cr_assert_eq(getrlimit(RLIMIT_FSIZE, &old), 0);
