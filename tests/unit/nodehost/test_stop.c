@@ -10,7 +10,7 @@
 
 #include "nodehost/host_private.h"
 
-static uint32_t n_closed; /* atomic */
+static uint32_t n_opened, n_closed; /* atomic */
 
 static int slow_open(const struct nh_machine_args *args, struct nh_machine **ret, uint64_t *ret_applied, struct nh_error *err)
 {
@@ -18,6 +18,7 @@ static int slow_open(const struct nh_machine_args *args, struct nh_machine **ret
     usleep(200000); /* who does not wait for it is through by then */
     *ret = malloc(1);
     *ret_applied = 0;
+    __atomic_add_fetch(&n_opened, 1, __ATOMIC_RELEASE);
     return NH_OK;
 }
 
@@ -106,6 +107,8 @@ Test(stop, the_end_of_one_before_it_is_not_its_end)
     sem_init(&go_on, 0, 0);
     one_open();
     start_one();
+    while (__atomic_load_n(&n_opened, __ATOMIC_ACQUIRE) == 0) /* else it may be stopped before it has a machine */
+        usleep(1000);
     __atomic_store_n(&held, &one_host->lock, __ATOMIC_RELEASE);
     pthread_create(&first, NULL, stop_one, &closed_by_first);
     sem_wait(&is_held);
