@@ -494,7 +494,7 @@ void rsm_prefetch(const struct rsm *s)
 void rsm_prefetch_machine(const struct rsm *s)
 {
     prefetch(s->machine, 1);
-    prefetch(s->sessions, 1);
+    prefetch(__atomic_load_n(&s->sessions, __ATOMIC_RELAXED), 1); /* a recovery may replace it beside us */
 }
 
 int rsm_apply(struct rsm *s, const struct nh_run *runs, uint32_t n_runs, const struct rsm_sink *sink, struct nh_error *err)

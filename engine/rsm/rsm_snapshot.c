@@ -256,7 +256,7 @@ static int read_sessions(struct recovering *v, struct nh_error *err)
 static void replace_sessions(struct recovering *v)
 {
     sessions_free(v->rsm->sessions);
-    v->rsm->sessions = v->sessions;
+    __atomic_store_n(&v->rsm->sessions, v->sessions, __ATOMIC_RELAXED); /* rsm_prefetch_machine looks at it */
     v->sessions = NULL;
 }
 
