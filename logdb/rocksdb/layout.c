@@ -109,7 +109,9 @@ bool layout_key_is(const char *key, size_t size_bytes, uint64_t shard_id, uint64
 
 void layout_header_encode(const struct layout_header *h, layout_crc_fn crc, uint8_t out[LAYOUT_HEADER_BYTES])
 {
-    put_u32(out + 4, (h->located ? LAYOUT_FORMAT_LOCATED : LAYOUT_FORMAT) + h->packed);
+    uint32_t format = h->joined ? LAYOUT_FORMAT_JOINED : h->located ? LAYOUT_FORMAT_LOCATED : LAYOUT_FORMAT;
+
+    put_u32(out + 4, format + h->packed);
     put_u32(out + 8, h->n);
     put_u32(out + 12, 0);
     put_u64(out + 16, h->number);
@@ -134,7 +136,7 @@ static int check_value(const uint8_t *p, size_t size_bytes, size_t covered_bytes
 int layout_header_decode(const char *data, size_t size_bytes, layout_crc_fn crc, struct layout_header *ret, struct nh_error *err)
 {
     const uint8_t *p = (const uint8_t *)data;
-    int r = check_value(p, size_bytes, LAYOUT_HEADER_BYTES, LAYOUT_FORMAT_LOCATED + 1, crc, err);
+    int r = check_value(p, size_bytes, LAYOUT_HEADER_BYTES, LAYOUT_FORMAT_JOINED + 1, crc, err);
     uint32_t format;
 
     if (r < 0)
@@ -142,8 +144,9 @@ int layout_header_decode(const char *data, size_t size_bytes, layout_crc_fn crc,
     format = nh_load_u32(p + 4);
     *ret = (struct layout_header){
         .n = nh_load_u32(p + 8),
-        .packed = format == LAYOUT_FORMAT_PACKED || format == LAYOUT_FORMAT_LOCATED + 1,
+        .packed = format % 2 == 0,
         .located = format >= LAYOUT_FORMAT_LOCATED,
+        .joined = format >= LAYOUT_FORMAT_JOINED,
         .number = nh_load_u64(p + 16),
         .state = {.term = nh_load_u64(p + 24), .vote = nh_load_u64(p + 32), .commit = nh_load_u64(p + 40)},
     };
@@ -155,20 +158,56 @@ void layout_location_encode(const struct layout_location *l, uint8_t out[LAYOUT_
     put_u64(out, l->segment_id);
     put_u64(out + 8, l->offset);
     put_u32(out + 16, l->size_bytes);
-    put_u32(out + 20, 0);
+    put_u32(out + 20, l->n);
 }
 
-int layout_location_decode(const char *value, size_t size_bytes, struct layout_location *ret, struct nh_error *err)
+static int location_decode(const uint8_t *p, struct layout_location *ret, struct nh_error *err)
 {
-    const uint8_t *p = (const uint8_t *)value + LAYOUT_HEADER_BYTES;
-
-    if (size_bytes != LAYOUT_HEADER_BYTES + LAYOUT_LOCATION_BYTES)
-        return nh_error_set(err, NH_ECORRUPT, "value of %zu bytes tells no place in the journal", size_bytes);
-    *ret =
-        (struct layout_location){.segment_id = nh_load_u64(p), .offset = nh_load_u64(p + 8), .size_bytes = nh_load_u32(p + 16)};
+    *ret = (struct layout_location){.segment_id = nh_load_u64(p),
+                                    .offset = nh_load_u64(p + 8),
+                                    .size_bytes = nh_load_u32(p + 16),
+                                    .n = nh_load_u32(p + 20)};
     if (ret->size_bytes > LAYOUT_LOCATED_MAX)
         return nh_error_set(err, NH_ECORRUPT, "block of %u bytes in the journal is too large", ret->size_bytes);
     return NH_OK;
+}
+
+static int find_part(const uint8_t *parts, size_t size_bytes, uint32_t n, uint32_t at, struct layout_location *ret,
+                     uint32_t *ret_before, struct nh_error *err)
+{
+    uint32_t before = 0;
+
+    for (size_t i = 0; i < size_bytes; i += LAYOUT_LOCATION_BYTES) {
+        int r = location_decode(parts + i, ret, err);
+
+        if (r < 0)
+            return r;
+        if (ret->n > n - before)
+            break;
+        *ret_before = before;
+        before += ret->n;
+        if (at < before)
+            return NH_OK;
+    }
+    return nh_error_set(err, NH_ECORRUPT, "the parts of a block have not the %u entries that its header tells", n);
+}
+
+int layout_location_find(const char *value, size_t size_bytes, const struct layout_header *h, uint32_t at,
+                         struct layout_location *ret, uint32_t *ret_before, struct nh_error *err)
+{
+    const uint8_t *parts = (const uint8_t *)value + LAYOUT_HEADER_BYTES;
+    size_t parts_bytes = size_bytes - LAYOUT_HEADER_BYTES;
+    int r;
+
+    assert(h->located && at < h->n && size_bytes >= LAYOUT_HEADER_BYTES);
+    if (parts_bytes == 0 || parts_bytes % LAYOUT_LOCATION_BYTES != 0 || h->joined != (parts_bytes > LAYOUT_LOCATION_BYTES))
+        return nh_error_set(err, NH_ECORRUPT, "value of %zu bytes tells no place in the journal", size_bytes);
+    if (h->joined)
+        return find_part(parts, parts_bytes, h->n, at, ret, ret_before, err);
+    *ret_before = 0;
+    r = location_decode(parts, ret, err);
+    ret->n = h->n;
+    return r;
 }
 
 void layout_envelope_seal(uint8_t *out, size_t content_bytes, layout_crc_fn crc)

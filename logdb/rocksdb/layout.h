@@ -23,15 +23,17 @@
  *     envelope       offset size                       state header  offset size
  *                      0     4  crc32c of the rest                     0     4  crc32c of bytes [4, 48)
  *                      4     4  format = 1                             4     4  format: 1; 2 of a packed block; 3 and 4 the same,
- *                                                                              in the journal
+ *                                                                              in the journal; 5 and 6, in several parts there
  *                      8     -  content                                8     4  n
  *                                                                     12     4  zero
  *                                                                     16     8  number of this save: 1, 2, ...
  *                                                                     24    24  term, vote, commit
  *
- * A block in the journal has behind its header: segment id u64, offset u64, size u32, zero u32. What it points to has the
- * checksums of its records. Large blocks lie there, small ones in the table, and what is moved out of the journal (reclaim.c). A
- * replica's blocks in segment s have indexes below those of its next use: once the log begins there, s is free of them.
+ * A block in the journal has behind its header the location of each of its *parts*: segment id u64, offset u64, size u32, n u32
+ * (of one alone that of the header counts, older versions wrote zero). What it points to has the checksums of its records. Large
+ * blocks lie there, small ones in the table, and what is moved out of the journal (reclaim.c). A replica's blocks in segment s
+ * have indexes below those of its next use: once the log begins there, s is free of them, and parts below the start may point
+ * to what is there no more.
  *
  * Blocks tile the log: the next block's key is this one's plus n. Only blocks below the start may be missing, or begin
  * below it. A block carries the hard state as of its save, so that the usual save (entries and state) is one key; the
@@ -47,6 +49,7 @@
 #define LAYOUT_FORMAT         1u
 #define LAYOUT_FORMAT_PACKED  2u  /* of a block with packed records */
 #define LAYOUT_FORMAT_LOCATED 3u  /* of a block in the journal; a packed one is one more */
+#define LAYOUT_FORMAT_JOINED  5u  /* of one in several parts there; the same */
 #define LAYOUT_REPLICA_BYTES  16u /* shard, replica */
 #define LAYOUT_PREFIX_BYTES   17u /* shard, replica, kind */
 #define LAYOUT_KEY_BYTES      25u /* the longest key */
@@ -77,16 +80,18 @@ struct layout_key {
 struct layout_header {
     uint32_t n;
     bool packed;
-    bool located; /* a location follows, and not the records */
+    bool located; /* locations follow, and not the records */
+    bool joined;  /* several of them */
     uint64_t number;
     struct nh_state state;
 };
 
-/* Where in the journal the records of a block lie. */
+/* Where in the journal the records of a block, or of a part of it, lie. */
 struct layout_location {
     uint64_t segment_id;
     uint64_t offset;
     uint32_t size_bytes;
+    uint32_t n; /* records */
 };
 
 /* The bound below all keys of the replica. Not a key. */
@@ -109,8 +114,10 @@ void layout_header_encode(const struct layout_header *h, layout_crc_fn crc, uint
 int layout_header_decode(const char *data, size_t size_bytes, layout_crc_fn crc, struct layout_header *ret, struct nh_error *err);
 
 void layout_location_encode(const struct layout_location *l, uint8_t out[LAYOUT_LOCATION_BYTES]);
-/* Of the value of a block in the journal. Errors: ECORRUPT. */
-int layout_location_decode(const char *value, size_t size_bytes, struct layout_location *ret, struct nh_error *err);
+/* In the value of a block in the journal, the part with the record that `at` < h->n others are before; *ret_before of them are
+ * before the part. Errors: ECORRUPT. */
+int layout_location_find(const char *value, size_t size_bytes, const struct layout_header *h, uint32_t at,
+                         struct layout_location *ret, uint32_t *ret_before, struct nh_error *err);
 
 /* `out` holds LAYOUT_ENVELOPE_BYTES and then the content, which is there already. */
 void layout_envelope_seal(uint8_t *out, size_t content_bytes, layout_crc_fn crc);

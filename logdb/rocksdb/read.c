@@ -6,7 +6,7 @@
 #include "raftio/support/memory.h"
 
 /* Errors of the iterator itself: a damaged table block, a failed read. */
-static int iterator_error(rocksdb_iterator_t *it, struct nh_error *err)
+int store_iterator_error(rocksdb_iterator_t *it, struct nh_error *err)
 {
     char *message = NULL;
 
@@ -22,7 +22,7 @@ static int is_at(rocksdb_iterator_t *it, const struct layout_key *key, const cha
     size_t size;
 
     if (!rocksdb_iter_valid(it))
-        return iterator_error(it, err);
+        return store_iterator_error(it, err);
     found = rocksdb_iter_key(it, &size);
     if (size != key->size_bytes || memcmp(found, key->bytes, size) != 0)
         return 0;
@@ -89,28 +89,6 @@ static int read_start(struct nh_logdb *db, rocksdb_iterator_t *it, uint64_t shar
     return NH_OK;
 }
 
-int block_at(struct nh_logdb *db, rocksdb_iterator_t *it, uint64_t shard_id, uint64_t replica_id, uint64_t *ret_first,
-             struct layout_header *ret, struct nh_error *err)
-{
-    struct nh_replica_info info;
-    enum layout_kind kind;
-    const char *key, *value;
-    size_t key_size, size;
-    int r;
-
-    if (!rocksdb_iter_valid(it))
-        return iterator_error(it, err);
-    key = rocksdb_iter_key(it, &key_size);
-    if (!layout_key_parse(key, key_size, &info, &kind, ret_first) || kind != LAYOUT_BLOCK || info.shard_id != shard_id ||
-        info.replica_id != replica_id)
-        return 0;
-    value = rocksdb_iter_value(it, &size);
-    r = layout_header_decode(value, size, db->services->crc32c, ret, err);
-    if (r == NH_OK && ret->n == 0)
-        r = nh_error_set(err, NH_ECORRUPT, "no entries in it");
-    return r < 0 ? nh_error_wrap(err, r, "block of entry %" PRIu64, *ret_first) : 1;
-}
-
 static int read_last_block(struct nh_logdb *db, rocksdb_iterator_t *it, uint64_t shard_id, uint64_t replica_id,
                            struct stored *ret, struct nh_error *err)
 {
@@ -150,68 +128,6 @@ int stored_read(struct nh_logdb *db, rocksdb_iterator_t *it, uint64_t shard_id, 
     return r;
 }
 
-int block_seek(struct nh_logdb *db, rocksdb_iterator_t *it, uint64_t shard_id, uint64_t replica_id, uint64_t index,
-               uint64_t *ret_first, struct layout_header *ret, struct nh_error *err)
-{
-    struct layout_key key;
-    int r;
-
-    layout_block_key(&key, shard_id, replica_id, index);
-    rocksdb_iter_seek_for_prev(it, key.bytes, key.size_bytes);
-    r = block_at(db, it, shard_id, replica_id, ret_first, ret, err);
-    if (r < 0)
-        return r;
-    if (r > 0 && index < *ret_first + ret->n)
-        return NH_OK;
-    rocksdb_iter_seek(it, key.bytes, key.size_bytes);
-    r = block_at(db, it, shard_id, replica_id, ret_first, ret, err);
-    if (r > 0)
-        return nh_error_set(err, NH_ECORRUPT, "entry %" PRIu64 " is missing before %" PRIu64, index, *ret_first);
-    return r < 0 ? r : nh_error_set(err, NH_ENOTFOUND, "entry %" PRIu64 " is above the last one", index);
-}
-
-int block_fetch(struct nh_logdb *db, const char *value, size_t size_bytes, struct unpacked *ret, struct nh_error *err)
-{
-    struct layout_location at;
-    int r = layout_location_decode(value, size_bytes, &at, err);
-
-    if (r < 0)
-        return r;
-    array_reserve((void **)&ret->data, &ret->cap, LAYOUT_HEADER_BYTES + at.size_bytes, 1);
-    memcpy(ret->data, value, LAYOUT_HEADER_BYTES);
-    ret->size_bytes = LAYOUT_HEADER_BYTES + at.size_bytes;
-    return journal_read(&db->journal, &at, ret->data + LAYOUT_HEADER_BYTES, err);
-}
-
-int block_open(struct nh_logdb *db, rocksdb_iterator_t *it, uint64_t first, const struct layout_header *h,
-               struct block_value *ret, struct nh_error *err)
-{
-    struct unpacked *u = &ret->unpacked;
-    int r = NH_OK;
-
-    ret->value = rocksdb_iter_value(it, &ret->size_bytes);
-    if (h->located) {
-        r = block_fetch(db, ret->value, ret->size_bytes, &ret->stored, err);
-        ret->value = (const char *)ret->stored.data;
-        ret->size_bytes = ret->stored.size_bytes;
-    }
-    if (r < 0 || !h->packed)
-        return r;
-    array_reserve((void **)&u->data, &u->cap, LAYOUT_HEADER_BYTES, 1);
-    memcpy(u->data, ret->value, LAYOUT_HEADER_BYTES);
-    u->size_bytes = LAYOUT_HEADER_BYTES;
-    r = unpack_records((const uint8_t *)ret->value + LAYOUT_HEADER_BYTES, ret->size_bytes - LAYOUT_HEADER_BYTES, first, u, err);
-    ret->value = (const char *)u->data;
-    ret->size_bytes = u->size_bytes;
-    return r;
-}
-
-void block_value_deinit(struct block_value *v)
-{
-    free(v->stored.data);
-    free(v->unpacked.data);
-}
-
 /* What an iteration has still to give. */
 struct wanted {
     uint64_t shard_id, replica_id;
@@ -220,27 +136,38 @@ struct wanted {
     const struct nh_entry_sink *sink;
 };
 
-/* Gives the records of the block at `it` to the sink. Returns 1 when enough was given. */
-static int give_block(struct nh_logdb *db, rocksdb_iterator_t *it, uint64_t first, const struct layout_header *h,
-                      struct block_value *v, struct wanted *w, struct nh_error *err)
+/* Gives the records of the block at `it`, or of a part of it, to the sink. Returns 1 when enough was given. */
+static int give_part(struct nh_logdb *db, rocksdb_iterator_t *it, uint64_t first, const struct layout_header *h,
+                     struct block_value *v, struct wanted *w, struct nh_error *err)
 {
-    uint32_t from = (uint32_t)(w->low - first);
-    uint32_t to = w->high - first < h->n ? (uint32_t)(w->high - first) : h->n;
+    int r = block_open(db, it, first, h, w->low, v, err);
+    uint32_t from, to;
     size_t begin, end;
-    int r = block_open(db, it, first, h, v, err);
 
+    if (r < 0)
+        return r;
+    from = (uint32_t)(w->low - v->first);
+    to = w->high - v->first < v->header.n ? (uint32_t)(w->high - v->first) : v->header.n;
+    r = layout_block_slice(v->value, v->size_bytes, v->first, &v->header, from, to, w->left_bytes, &begin, &end, &to, err);
     if (r == NH_OK)
-        r = layout_block_slice(v->value, v->size_bytes, first, h, from, to, w->left_bytes, &begin, &end, &to, err);
+        r = w->sink->add(w->sink->ctx, (const uint8_t *)v->value + begin, end - begin, err);
     if (r < 0)
         return r;
-    r = w->sink->add(w->sink->ctx, (const uint8_t *)v->value + begin, end - begin, err);
-    if (r < 0)
-        return r;
-    w->low = first + to;
+    w->low = v->first + to;
     if (w->low >= w->high || end - begin > w->left_bytes)
         return 1;
     w->left_bytes -= end - begin;
     return 0;
+}
+
+static int give_block(struct nh_logdb *db, rocksdb_iterator_t *it, uint64_t first, const struct layout_header *h,
+                      struct block_value *v, struct wanted *w, struct nh_error *err)
+{
+    int r = 0;
+
+    while (r == 0 && w->low < first + h->n)
+        r = give_part(db, it, first, h, v, w, err);
+    return r;
 }
 
 static int iterate(struct nh_logdb *db, rocksdb_iterator_t *it, struct block_value *v, struct wanted *w, struct nh_error *err)
@@ -337,7 +264,7 @@ static int list(rocksdb_iterator_t *it, int (*each)(void *ctx, struct nh_replica
         layout_key(&key, info.shard_id, info.replica_id, LAYOUT_END);
         rocksdb_iter_seek(it, key.bytes, key.size_bytes);
     }
-    return iterator_error(it, err);
+    return store_iterator_error(it, err);
 }
 
 int store_list_replicas(struct nh_logdb *db, int (*each)(void *ctx, struct nh_replica_info info), void *ctx, struct nh_error *err)
@@ -374,7 +301,7 @@ static int use_at(struct nh_logdb *db, rocksdb_iterator_t *it, struct nh_replica
     int r;
 
     if (!rocksdb_iter_valid(it))
-        return iterator_error(it, err);
+        return store_iterator_error(it, err);
     key = rocksdb_iter_key(it, &size);
     if (!layout_key_parse(key, size, &info, &kind, &ret->segment_id) || kind != LAYOUT_USE || info.shard_id != of.shard_id ||
         info.replica_id != of.replica_id)
@@ -439,7 +366,7 @@ static int list_uses(struct nh_logdb *db, rocksdb_iterator_t *it,
             return r;
         go_to_next_replica(it, info);
     }
-    return iterator_error(it, err);
+    return store_iterator_error(it, err);
 }
 
 int store_list_uses(struct nh_logdb *db, int (*each)(void *ctx, struct nh_replica_info info, struct use use), void *ctx,

@@ -95,7 +95,6 @@ struct move {
     struct replica *replica;
     uint64_t segment_id;
     rocksdb_writebatch_t *batch;
-    struct unpacked value;
 };
 
 static int flush_batch(struct move *m, size_t bytes_min, struct nh_error *err)
@@ -111,28 +110,33 @@ static int flush_batch(struct move *m, size_t bytes_min, struct nh_error *err)
     return r;
 }
 
-/* Puts the block at `it` into the table if it lies in the segment. */
-static int move_block(struct move *m, rocksdb_iterator_t *it, uint64_t first, struct layout_header *h, struct nh_error *err)
+/* Whether something of the block at `it` lies in the segment. */
+static int lies_there(const struct move *m, rocksdb_iterator_t *it, const struct layout_header *h, struct nh_error *err)
 {
     struct layout_location at;
-    struct layout_key key;
     size_t size;
     const char *value = rocksdb_iter_value(it, &size);
-    int r;
+    uint32_t before;
 
-    if (!h->located)
-        return NH_OK;
-    r = layout_location_decode(value, size, &at, err);
-    if (r < 0 || at.segment_id != m->segment_id)
-        return r;
-    r = block_fetch(m->db, value, size, &m->value, err);
-    if (r < 0)
-        return r;
-    h->located = false;
-    layout_header_encode(h, m->db->services->crc32c, m->value.data);
-    layout_block_key(&key, m->replica->node.shard_id, m->replica->node.replica_id, first);
-    rocksdb_writebatch_put(m->batch, key.bytes, key.size_bytes, (const char *)m->value.data, m->value.size_bytes);
-    return flush_batch(m, MOVE_BYTES, err);
+    for (uint32_t i = 0; h->located && i < h->n; i = before + at.n) {
+        int r = layout_location_find(value, size, h, i, &at, &before, err);
+
+        if (r < 0)
+            return r;
+        if (at.segment_id == m->segment_id)
+            return 1;
+    }
+    return 0;
+}
+
+/* Puts the block at `it` into the table, or what of it lies in the segment. */
+static int move_block(struct move *m, rocksdb_iterator_t *it, uint64_t first, const struct layout_header *h, struct nh_error *err)
+{
+    int r = lies_there(m, it, h, err);
+
+    if (r > 0)
+        r = block_split(m->db, it, m->batch, m->replica, first, h, first + h->n, m->segment_id, err);
+    return r < 0 ? r : flush_batch(m, MOVE_BYTES, err);
 }
 
 /* From the block that holds the start of the log on: those before are dead. */
@@ -196,7 +200,6 @@ static int move_replica(struct nh_logdb *db, struct nh_replica_info info, uint64
         }
         rocksdb_writebatch_destroy(m.batch);
     }
-    free(m.value.data);
     replica_release(db, m.replica);
     return r < 0 ? nh_error_wrap(err, r, "shard %" PRIu64 " replica %" PRIu64, info.shard_id, info.replica_id) : used;
 }

@@ -3,7 +3,7 @@
  *     hold all replicas -> begin a record of the journal -> find what later updates of the call replace -> stage snapshots,
  *     truncations, blocks, states -> write (synced if any update asks for it) -> what is staged becomes `now` -> release
  *
- * The journal has all of the batch, but RocksDB gets small blocks at its end only when they are some more (tail.h).
+ * The journal has all of the batch, but RocksDB gets blocks that only append only when they are some more (tail.h).
  *
  * A failed write fences the store, so `now` needs no repair: nothing is written any more, and readers use the database.
  */
@@ -39,7 +39,8 @@ struct block_stage {
     size_t size_bytes;   /* of its records */
     size_t stored_bytes; /* as they lie there */
     bool packed;         /* small records: worth packing */
-    bool waits;          /* is one small block, which may wait in the tail */
+    bool waits;          /* is one block, which may wait in the tail */
+    bool is_small;       /* and is never put into the journal alone */
 };
 
 /* A replica's first block in a segment tells that it uses it. */
@@ -68,12 +69,12 @@ static uint8_t *put_varint(uint8_t *out, size_t value)
     return out;
 }
 
-/* The same operation as rocksdb_writebatch_putv would add, which allocates twice for it. */
+/* The same operation as rocksdb_writebatch_putv would add, which allocates twice for it. `data` is what follows the head. */
 static void put_waiting(struct block_stage *s, const struct layout_header *h, const struct layout_key *key, const uint8_t *head,
-                        const uint8_t *packed)
+                        const uint8_t *data, size_t data_bytes)
 {
     struct save_buffers *buf = s->buf;
-    size_t value_bytes = LAYOUT_HEADER_BYTES + s->stored_bytes;
+    size_t value_bytes = LAYOUT_HEADER_BYTES + data_bytes;
     uint8_t *out;
 
     array_reserve((void **)&buf->waiting, &buf->cap_waiting, buf->waiting_bytes + BATCH_PUT_BYTES + key->size_bytes + value_bytes,
@@ -85,13 +86,22 @@ static void put_waiting(struct block_stage *s, const struct layout_header *h, co
     out = put_bytes(out, key->bytes, key->size_bytes);
     out = put_varint(out, value_bytes);
     out = put_bytes(out, head, LAYOUT_HEADER_BYTES);
-    buf->parts[buf->n_parts++] = (struct tail_part){.replica = s->replica,
-                                                    .header = *h,
-                                                    .first = s->first,
-                                                    .at = (size_t)(out - buf->waiting),
-                                                    .size_bytes = s->stored_bytes};
-    out = put_bytes(out, packed, s->stored_bytes);
+    buf->parts[buf->n_parts++] = (struct tail_part){
+        .replica = s->replica, .header = *h, .first = s->first, .at = (size_t)(out - buf->waiting), .size_bytes = data_bytes};
+    out = put_bytes(out, data, data_bytes);
     buf->waiting_bytes = (size_t)(out - buf->waiting);
+}
+
+/* Its last bytes in the journal are the block: the table gets where they lie. */
+static void encode_location(struct block_stage *s, uint8_t out[LAYOUT_LOCATION_BYTES])
+{
+    struct layout_location at = journal_location(s->buf->stream, s->stored_bytes);
+
+    at.n = s->n;
+    layout_location_encode(&at, out);
+    if (s->first + s->n - 1 > s->replica->located_last)
+        s->replica->located_last = s->first + s->n - 1;
+    stage_use(s);
 }
 
 /* A large block stays in the journal, and the table gets its place; a small one goes into the table. */
@@ -100,34 +110,29 @@ static void put_block(struct block_stage *s)
     struct journal_stream *stream = s->buf->stream;
     struct layout_header h = {.n = s->n,
                               .packed = s->packed,
-                              .located = !s->waits && s->stored_bytes >= LOCATED_BYTES_MIN,
+                              .located = !s->is_small && s->stored_bytes >= LOCATED_BYTES_MIN,
                               .number = s->replica->next.number,
                               .state = s->replica->next.state};
-    uint8_t head[LAYOUT_HEADER_BYTES + LAYOUT_LOCATION_BYTES];
+    uint8_t head[LAYOUT_HEADER_BYTES], location[LAYOUT_LOCATION_BYTES];
     struct layout_key key;
-    const char *keys[1] = {key.bytes}, *parts[2] = {(const char *)head, NULL};
-    size_t sizes[2] = {LAYOUT_HEADER_BYTES, s->stored_bytes};
+    const char *keys[1] = {key.bytes}, *parts[2] = {(const char *)head, (const char *)location};
+    size_t sizes[2] = {sizeof head, sizeof location};
 
     if (s->n == 0)
         return;
     layout_header_encode(&h, s->db->services->crc32c, head);
     layout_block_key(&key, s->replica->node.shard_id, s->replica->node.replica_id, s->first);
     if (h.located) {
-        struct layout_location at = journal_location(stream, s->stored_bytes);
-
-        layout_location_encode(&at, head + LAYOUT_HEADER_BYTES);
-        sizes[0] = sizeof head;
-        if (s->first + s->n - 1 > s->replica->located_last)
-            s->replica->located_last = s->first + s->n - 1;
-        stage_use(s);
+        encode_location(s, location);
     } else {
         journal_give_back(stream, s->stored_bytes);
         parts[1] = (const char *)journal_room(stream, s->stored_bytes);
+        sizes[1] = s->stored_bytes;
     }
     if (s->waits)
-        put_waiting(s, &h, &key, head, (const uint8_t *)parts[1]);
+        put_waiting(s, &h, &key, head, (const uint8_t *)parts[1], sizes[1]);
     else
-        rocksdb_writebatch_putv(s->buf->batch, 1, keys, &key.size_bytes, h.located ? 1 : 2, parts, sizes);
+        rocksdb_writebatch_putv(s->buf->batch, 1, keys, &key.size_bytes, 2, parts, sizes);
     s->first += s->n;
     s->n = 0;
     s->size_bytes = s->stored_bytes = 0;
@@ -184,7 +189,7 @@ static void add_records(struct block_stage *s, const struct nh_block *b, uint32_
         if (until == from)
             until = from + 1; /* larger than a block may be: a block of its own */
         if (s->n == 0)
-            s->packed = s->waits || is_worth_packing(b, from, until);
+            s->packed = s->is_small || is_worth_packing(b, from, until);
         add_part(s, b, from, until);
         s->n += until - from;
         from = until;
@@ -193,68 +198,10 @@ static void add_records(struct block_stage *s, const struct nh_block *b, uint32_
     }
 }
 
-/* A few small entries behind all others, and nothing else is saved of the replica in this call. */
-static bool may_wait(const struct replica *r, const struct nh_update *u, uint64_t old_last)
+/* Entries behind all others, and nothing else is saved of the replica in this call. */
+static bool is_plain_append(const struct replica *r, const struct nh_update *u, uint64_t old_last)
 {
-    return r->n_updates == 1 && !u->snapshot && update_first(u) == old_last + 1 &&
-           runs_bytes(u->runs, u->n_runs) <= TAIL_RECORDS_MAX;
-}
-
-/* The keys that entries behind the first of a block would have if it was put together of several, and so is packed: a recovery
- * may put them there (tail.h). */
-static void delete_inner(rocksdb_writebatch_t *batch, const struct replica *r, uint64_t first, const struct layout_header *h)
-{
-    struct layout_key key;
-
-    if (h->located || !h->packed)
-        return;
-    for (uint32_t i = 1; i < h->n; i++) {
-        layout_block_key(&key, r->node.shard_id, r->node.replica_id, first + i);
-        rocksdb_writebatch_delete(batch, key.bytes, key.size_bytes);
-    }
-}
-
-/* Puts the block again without its records from `end` on. */
-static void put_clipped(struct nh_logdb *db, rocksdb_writebatch_t *batch, const struct replica *r, uint64_t first,
-                        struct layout_header *h, const char *value, size_t records_end)
-{
-    uint8_t header[LAYOUT_HEADER_BYTES];
-    struct layout_key key;
-    const char *keys[1] = {key.bytes};
-    const char *parts[2] = {(const char *)header, value + LAYOUT_HEADER_BYTES};
-    const size_t sizes[2] = {sizeof header, records_end - LAYOUT_HEADER_BYTES};
-
-    layout_block_key(&key, r->node.shard_id, r->node.replica_id, first);
-    layout_header_encode(h, db->services->crc32c, header);
-    rocksdb_writebatch_putv(batch, 1, keys, &key.size_bytes, 2, parts, sizes);
-}
-
-/* Clips the block that holds `from` if it begins before it. `it` stays on that block. */
-static int clip_block(struct nh_logdb *db, rocksdb_iterator_t *it, rocksdb_writebatch_t *batch, const struct replica *r,
-                      uint64_t from, struct nh_error *err)
-{
-    struct block_value v = {0};
-    struct layout_header h;
-    uint64_t first;
-    uint32_t upto = 0;
-    size_t begin, end = 0;
-    int status = block_seek(db, it, r->node.shard_id, r->node.replica_id, from, &first, &h, err);
-
-    if (status < 0 || first == from)
-        return status;
-    status = block_open(db, it, first, &h, &v, err);
-    if (status == NH_OK)
-        status =
-            layout_block_slice(v.value, v.size_bytes, first, &h, 0, (uint32_t)(from - first), SIZE_MAX, &begin, &end, &upto, err);
-    if (status == NH_OK) {
-        delete_inner(batch, r, first, &h);
-        h.n = upto;
-        h.packed = h.located = false;
-        put_clipped(db, batch, r, first, &h, v.value, end);
-        rocksdb_iter_next(it);
-    }
-    block_value_deinit(&v);
-    return status;
+    return r->n_updates == 1 && !u->snapshot && update_first(u) == old_last + 1;
 }
 
 /* Deletes every record from `from` on, key by key: a range tombstone would lie over all that the replica writes later.
@@ -267,7 +214,7 @@ static int truncate_from(struct nh_logdb *db, rocksdb_writebatch_t *batch, struc
     if (from >= r->cut || from > r->now.bounds.last)
         return NH_OK; /* deleted by an earlier update of this call, or not in the database at all */
     it = rocksdb_create_iterator(db->db, db->read);
-    status = clip_block(db, it, batch, r, from, err);
+    status = block_clip(db, it, batch, r, from, err);
     while (status == NH_OK) {
         struct layout_header h;
         uint64_t first;
@@ -281,7 +228,7 @@ static int truncate_from(struct nh_logdb *db, rocksdb_writebatch_t *batch, struc
         }
         key = rocksdb_iter_key(it, &size);
         rocksdb_writebatch_delete(batch, key, size);
-        delete_inner(batch, r, first, &h);
+        status = block_delete_inner(it, batch, r, first, &h, err);
         rocksdb_iter_next(it);
     }
     rocksdb_iter_destroy(it);
@@ -298,7 +245,12 @@ static int stage_entries(struct nh_logdb *db, struct save_buffers *buf, struct r
 
     if (status < 0)
         return status;
-    s.waits = may_wait(r, u, old_last);
+    if (is_plain_append(r, u, old_last)) {
+        size_t bytes = runs_bytes(u->runs, u->n_runs);
+
+        s.waits = bytes <= TAIL_LOCATED_MAX;
+        s.is_small = bytes <= TAIL_RECORDS_MAX;
+    }
     if (!s.waits)
         status = tail_write(db, r, err);
     if (status < 0)
@@ -341,11 +293,11 @@ static int term_at(struct nh_logdb *db, const struct replica *r, const struct nh
     it = rocksdb_create_iterator(db->db, db->read);
     status = block_seek(db, it, r->node.shard_id, r->node.replica_id, index, &first, &h, err);
     if (status == NH_OK)
-        status = block_open(db, it, first, &h, &v, err);
+        status = block_open(db, it, first, &h, index, &v, err);
     if (status == NH_OK) {
-        uint32_t at = (uint32_t)(index - first);
+        uint32_t at = (uint32_t)(index - v.first);
 
-        status = layout_block_slice(v.value, v.size_bytes, first, &h, at, at + 1, SIZE_MAX, &begin, &end, &upto, err);
+        status = layout_block_slice(v.value, v.size_bytes, v.first, &v.header, at, at + 1, SIZE_MAX, &begin, &end, &upto, err);
         if (status == NH_OK)
             *ret_term = nh_record_term((const uint8_t *)v.value + begin);
     }

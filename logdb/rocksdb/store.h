@@ -166,24 +166,8 @@ void replica_release_all(struct nh_logdb *db, struct replica **replicas, size_t 
 /* Reads through `it`, which may have been used before. Errors: EIO, ECORRUPT. */
 int stored_read(struct nh_logdb *db, rocksdb_iterator_t *it, uint64_t shard_id, uint64_t replica_id, struct stored *ret,
                 struct nh_error *err);
-/* Moves `it` to the block that holds `index`, or fails with ENOTFOUND. Errors: ECORRUPT, EIO. */
-int block_seek(struct nh_logdb *db, rocksdb_iterator_t *it, uint64_t shard_id, uint64_t replica_id, uint64_t index,
-               uint64_t *ret_first, struct layout_header *ret, struct nh_error *err);
-/* Decodes the block at `it`. Returns 1 if there is one of this replica, 0 if not. Errors: ECORRUPT, EIO. */
-int block_at(struct nh_logdb *db, rocksdb_iterator_t *it, uint64_t shard_id, uint64_t replica_id, uint64_t *ret_first,
-             struct layout_header *ret, struct nh_error *err);
-/* A block with its header as if it were plain; zeroed at first, may be opened again. */
-struct block_value {
-    const char *value; /* in the iterator, or in one of the buffers */
-    size_t size_bytes;
-    struct unpacked stored, unpacked; /* header and records, as they lie in the journal, and unpacked */
-};
-/* Opens the block at `it`, of which block_seek gave index and header, with a view or the replica held. Errors: ECORRUPT, EIO. */
-int block_open(struct nh_logdb *db, rocksdb_iterator_t *it, uint64_t first, const struct layout_header *h,
-               struct block_value *ret, struct nh_error *err);
-void block_value_deinit(struct block_value *v);
-/* Reads header and records of a block in the journal as they lie there into `ret`. */
-int block_fetch(struct nh_logdb *db, const char *value, size_t size_bytes, struct unpacked *ret, struct nh_error *err);
+/* Errors of the iterator itself: a damaged table block, a failed read. */
+int store_iterator_error(rocksdb_iterator_t *it, struct nh_error *err);
 /* Calls `each` for the uses of one replica, by segment id, or for all that are stored; stops when it returns not 0, and returns
  * that. Errors: EIO, ECORRUPT. */
 int replica_read_uses(struct nh_logdb *db, rocksdb_iterator_t *it, struct nh_replica_info of,
@@ -198,6 +182,38 @@ int store_iterate_entries(struct nh_logdb *db, uint64_t shard_id, uint64_t repli
                           size_t max_bytes, const struct nh_entry_sink *sink, struct nh_error *err);
 int store_read_raft_state(struct nh_logdb *db, uint64_t shard_id, uint64_t replica_id, struct nh_raft_state *ret,
                           struct nh_error *err);
+
+/* blocks.c; errors: ECORRUPT, EIO. `first` and `h` are index and header of the block at `it`, as block_at or block_seek gave
+ * them. */
+/* Moves `it` to the block that holds `index`, or fails with ENOTFOUND. */
+int block_seek(struct nh_logdb *db, rocksdb_iterator_t *it, uint64_t shard_id, uint64_t replica_id, uint64_t index,
+               uint64_t *ret_first, struct layout_header *ret, struct nh_error *err);
+/* Decodes the block at `it`. Returns 1 if there is one of this replica, 0 if not. */
+int block_at(struct nh_logdb *db, rocksdb_iterator_t *it, uint64_t shard_id, uint64_t replica_id, uint64_t *ret_first,
+             struct layout_header *ret, struct nh_error *err);
+/* A block, or a part of a joined one, with its header as if it were plain; zeroed at first, may be opened again. */
+struct block_value {
+    uint64_t first;
+    struct layout_header header; /* n: what was opened */
+    const char *value;           /* in the iterator, or in one of the buffers */
+    size_t size_bytes;
+    struct unpacked stored, unpacked; /* header and records, as they lie in the journal, and unpacked */
+};
+/* Opens what holds entry `index` of the block, with a view or the replica held. */
+int block_open(struct nh_logdb *db, rocksdb_iterator_t *it, uint64_t first, const struct layout_header *h, uint64_t index,
+               struct block_value *ret, struct nh_error *err);
+void block_value_deinit(struct block_value *v);
+/* For the following the replica is held. Instead of the located block the batch puts a block for each part before `end`, with its
+ * records if it lies in that segment. */
+int block_split(struct nh_logdb *db, rocksdb_iterator_t *it, rocksdb_writebatch_t *batch, const struct replica *r, uint64_t first,
+                const struct layout_header *h, uint64_t end, uint64_t segment_id, struct nh_error *err);
+/* Deletes the keys that entries behind the first would have if the block was put together of several, and so is packed or joined:
+ * a recovery may put these there (tail.h). */
+int block_delete_inner(rocksdb_iterator_t *it, rocksdb_writebatch_t *batch, const struct replica *r, uint64_t first,
+                       const struct layout_header *h, struct nh_error *err);
+/* Clips the block that holds `from` if it begins before, and splits it if it is joined. Moves `it` to the next one then. */
+int block_clip(struct nh_logdb *db, rocksdb_iterator_t *it, rocksdb_writebatch_t *batch, const struct replica *r, uint64_t from,
+               struct nh_error *err);
 
 /* save.c */
 int store_begin_save(struct nh_logdb *db, const struct nh_update *updates, size_t n, uint32_t worker_id, struct nh_error *err);

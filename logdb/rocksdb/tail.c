@@ -31,6 +31,7 @@ static int write_out(struct nh_logdb *db, struct replica *r, struct nh_error *er
     if (t->size_bytes == 0)
         return NH_OK;
     layout_block_key(&key, r->node.shard_id, r->node.replica_id, t->first);
+    t->header.joined = t->header.located && t->size_bytes > LAYOUT_HEADER_BYTES + LAYOUT_LOCATION_BYTES;
     layout_header_encode(&t->header, db->services->crc32c, t->data);
     status = store_put(db, &key, t->data, t->size_bytes, err);
     if (status == NH_OK)
@@ -38,7 +39,7 @@ static int write_out(struct nh_logdb *db, struct replica *r, struct nh_error *er
     return status;
 }
 
-static void append(struct tail *t, const struct tail_part *part, const uint8_t *packed, uint64_t lsn)
+static void append(struct tail *t, const struct tail_part *part, const uint8_t *data, uint64_t lsn)
 {
     uint32_t n = part->header.n;
 
@@ -51,7 +52,7 @@ static void append(struct tail *t, const struct tail_part *part, const uint8_t *
         n += t->header.n;
     }
     array_reserve((void **)&t->data, &t->cap, t->size_bytes + part->size_bytes, 1);
-    memcpy(t->data + t->size_bytes, packed, part->size_bytes);
+    memcpy(t->data + t->size_bytes, data, part->size_bytes);
     t->size_bytes += part->size_bytes;
     t->header = part->header;
     t->header.n = n;
@@ -65,7 +66,13 @@ NH_PEEKS void tail_prefetch(const struct tail *t)
         prefetch(data + t->size_bytes, PREFETCH_BYTES);
 }
 
-int tail_add(struct nh_logdb *db, const struct tail_part *part, const uint8_t *packed, uint64_t lsn, uint64_t cut,
+static bool has_room(const struct tail *t, const struct tail_part *part)
+{
+    return t->header.located == part->header.located && t->header.packed == part->header.packed &&
+           t->size_bytes + part->size_bytes <= TAIL_BYTES_MAX;
+}
+
+int tail_add(struct nh_logdb *db, const struct tail_part *part, const uint8_t *data, uint64_t lsn, uint64_t cut,
              struct nh_error *err)
 {
     struct replica *r = part->replica;
@@ -73,10 +80,10 @@ int tail_add(struct nh_logdb *db, const struct tail_part *part, const uint8_t *p
     int status = NH_OK;
 
     pthread_mutex_lock(lock);
-    if (r->tail.lsn < cut || r->tail.size_bytes + part->size_bytes > TAIL_BYTES_MAX)
+    if (r->tail.lsn < cut || !has_room(&r->tail, part))
         status = write_out(db, r, err);
     if (status == NH_OK)
-        append(&r->tail, part, packed, lsn);
+        append(&r->tail, part, data, lsn);
     pthread_mutex_unlock(lock);
     return status;
 }

@@ -1,7 +1,8 @@
-/* logdb/rocksdb/tail.h - the newest small blocks of a replica, which the journal has and RocksDB has not yet.
+/* logdb/rocksdb/tail.h - the newest blocks of a replica that the journal has and RocksDB has not yet.
  *
- * Where thousands of shards save an entry each, a key in RocksDB for each of them costs more than all else of the save. So small
- * blocks that follow one another are put together in memory, and go into RocksDB as one block of some forty saves.
+ * Where thousands of shards save an entry or some dozen each, a key in RocksDB for each save costs more than all else of it. So
+ * blocks that follow one another are put together in memory, and go into RocksDB as one of some forty saves, or more: small ones
+ * with their records, larger ones with their places in the journal (a *joined* block, layout.h).
  *
  *     - The journal has them, as puts of one block per save; nothing is acknowledged by being here.
  *
@@ -11,7 +12,7 @@
  *
  *     - Calls on either side of a *cut* (journal.h) are not put together. A recovery repeats the calls from the horizon on, which
  *       is a cut, each with its own block. Key by key these take the place of what was put together from them, whatever of it
- *       RocksDB kept; and a truncation deletes the keys that entries inside such a block would have then.
+ *       RocksDB kept; and a truncation deletes the keys that such a block would have inside then.
  *
  * Where the operator accepts the loss of a part of the journal, not all calls of a block are repeated: then a replica that
  * RocksDB has such a block of stays as it is there (recover.c).
@@ -29,9 +30,10 @@
 
 #include "logdb/rocksdb/layout.h"
 
-/* Records of one save that may wait here. */
+/* Records of one save that may wait here, and those of which only the place does. */
 #define TAIL_RECORDS_MAX ((size_t)2048)
-/* Longer ones are written out. */
+#define TAIL_LOCATED_MAX ((size_t)64 * 1024)
+/* Longer tails are written out. */
 #define TAIL_BYTES_MAX ((size_t)4096)
 
 /* Locks of the tails of all replicas. */
@@ -42,11 +44,11 @@ struct replica;
 
 /* All under the lock. */
 struct tail {
-    uint8_t *data;               /* room for a header, then packed records (pack.h) */
+    uint8_t *data;               /* room for a header, then packed records (pack.h), or locations */
     size_t size_bytes, cap;      /* size_bytes with the header's room; 0: nothing waits */
     uint64_t first;              /* index of the first entry */
     uint64_t lsn;                /* of the call that it came with */
-    struct layout_header header; /* n entries; hard state of the last save */
+    struct layout_header header; /* n entries; the rest is of the last save */
 };
 
 /* What a save adds. */
@@ -54,12 +56,12 @@ struct tail_part {
     struct replica *replica;
     struct layout_header header;
     uint64_t first;
-    size_t at, size_bytes; /* of its packed records, in save_buffers.waiting */
+    size_t at, size_bytes; /* of its packed records, or its location, in save_buffers.waiting */
 };
 
-/* Adds what call `lsn`, which is in the journal, has for this tail; writes it out before if it is full or on the other side of
- * `cut`. Errors: EIO, the store is fenced then. Thread: holds the replica. */
-int tail_add(struct nh_logdb *db, const struct tail_part *part, const uint8_t *packed, uint64_t lsn, uint64_t cut,
+/* Adds what call `lsn`, which is in the journal, has for this tail, with its `data`; writes the tail out before if it is full, of
+ * another form or on the other side of `cut`. Errors: EIO, the store is fenced then. Thread: holds the replica. */
+int tail_add(struct nh_logdb *db, const struct tail_part *part, const uint8_t *data, uint64_t lsn, uint64_t cut,
              struct nh_error *err);
 /* Asks for what tail_add will touch behind the tail itself. Thread: any; nothing is held. */
 void tail_prefetch(const struct tail *t);

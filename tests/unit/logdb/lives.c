@@ -52,6 +52,15 @@ void save_entries(uint64_t first, uint32_t n, uint64_t term)
     update_deinit(&u);
 }
 
+void save_sized(uint64_t first, uint32_t n, uint64_t term, uint32_t payload_bytes)
+{
+    struct nh_run run = {.block = make_block_sized(first, n, term, payload_bytes), .to = n};
+    struct nh_update u = {.shard_id = SHARD, .replica_id = REPLICA, .must_sync = true, .runs = &run, .n_runs = 1};
+
+    save_in_child(&u, 1);
+    nh_block_unref(run.block);
+}
+
 void save_singly(uint64_t first, uint64_t last, uint64_t term)
 {
     for (uint64_t i = first; i <= last; i++)

@@ -18,6 +18,8 @@ void move_horizon(void);
 void save_in_child(const struct nh_update *u, size_t n);
 /* Of SHARD and REPLICA, in one save. */
 void save_entries(uint64_t first, uint32_t n, uint64_t term);
+/* The same with payloads of this size. */
+void save_sized(uint64_t first, uint32_t n, uint64_t term, uint32_t payload_bytes);
 /* The same with a save for each. */
 void save_singly(uint64_t first, uint64_t last, uint64_t term);
 /* Requires the bounds, and these terms of the entries. */

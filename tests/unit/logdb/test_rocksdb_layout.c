@@ -99,3 +99,101 @@ Test(layout, damaged_blocks_are_refused)
     cr_assert_eq(layout_block_slice((char *)value, size, 5, &h, 0, 4, SIZE_MAX, &begin, &end, &to, NULL), NH_ECORRUPT);
     nh_block_unref(b);
 }
+
+/* ---- places in the journal ---- */
+
+#define N_PARTS 3u
+
+/* A joined block of entries in parts of 2, 3 and 4. */
+static size_t make_joined(uint8_t *value, struct layout_header *ret)
+{
+    *ret = (struct layout_header){.n = 9, .packed = true, .located = true, .joined = true};
+    layout_header_encode(ret, crc32c, value);
+    for (uint32_t i = 0; i < N_PARTS; i++) {
+        const struct layout_location at = {.segment_id = 7 + i, .offset = 4096, .size_bytes = 600, .n = 2 + i};
+
+        layout_location_encode(&at, value + LAYOUT_HEADER_BYTES + i * LAYOUT_LOCATION_BYTES);
+    }
+    return LAYOUT_HEADER_BYTES + N_PARTS * LAYOUT_LOCATION_BYTES;
+}
+
+Test(layout, formats_of_blocks)
+{
+    for (uint32_t format = 1; format <= 6; format++) {
+        const struct layout_header h = {.n = 1, .packed = format % 2 == 0, .located = format >= 3, .joined = format >= 5};
+        struct layout_header back;
+        uint8_t out[LAYOUT_HEADER_BYTES];
+
+        layout_header_encode(&h, crc32c, out);
+        cr_assert_eq(out[4], format);
+        cr_assert_eq(layout_header_decode((char *)out, sizeof out, crc32c, &back, NULL), NH_OK);
+        cr_assert(back.packed == h.packed && back.located == h.located && back.joined == h.joined);
+    }
+}
+
+Test(layout, a_location_is_these_bytes)
+{
+    const struct layout_location at = {.segment_id = 0x0102, .offset = 0x030405, .size_bytes = 0x0607, .n = 0x0809};
+    uint8_t out[LAYOUT_LOCATION_BYTES];
+
+    layout_location_encode(&at, out);
+    cr_assert_eq(memcmp(out, "\2\1\0\0\0\0\0\0\5\4\3\0\0\0\0\0\7\6\0\0\x09\x08\0\0", sizeof out), 0);
+}
+
+/* Older versions did not write how many they are. */
+Test(layout, the_header_tells_how_many_lie_in_one_place)
+{
+    struct layout_header h = {.n = 5, .located = true};
+    uint8_t value[LAYOUT_HEADER_BYTES + LAYOUT_LOCATION_BYTES] = {0};
+    struct layout_location at = {.segment_id = 7, .offset = 4096, .size_bytes = 600};
+    uint32_t before;
+
+    layout_header_encode(&h, crc32c, value);
+    layout_location_encode(&at, value + LAYOUT_HEADER_BYTES);
+    cr_assert_eq(layout_location_find((char *)value, sizeof value, &h, 4, &at, &before, NULL), NH_OK);
+    cr_assert(at.n == 5 && at.segment_id == 7 && before == 0);
+    cr_assert_eq(layout_location_find((char *)value, sizeof value - 1, &h, 4, &at, &before, NULL), NH_ECORRUPT);
+    cr_assert_eq(layout_location_find((char *)value, LAYOUT_HEADER_BYTES, &h, 4, &at, &before, NULL), NH_ECORRUPT);
+    at.size_bytes = LAYOUT_LOCATED_MAX + 1;
+    layout_location_encode(&at, value + LAYOUT_HEADER_BYTES);
+    cr_assert_eq(layout_location_find((char *)value, sizeof value, &h, 4, &at, &before, NULL), NH_ECORRUPT);
+}
+
+Test(layout, parts_are_found)
+{
+    static const uint32_t part_of[] = {0, 0, 1, 1, 1, 2, 2, 2, 2}, before_part[] = {0, 2, 5};
+    uint8_t value[256];
+    struct layout_header h;
+    size_t size = make_joined(value, &h);
+    struct layout_location at;
+    uint32_t before;
+
+    for (uint32_t i = 0; i < h.n; i++) {
+        cr_assert_eq(layout_location_find((char *)value, size, &h, i, &at, &before, NULL), NH_OK);
+        cr_assert(at.segment_id == 7 + part_of[i] && at.n == 2 + part_of[i] && before == before_part[part_of[i]], "entry %u", i);
+    }
+}
+
+Test(layout, damaged_parts_are_refused)
+{
+    uint8_t value[256];
+    struct layout_header h;
+    size_t size = make_joined(value, &h);
+    struct layout_location at;
+    uint32_t before;
+
+    cr_assert_eq(layout_location_find((char *)value, size - LAYOUT_LOCATION_BYTES, &h, 8, &at, &before, NULL), NH_ECORRUPT);
+    cr_assert_eq(layout_location_find((char *)value, size - 1, &h, 0, &at, &before, NULL), NH_ECORRUPT);
+    cr_assert_eq(layout_location_find((char *)value, size - 2 * LAYOUT_LOCATION_BYTES, &h, 0, &at, &before, NULL), NH_ECORRUPT,
+                 "one part is not joined");
+    h.n = 8;
+    cr_assert_eq(layout_location_find((char *)value, size, &h, 5, &at, &before, NULL), NH_ECORRUPT, "more than there are");
+    h.n = 9;
+    memset(value + LAYOUT_HEADER_BYTES + 20, 0xff, 4);
+    cr_assert_eq(layout_location_find((char *)value, size, &h, 0, &at, &before, NULL), NH_ECORRUPT);
+    memset(value + LAYOUT_HEADER_BYTES + 20, 0, 4);
+    cr_assert_eq(layout_location_find((char *)value, size, &h, 0, &at, &before, NULL), NH_OK, "an empty part is passed over");
+    cr_assert_eq(before, 0u);
+    cr_assert_eq(at.segment_id, 8u);
+    cr_assert_eq(layout_location_find((char *)value, size, &h, 8, &at, &before, NULL), NH_ECORRUPT, "seven are left");
+}

@@ -275,6 +275,14 @@ static uint64_t from_inside(const struct log *l)
     return l->last + 1 - below(&model->seed, (n < 60 ? n : 60) + 1);
 }
 
+/* Of each log, for some time: small blocks wait with their records, others with their places in the journal. */
+static uint32_t payload_now(size_t k)
+{
+    static const uint32_t sizes[] = {16, 3000, 240};
+
+    return sizes[(model->term / 64 + k) % 3];
+}
+
 static void step_save(size_t i)
 {
     struct nh_update u[2 * N_LOGS];
@@ -287,11 +295,11 @@ static void step_save(size_t i)
         if (k != i && below(&model->seed, 2))
             continue;
         if (what < 5) {
-            u[n++] = append(k, l->last + 1, 1 + (uint32_t)below(&model->seed, 4), 1000);
+            u[n++] = append(k, l->last + 1, 1 + (uint32_t)below(&model->seed, 4), 100000);
         } else if (what < 15) {
             u[n++] = append(k, from_inside(l), 1 + (uint32_t)below(&model->seed, 5), 16);
         } else {
-            u[n++] = append(k, l->last + 1, 1 + (uint32_t)below(&model->seed, 3), 16);
+            u[n++] = append(k, l->last + 1, 1 + (uint32_t)below(&model->seed, 3), payload_now(k));
             if (what < 20)
                 u[n++] = append(k, from_inside(l), 1, 16);
         }
