@@ -44,6 +44,9 @@ struct nh_host_config {
     /* A thread more per step worker, for saves. Without, a step worker waits for its own saves: fewer hand-overs, so shorter
      * latencies. With, heartbeats go on while the disk stalls, so its leaders stay. */
     bool log_workers;
+    /* A number of what else the program needs to be the same on all hosts, say of how it spreads keys over shards; hosts with
+     * different ones refuse each other's connections. 0: nothing, which goes with any. */
+    uint64_t data_layout;
 };
 #define NH_HOST_CONFIG_INIT                          \
     {                                                \

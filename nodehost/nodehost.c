@@ -326,6 +326,7 @@ static int open_transport(struct nh_host *host, const struct nh_host_config *c, 
         .listen_address = c->listen_address,
         .send_queue_bytes = c->send_queue_bytes,
         .services = nh_plugin_services(),
+        .data_layout = c->data_layout,
     };
     struct nh_transport_handlers handlers = {sizeof handlers, host,         on_batch,  on_chunk,
                                              on_unreachable,  on_connected, on_failed, on_drained};

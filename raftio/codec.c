@@ -432,6 +432,7 @@ size_t hello_encode(const struct nh_hello *h, uint8_t *out, size_t cap)
     pb.source_address = bytes_of(h->source_address, strnlen(h->source_address, sizeof h->source_address));
     pb.target_address = bytes_of(h->target_address, strnlen(h->target_address, sizeof h->target_address));
     pb.snapshot_connection = h->snapshot_connection;
+    pb.data_layout = h->data_layout;
     return pack(&pb.base, out, cap);
 }
 
@@ -441,6 +442,7 @@ static int hello_from_pb(const Raftpb__Hello *pb, struct nh_hello *ret, struct n
         .bin_version = pb->bin_version,
         .deployment_id = pb->deployment_id,
         .snapshot_connection = pb->snapshot_connection,
+        .data_layout = pb->data_layout,
     };
     int r = codec_text(&pb->source_address, h.source_address, sizeof h.source_address, "source address", err);
 

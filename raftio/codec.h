@@ -20,6 +20,7 @@ struct nh_hello {
     char source_address[NH_ADDRESS_BYTES];
     char target_address[NH_ADDRESS_BYTES];
     bool snapshot_connection;
+    uint64_t data_layout; /* 0: none told */
 };
 
 size_t state_encode(const struct nh_state *s, uint8_t *out, size_t cap);

@@ -57,6 +57,9 @@ struct nh_transport_config {
     size_t frame_bytes_max;                    /* largest frame accepted or sent, 0: default */
     uint32_t n_loops;                          /* event-loop threads, 0: default */
     const struct nh_plugin_services *services; /* lives as long as the transport */
+    /* What hosts must have in common besides, as nh_host_config says: peers with another one are refused in the hello, unless
+     * theirs or ours is 0. */
+    uint64_t data_layout;
 };
 
 struct nh_transport_ops {

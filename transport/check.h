@@ -7,6 +7,12 @@
 
 #include "raftio/types.h"
 
+/* Of two hosts. */
+static inline bool transport_layouts_agree(uint64_t a, uint64_t b)
+{
+    return a == b || a == 0 || b == 0;
+}
+
 /* Refuses local-only types, and messages without shard or receiver. Errors: EINVAL. */
 int transport_check_messages(const struct nh_message_batch *b, struct nh_error *err);
 /* Also what does not come from `source` of `deployment_id`. Errors: EINVAL. */

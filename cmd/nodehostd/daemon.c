@@ -251,6 +251,7 @@ static int open_host(struct daemon *d, struct nh_error *err)
 
     hc.host_id = c->host.id;
     hc.deployment_id = c->host.deployment_id;
+    hc.data_layout = layout_number(c);
     hc.data_dir = c->host.data_dir;
     hc.wal_dir = c->host.wal_dir;
     hc.address = c->raft.listen;

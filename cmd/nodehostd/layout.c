@@ -209,7 +209,8 @@ static int compare(const char *path, const char *stored, const char *configured,
     return nh_error_set(err, NH_EMISMATCH,
                         "%s: the keys are in kv shards %s; the configuration has %s, so that they would be looked for in other "
                         "shards. Put the former list back: every host lists all kv shards, with or without a replica. More "
-                        "shards need a new deployment that the data is copied into",
+                        "shards need a new deployment that the data is copied into. (A new host that the others have refused "
+                        "for its list has no data: empty its data directory)",
                         path, shown(stored, a), shown(configured, b));
 }
 

@@ -5,8 +5,8 @@
  * data directory, and later ones refuse a configuration with another list. A data directory that has no such file, as those of
  * earlier versions, gets it. Format: docs/FORMATS.md, "Data directory".
  *
- * What it cannot see is a new host whose first configuration has another list than the other hosts: INFO shows a number of the
- * list for comparing them.
+ * The file cannot tell that a new host's first configuration has another list than those of the other hosts. So hosts tell each
+ * other a number of their lists, and do not talk to one with another (nh_host_config.data_layout); INFO shows it.
  *
  * Threads: any; layout_check with the data directory locked.
  */
@@ -23,7 +23,7 @@
 /* The list of the kv shards: "1-1000,2000"; ascending and neighbours joined, so that equal lists are equal texts. "" for none. To
  * be freed. */
 char *layout_list(const struct config *c);
-/* A number for comparing hosts: CRC32C of the list. */
+/* A number for comparing hosts: CRC32C of the list; 0 without kv shards. */
 uint32_t layout_number(const struct config *c);
 /* Adds the text of a file that says this. */
 void layout_encode(const char *list, struct buffer *ret);

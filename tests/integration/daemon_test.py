@@ -225,6 +225,30 @@ def test_another_layout_is_refused(c):
     check(len(set(numbers.values())) == 1, f"INFO: {numbers}")
 
 
+def test_a_host_with_another_first_list_is_alone(c):
+    """A host that has no list yet cannot see that its own is wrong. The others do not talk to it, so it serves no key."""
+    layout = f"{c.dir}/data-2/LAYOUT"
+    check(c.stop(2) == 0, c.tail(2))
+    with open(c.config(2)) as f:
+        text = f.read()
+    os.rename(layout, layout + ".right")
+    with open(c.config(2), "w") as f:
+        f.write(text.replace(f"count: {SHARDS}", f"count: {SHARDS - 1}"))
+    c.start(2)
+    deadline = time.monotonic() + 60
+    while "another layout of the data" not in c.tail(2):
+        check(time.monotonic() < deadline, c.tail(2))
+        time.sleep(0.1)
+    check(int(c.client(2).info("nodehost")["leaders"]) == 0, "who is alone leads nothing")
+    check(c.client(1).set("{alone}key", "value"), "the others go on")
+    check(c.stop(2) == 0, c.tail(2))
+    os.rename(layout + ".right", layout)
+    with open(c.config(2), "w") as f:
+        f.write(text)
+    c.start(2)
+    c.await_leaders(30)
+
+
 class Demo:
     """nodehostd demo in a directory, as a context: its processes are gone afterwards."""
 
@@ -304,5 +328,6 @@ def prepare(c):
 if __name__ == "__main__":
     run_tests((test_options, test_check_config, test_the_example_of_the_readme, test_second_process_is_refused, test_clients_are_limited,
                test_info_names_the_allocator, test_bind, test_missing_machine_is_refused, test_without_quorum, test_fenced,
-               test_other_members_are_refused, test_another_layout_is_refused, test_demo),
+               test_other_members_are_refused, test_another_layout_is_refused,
+               test_a_host_with_another_first_list_is_alone, test_demo),
               SHARDS, prepare, timeout_ms=1500, max_clients=MAX_CLIENTS)

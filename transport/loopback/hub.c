@@ -62,8 +62,8 @@ static struct nh_transport *find_receiver(const struct loopback_parcel *p, const
 {
     struct nh_transport *t = find_target(p->hub, p->target);
 
-    *ret_reason = !t ? "nobody listens" : "refused: another deployment";
-    return t && t->deployment_id == p->deployment_id ? t : NULL;
+    *ret_reason = !t ? "nobody listens" : "refused: another deployment, or another layout of the data";
+    return t && t->deployment_id == p->deployment_id && transport_layouts_agree(t->data_layout, p->data_layout) ? t : NULL;
 }
 
 /* ---- parcels ---- */
@@ -87,6 +87,7 @@ struct loopback_parcel *parcel_new(enum parcel_kind kind, const struct nh_transp
     memcpy(p->target, c->target, sizeof p->target);
     p->source_instance = t->instance;
     p->deployment_id = t->deployment_id;
+    p->data_layout = t->data_layout;
     p->snapshot = c->snapshot;
     p->services = t->services;
     p->connection = c;

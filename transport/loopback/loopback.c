@@ -72,6 +72,7 @@ int loopback_open(struct loopback_hub *hub, const struct nh_transport_config *co
     t = xcalloc(1, sizeof *t);
     t->hub = hub;
     t->deployment_id = c.deployment_id;
+    t->data_layout = c.data_layout;
     memcpy(t->address, c.address, strlen(c.address) + 1);
     t->send_queue_bytes = c.send_queue_bytes ? c.send_queue_bytes : LOOPBACK_SEND_QUEUE_BYTES_DEFAULT;
     t->frame_bytes_max = c.frame_bytes_max ? c.frame_bytes_max : LOOPBACK_FRAME_BYTES_DEFAULT;

@@ -23,7 +23,7 @@ struct nh_transport {
     struct loopback_hub *hub;
     struct list link;  /* loopback_hub.transports */
     uint64_t instance; /* of this life of the address */
-    uint64_t deployment_id;
+    uint64_t deployment_id, data_layout;
     char address[NH_ADDRESS_BYTES];
     size_t send_queue_bytes;
     size_t frame_bytes_max;
@@ -67,7 +67,7 @@ struct loopback_parcel {
     enum parcel_kind kind;
     char source[NH_ADDRESS_BYTES], target[NH_ADDRESS_BYTES];
     uint64_t source_instance; /* 0: losing it concerns nobody */
-    uint64_t deployment_id;
+    uint64_t deployment_id, data_layout;
     bool snapshot;
     struct nh_connection *connection; /* on whose bytes it counts, or NULL */
     enum parcel_outcome *outcome;     /* of a sender that waits, or NULL */

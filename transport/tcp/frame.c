@@ -213,6 +213,8 @@ const char *frame_refusal_text(uint32_t reason)
     case FRAME_REFUSED_DEPLOYMENT: return "another deployment";
     case FRAME_REFUSED_TARGET: return "this is not the host that you want";
     case FRAME_REFUSED_SOURCE: return "the hello does not say who you are";
+    case FRAME_REFUSED_LAYOUT:
+        return "another layout of the data (nodehostd: the lists of kv shards differ, see kv_layout in INFO)";
     default: return "unknown reason";
     }
 }

@@ -46,6 +46,7 @@ enum frame_refusal {
     FRAME_REFUSED_DEPLOYMENT = 2, /* of another deployment */
     FRAME_REFUSED_TARGET = 3,     /* wants to talk to another host than the one it reached */
     FRAME_REFUSED_SOURCE = 4,     /* does not say who it is */
+    FRAME_REFUSED_LAYOUT = 5,     /* its data is laid out differently */
 };
 
 enum frame_status {

@@ -158,6 +158,8 @@ static uint32_t judge(const struct nh_transport *t, const struct nh_hello *hello
         return FRAME_REFUSED_DEPLOYMENT;
     if (strcmp(hello->target_address, t->address) != 0)
         return FRAME_REFUSED_TARGET;
+    if (!transport_layouts_agree(hello->data_layout, t->data_layout))
+        return FRAME_REFUSED_LAYOUT;
     return hello->source_address[0] ? 0 : FRAME_REFUSED_SOURCE;
 }
 
@@ -168,6 +170,7 @@ static void welcome(struct inbound *in, const struct nh_hello *theirs)
         .bin_version = NH_TRANSPORT_BIN_VERSION,
         .deployment_id = t->deployment_id,
         .snapshot_connection = theirs->snapshot_connection,
+        .data_layout = t->data_layout,
     };
     size_t size;
 

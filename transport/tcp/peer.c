@@ -8,6 +8,7 @@
 #include "raftio/codec.h"
 #include "raftio/support/map.h"
 #include "raftio/support/memory.h"
+#include "transport/check.h"
 #include "transport/tcp/tcp_private.h"
 
 #define TO(s) (1u << PEER_##s)
@@ -196,6 +197,8 @@ static void on_hello(struct peer *p, const struct frame *f)
                   (unsigned long long)p->transport->deployment_id);
     else if (strcmp(h.source_address, p->address) != 0)
         peer_fail(p, "hello: reached '%s'", h.source_address);
+    else if (!transport_layouts_agree(h.data_layout, p->transport->data_layout))
+        peer_fail(p, "hello: %s", frame_refusal_text(FRAME_REFUSED_LAYOUT));
     else
         p->news |= PEER_ANSWERED;
 }
@@ -246,6 +249,7 @@ static size_t encode_hello(struct peer *p)
         .bin_version = NH_TRANSPORT_BIN_VERSION,
         .deployment_id = p->transport->deployment_id,
         .snapshot_connection = p->snapshot,
+        .data_layout = p->transport->data_layout,
     };
     size_t size;
 

@@ -129,6 +129,7 @@ static int transport_open(const struct nh_transport_config *config, const struct
         return nh_error_wrap(err, r, "transport tcp");
     t = xcalloc(1, sizeof *t);
     t->deployment_id = c.deployment_id;
+    t->data_layout = c.data_layout;
     memcpy(t->address, c.address, strlen(c.address) + 1);
     memcpy(t->listen_address, c.listen_address, strlen(c.listen_address) + 1);
     t->send_queue_bytes = c.send_queue_bytes ? c.send_queue_bytes : TCP_SEND_QUEUE_BYTES_DEFAULT;

@@ -9,7 +9,7 @@
 struct peer;
 
 struct nh_transport {
-    uint64_t deployment_id;
+    uint64_t deployment_id, data_layout;
     char address[NH_ADDRESS_BYTES];
     char listen_address[NH_ADDRESS_BYTES];
     size_t send_queue_bytes;

@@ -190,6 +190,39 @@ Test(transport, hosts_of_other_deployments_stay_apart)
     a->ops->close_connection(c);
 }
 
+static void expect_arrival(uint64_t our_layout, uint64_t their_layout, bool arrives)
+{
+    struct nh_transport_config ours = {.data_layout = our_layout}, theirs = {.data_layout = their_layout};
+    struct nh_connection *c;
+
+    host_down(a);
+    host_down(b);
+    host_up(a, &ours);
+    host_up(b, &theirs);
+    a->n_unreachable = b->n_messages = 0;
+    c = connect_to(a, b);
+    cr_assert_eq(send_numbered(a, c, 0), 0);
+    if (arrives)
+        cr_assert(await_at_least(b, &b->n_messages, 1));
+    else
+        cr_assert(await_at_least(a, &a->n_unreachable, 1));
+    cr_assert_eq(b->n_messages, arrives ? 1u : 0u);
+    a->ops->close_connection(c);
+}
+
+Test(transport, hosts_with_other_layouts_of_the_data_stay_apart)
+{
+    expect_arrival(7, 8, false);
+    expect_arrival(7, 7, true);
+}
+
+/* As versions do that know of none. */
+Test(transport, who_tells_no_layout_is_taken)
+{
+    expect_arrival(7, 0, true);
+    expect_arrival(0, 7, true);
+}
+
 Test(transport, an_address_is_used_once)
 {
     struct host third = *b;

@@ -440,7 +440,11 @@ Test(codec, a_config_change_without_its_members_is_corrupt)
 
 Test(codec, hello_round_trip)
 {
-    struct nh_hello h = {.bin_version = 1, .deployment_id = UINT64_MAX, .source_address = "a:1", .snapshot_connection = true};
+    struct nh_hello h = {.bin_version = 1,
+                         .deployment_id = UINT64_MAX,
+                         .source_address = "a:1",
+                         .snapshot_connection = true,
+                         .data_layout = 1ull << 63};
     struct nh_hello back = {0};
     size_t n;
 

@@ -118,7 +118,7 @@ Test(frame, another_version_and_unknown_types_are_told_apart)
 
 Test(frame, reasons_have_texts)
 {
-    for (uint32_t r = FRAME_REFUSED_VERSION; r <= FRAME_REFUSED_SOURCE; r++)
+    for (uint32_t r = FRAME_REFUSED_VERSION; r <= FRAME_REFUSED_LAYOUT; r++)
         cr_assert_str_neq(frame_refusal_text(r), frame_refusal_text(99));
     for (int s = FRAME_READY; s <= FRAME_BAD_PAYLOAD_CRC; s++)
         cr_assert_gt(strlen(frame_status_text((enum frame_status)s)), 0);
