@@ -411,6 +411,11 @@ int engine_get_membership(struct engine *e, uint64_t shard_id, struct nh_members
     return rc;
 }
 
+bool engine_host_is_down(struct engine *e, const char *address)
+{
+    return liveness_is_down(&e->liveness, address);
+}
+
 void engine_each_replica(struct engine *e, void (*each)(void *ctx, const struct engine_replica_status *status), void *ctx)
 {
     struct replica **all, *r;

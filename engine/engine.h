@@ -197,6 +197,8 @@ int engine_lookup(struct engine *e, uint64_t shard_id, const void *query, size_t
 
 /* Gives the leadership to a voter, by whichever replica leads. Ends as engine/controls.h says. Thread: any. Errors (not
  * accepted): ENOTFOUND, EBUSY, EQUARANTINED, EFENCED, ECLOSED; also for the three below. */
+/* A connection to or from this host failed, and nothing was heard of it since. */
+bool engine_host_is_down(struct engine *e, const char *address);
 int engine_transfer(struct engine *e, uint64_t shard_id, uint64_t target, nh_completion_fn fn, void *ctx, struct nh_error *err);
 /* Our replica stands for election now, as far as it may. */
 int engine_campaign(struct engine *e, uint64_t shard_id, struct nh_error *err);

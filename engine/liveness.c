@@ -71,3 +71,13 @@ void liveness_failed(struct liveness *l, const char *address)
     if (h)
         __atomic_store_n(&h->down, true, __ATOMIC_RELAXED);
 }
+
+bool liveness_is_down(struct liveness *l, const char *address)
+{
+    struct live_host *h;
+
+    pthread_mutex_lock(&l->lock);
+    h = find(l, address);
+    pthread_mutex_unlock(&l->lock);
+    return h && live_host_is_down(h);
+}

@@ -37,6 +37,8 @@ struct live_host *liveness_add(struct liveness *l, const char *address, uint64_t
 void liveness_heard(struct liveness *l, const char *address, uint64_t now_ns);
 /* Notes that a connection failed. */
 void liveness_failed(struct liveness *l, const char *address);
+/* Not of unknown ones. */
+bool liveness_is_down(struct liveness *l, const char *address);
 
 static inline uint64_t live_host_heard_ns(const struct live_host *h)
 {

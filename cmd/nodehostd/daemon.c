@@ -15,6 +15,8 @@
 
 /* Starting a new shard waits for a sync of the disk; several at once share it. */
 #define STARTERS 16u
+/* A stop waits no longer for other hosts to take over what is led here. */
+#define HAND_OVER_MS 5000u
 
 struct machine {
     char name[CONFIG_MACHINE_BYTES];
@@ -33,6 +35,9 @@ struct daemon {
     bool failed;         /* atomic: a shard could not be started because of the configuration */
     uv_async_t started_async;
     uv_signal_t signals[2];
+    pthread_t hand_over; /* from the first signal on */
+    bool hands_over;
+    uv_async_t handed_over_async;
     bool is_gone[CONFIG_PEERS_MAX]; /* atomic: server.h */
     int exit_code;
 };
@@ -174,13 +179,35 @@ static void start_starters(struct daemon *d)
 
 /* ---- signals ---- */
 
+static void *hand_over(void *arg)
+{
+    struct daemon *d = arg;
+    uint32_t n_led = 0, n_left = 0;
+
+    if (nh_hand_over_leaders(d->host, HAND_OVER_MS, &n_led, &n_left, NULL) == NH_OK && n_led > 0)
+        LOG_INFO("of %u shards that were led here %u are led elsewhere now", n_led, n_led > n_left ? n_led - n_left : 0);
+    uv_async_send(&d->handed_over_async);
+    return NULL;
+}
+
+static void on_handed_over(uv_async_t *async)
+{
+    struct daemon *d = async->data;
+
+    server_stop(&d->server);
+}
+
+/* Clients are served until the shards are led elsewhere, or a second signal comes. */
 static void on_signal(uv_signal_t *handle, int number)
 {
     struct daemon *d = handle->data;
 
     LOG_INFO("%s: closing", strsignal(number));
     __atomic_store_n(&d->next_shard, UINT64_MAX / 2, __ATOMIC_RELAXED); /* no further starts */
-    server_stop(&d->server);
+    if (d->hands_over || pthread_create(&d->hand_over, NULL, hand_over, d) != 0)
+        server_stop(&d->server);
+    else
+        d->hands_over = true;
 }
 
 static void watch_signals(struct daemon *d)
@@ -198,6 +225,7 @@ static void watch_signals(struct daemon *d)
 static void close_handles(struct daemon *d)
 {
     uv_close((uv_handle_t *)&d->started_async, NULL);
+    uv_close((uv_handle_t *)&d->handed_over_async, NULL);
     for (int i = 0; i < 2; i++)
         uv_close((uv_handle_t *)&d->signals[i], NULL);
 }
@@ -286,11 +314,15 @@ static void run(struct daemon *d)
 {
     uv_async_init(&d->server.loop, &d->started_async, on_started);
     d->started_async.data = d;
+    uv_async_init(&d->server.loop, &d->handed_over_async, on_handed_over);
+    d->handed_over_async.data = d;
     watch_signals(d);
     start_starters(d);
     server_run(&d->server);
     for (unsigned i = 0; i < d->n_starters; i++)
         pthread_join(d->starters[i], NULL);
+    if (d->hands_over)
+        pthread_join(d->hand_over, NULL);
     nh_host_close(d->host); /* every request ends here */
     close_handles(d);
     server_deinit(&d->server);

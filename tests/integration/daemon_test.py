@@ -13,7 +13,7 @@ import time
 import redis
 
 from cluster import HOSTS, check, find_program, run_tests, start_all
-from membership_test import retry
+from membership_test import info, retry
 
 SHARDS = 20
 MAX_CLIENTS = 50
@@ -249,6 +249,18 @@ def test_a_host_with_another_first_list_is_alone(c):
     c.await_leaders(30)
 
 
+def test_a_stop_gives_leaders_away(c):
+    """Nobody has to wait for an election: when the process is gone, the others lead, and say so at once."""
+    for h in HOSTS:
+        check(c.stop(h) == 0, c.tail(h))
+        others = [o for o in HOSTS if o != h]
+        for shard in range(1, SHARDS + 1):
+            leaders = {info(c, o, shard)["leader"] for o in others}
+            check(h not in leaders, f"shard {shard} after the stop of host {h}: {leaders}")
+        c.start(h)
+        c.await_leaders(30)
+
+
 class Demo:
     """nodehostd demo in a directory, as a context: its processes are gone afterwards."""
 
@@ -329,5 +341,5 @@ if __name__ == "__main__":
     run_tests((test_options, test_check_config, test_the_example_of_the_readme, test_second_process_is_refused, test_clients_are_limited,
                test_info_names_the_allocator, test_bind, test_missing_machine_is_refused, test_without_quorum, test_fenced,
                test_other_members_are_refused, test_another_layout_is_refused,
-               test_a_host_with_another_first_list_is_alone, test_demo),
+               test_a_host_with_another_first_list_is_alone, test_a_stop_gives_leaders_away, test_demo),
               SHARDS, prepare, timeout_ms=1500, max_clients=MAX_CLIENTS)

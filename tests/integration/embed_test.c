@@ -289,6 +289,22 @@ static void change_membership(uint32_t host, const struct nh_config_change *chan
     expect_outcome(code, &reply, words);
 }
 
+/* Who leads everything gives all of it away, and then leads nothing. */
+static void check_hand_over(void)
+{
+    struct nh_reply reply = {0};
+    uint32_t n_led = 0, n_left = 0;
+
+    for (uint64_t shard = 1; shard <= N_SHARDS; shard++) {
+        MUST(nh_transfer_leader_sync(hosts[0], shard, 2, &reply, &err));
+        expect_outcome(NH_REQUEST_COMPLETED, &reply, NULL);
+    }
+    MUST(nh_hand_over_leaders(hosts[1], TIMEOUT_MS, &n_led, &n_left, &err));
+    CHECK(n_led == N_SHARDS && n_left == 0);
+    for (uint64_t shard = 1; shard <= N_SHARDS; shard++)
+        CHECK(find_leader(shard) != 2);
+}
+
 /* Every function of "membership and leadership", over real sockets. */
 static void check_leadership(void)
 {
@@ -302,6 +318,7 @@ static void check_leadership(void)
         MUST(nh_verify_leader_sync(hosts[target - 1], 1, TIMEOUT_MS, &reply, &err));
         expect_outcome(NH_REQUEST_COMPLETED, &reply, NULL);
     }
+    check_hand_over();
     MUST(nh_transfer_leader_sync(hosts[0], 1, 77, &reply, &err));
     expect_outcome(NH_REQUEST_REJECTED, &reply, "the target is not a voter of this shard that can lead");
     leader = find_leader(1);

@@ -66,6 +66,29 @@ Test(host_misuse, nothing_is_read_from_null)
     ONE_AWAIT(__atomic_load_n(&n_ended, __ATOMIC_ACQUIRE) == 2);
 }
 
+static void on_end_hand_over(void *ctx, const struct nh_outcome *outcome)
+{
+    uint32_t n_led, n_left;
+
+    (void)outcome;
+    __atomic_store_n((int *)ctx, nh_hand_over_leaders(one_host, ONE_MS, &n_led, &n_left, NULL), __ATOMIC_RELEASE);
+}
+
+/* Its only replica has nobody to give its shard to, and nobody is waited for. */
+Test(host_misuse, leaders_without_others_stay)
+{
+    uint32_t n_led = 0, n_left = 0;
+    int in_completion = 0;
+
+    cr_assert_eq(nh_hand_over_leaders(one_host, ONE_MS, NULL, &n_left, &one_err), NH_EINVAL);
+    cr_assert_eq(nh_hand_over_leaders(one_host, ONE_MS, &n_led, NULL, &one_err), NH_EINVAL);
+    cr_assert_eq(nh_hand_over_leaders(one_host, ONE_MS, &n_led, &n_left, &one_err), NH_OK, "%s", one_err.text);
+    cr_assert(n_led == 1 && n_left == 1);
+    cr_assert_eq(nh_propose(one_host, 1, "1", 1, ONE_MS, on_end_hand_over, &in_completion, &one_err), NH_OK);
+    ONE_AWAIT(__atomic_load_n(&in_completion, __ATOMIC_ACQUIRE) != 0);
+    cr_assert_eq(in_completion, NH_EDEADLOCK);
+}
+
 /* EBUSY would make its program try for ever. */
 Test(host_misuse, a_batch_that_never_fits_is_too_big)
 {
