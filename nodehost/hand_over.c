@@ -23,6 +23,7 @@ struct led_shard {
     struct list link;
     struct hand_over *all;
     uint64_t shard_id;
+    bool quiesced; /* nobody is heard from */
     struct nh_membership members;
     const char *target; /* guarded by all->lock: address of who is to lead; NULL: not known yet */
 };
@@ -81,7 +82,7 @@ static void on_transferred(void *ctx, const struct nh_outcome *outcome)
 static const char *place_of(const struct led_shard *s, const struct nh_peer_info *p)
 {
     const struct nh_member *m = nh_membership_find(&s->members, p->replica_id);
-    bool can = m && p->kind == NH_MEMBER_VOTER && !p->outgoing && p->active;
+    bool can = m && p->kind == NH_MEMBER_VOTER && !p->outgoing && (p->active || s->quiesced);
 
     return can && !engine_host_is_down(s->all->host->engine, m->address) ? m->address : NULL;
 }
@@ -117,24 +118,26 @@ static void on_peers(void *ctx, const struct nh_outcome *outcome)
         end_shard(s);
 }
 
-static void give_away(struct hand_over *h, uint64_t shard_id)
+static void give_away(struct hand_over *h, const struct nh_shard_info *led)
 {
     struct led_shard *s = xcalloc(1, sizeof *s);
 
     s->all = h;
-    s->shard_id = shard_id;
+    s->shard_id = led->shard_id;
+    s->quiesced = led->quiesced;
     pthread_mutex_lock(&h->lock);
     h->n_users++;
     list_push_back(&h->shards, &s->link);
     pthread_mutex_unlock(&h->lock);
-    if (nh_get_membership(h->host, shard_id, &s->members, NULL) < 0 || nh_get_peers(h->host, shard_id, on_peers, s, NULL) < 0)
+    if (nh_get_membership(h->host, s->shard_id, &s->members, NULL) < 0 ||
+        nh_get_peers(h->host, s->shard_id, on_peers, s, NULL) < 0)
         end_shard(s);
 }
 
 /* ---- all of them ---- */
 
 struct shard_list {
-    uint64_t *ids;
+    struct nh_shard_info *items;
     size_t n, cap;
 };
 
@@ -144,8 +147,8 @@ static void add_if_led(void *ctx, const struct nh_shard_info *info)
 
     if (info->role != NH_ROLE_LEADER || info->quarantined)
         return;
-    array_reserve((void **)&l->ids, &l->cap, l->n + 1, sizeof *l->ids);
-    l->ids[l->n++] = info->shard_id;
+    array_reserve((void **)&l->items, &l->cap, l->n + 1, sizeof *l->items);
+    l->items[l->n++] = *info;
 }
 
 static struct shard_list list_led(struct nh_host *host)
@@ -208,13 +211,13 @@ int nh_hand_over_leaders(struct nh_host *host, uint32_t timeout_ms, uint32_t *re
     h = hand_over_new(host);
     led = list_led(host);
     for (size_t i = 0; i < led.n; i++)
-        give_away(h, led.ids[i]);
+        give_away(h, &led.items[i]);
     await_others(h, timeout_ms);
     leave(h);
     left = list_led(host);
     *ret_n_led = (uint32_t)led.n;
     *ret_n_left = (uint32_t)left.n;
-    free(led.ids);
-    free(left.ids);
+    free(led.items);
+    free(left.items);
     return NH_OK;
 }

@@ -259,6 +259,13 @@ def test_a_stop_gives_leaders_away(c):
             check(h not in leaders, f"shard {shard} after the stop of host {h}: {leaders}")
         c.start(h)
         c.await_leaders(30)
+    for h in HOSTS:
+        retry(60, lambda h=h: all(info(c, h, s)["quiesced"] for s in range(1, SHARDS + 1)))
+    check(c.stop(1) == 0, c.tail(1))
+    for shard in range(1, SHARDS + 1):
+        check(info(c, 2, shard)["leader"] != 1, f"shard {shard}, which was quiet: {info(c, 2, shard)}")
+    c.start(1)
+    c.await_leaders(30)
 
 
 class Demo:
