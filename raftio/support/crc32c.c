@@ -29,7 +29,7 @@ static void tables_fill(void)
             tables[k][b] = tables[k - 1][b] >> 8 ^ tables[0][tables[k - 1][b] & 0xff];
 }
 
-uint32_t crc32c_table(uint32_t seed, const void *data, size_t size_bytes)
+__attribute__((noinline)) uint32_t crc32c_table(uint32_t seed, const void *data, size_t size_bytes)
 {
     const uint8_t *p = data;
     uint32_t crc = ~seed;
@@ -117,17 +117,10 @@ __attribute__((target("sse4.2"))) static uint64_t three_lanes(uint64_t crc, cons
     return shifted(s, shifted(s, crc) ^ second) ^ third;
 }
 
-__attribute__((target("sse4.2"))) static uint32_t hardware(uint32_t seed, const uint8_t *p, size_t size_bytes)
+__attribute__((target("sse4.2"))) static uint32_t one_lane(uint64_t crc, const uint8_t *p, size_t size_bytes)
 {
-    uint64_t crc = ~seed;
     uint32_t crc32;
 
-    if (size_bytes >= 3 * SHORT_LANE)
-        pthread_once(&shifts_once, shifts_fill);
-    for (; size_bytes >= 3 * LONG_LANE; size_bytes -= 3 * LONG_LANE, p += 3 * LONG_LANE)
-        crc = three_lanes(crc, p, LONG_LANE, &long_shift);
-    for (; size_bytes >= 3 * SHORT_LANE; size_bytes -= 3 * SHORT_LANE, p += 3 * SHORT_LANE)
-        crc = three_lanes(crc, p, SHORT_LANE, &short_shift);
     for (; size_bytes >= 8; size_bytes -= 8, p += 8)
         crc = __builtin_ia32_crc32di(crc, load_word(p));
     crc32 = (uint32_t)crc;
@@ -141,7 +134,23 @@ __attribute__((target("sse4.2"))) static uint32_t hardware(uint32_t seed, const 
     }
     for (; size_bytes; size_bytes--)
         crc32 = __builtin_ia32_crc32qi(crc32, *p++);
-    return ~crc32;
+    return crc32;
+}
+
+/* Not inlined, as the table's version, so that a short checksum, which is most, saves no registers for it. */
+__attribute__((noinline, target("sse4.2"))) static uint32_t many_lanes(uint64_t crc, const uint8_t *p, size_t size_bytes)
+{
+    pthread_once(&shifts_once, shifts_fill);
+    for (; size_bytes >= 3 * LONG_LANE; size_bytes -= 3 * LONG_LANE, p += 3 * LONG_LANE)
+        crc = three_lanes(crc, p, LONG_LANE, &long_shift);
+    for (; size_bytes >= 3 * SHORT_LANE; size_bytes -= 3 * SHORT_LANE, p += 3 * SHORT_LANE)
+        crc = three_lanes(crc, p, SHORT_LANE, &short_shift);
+    return one_lane(crc, p, size_bytes);
+}
+
+__attribute__((target("sse4.2"))) static uint32_t hardware(uint32_t seed, const uint8_t *p, size_t size_bytes)
+{
+    return ~(size_bytes < 3 * SHORT_LANE ? one_lane(~seed, p, size_bytes) : many_lanes(~seed, p, size_bytes));
 }
 #elif defined(__aarch64__)
 static bool hardware_present(void)
