@@ -210,6 +210,18 @@ static bool all_zero(const uint8_t *p, size_t n)
     return n == 0;
 }
 
+/* The bits that the word of type, flags and two zero bytes may have. */
+#define KIND_OFFSET 32u
+#define KIND_BITS   ((uint32_t)NH_ENTRY_METADATA | NH_RECORD_SESSION << 8)
+_Static_assert(NH_ENTRY_METADATA == 3, "the last type has all bits that any type has");
+
+static int refuse_kind(const uint8_t *p, struct nh_error *err)
+{
+    if (nh_record_type(p) > NH_ENTRY_METADATA)
+        return nh_error_set(err, NH_ECORRUPT, "unknown type %u", nh_record_type(p));
+    return nh_error_set(err, NH_ECORRUPT, "unknown flags");
+}
+
 /* Checks the shape of the record at the start of `p`: lengths, type, flags and zero bytes. */
 static int check_shape(const uint8_t *p, size_t left_bytes, size_t *ret_bytes, struct nh_error *err)
 {
@@ -220,10 +232,8 @@ static int check_shape(const uint8_t *p, size_t left_bytes, size_t *ret_bytes, s
     size = nh_load_u32(p + 4);
     used = NH_RECORD_HEADER_BYTES + size;
     bytes = nh_record_bytes(p);
-    if (p[32] > NH_ENTRY_METADATA)
-        return nh_error_set(err, NH_ECORRUPT, "unknown type %u", p[32]);
-    if (p[33] & ~NH_RECORD_SESSION || p[34] || p[35])
-        return nh_error_set(err, NH_ECORRUPT, "unknown flags");
+    if (nh_load_u32(p + KIND_OFFSET) & ~KIND_BITS)
+        return refuse_kind(p, err);
     if (p[33] & NH_RECORD_SESSION) {
         if (size < NH_RECORD_SESSION_BYTES)
             return nh_error_set(err, NH_ECORRUPT, "session of %zu bytes", size);
@@ -364,11 +374,24 @@ struct expectation {
     uint64_t term_min;
 };
 
+static int refuse_place(const uint8_t *p, const struct expectation *due, struct nh_error *err)
+{
+    if (due->index && nh_record_index(p) != due->index)
+        return nh_error_set(err, NH_ECORRUPT, "entry %" PRIu64 " where %" PRIu64 " is due", nh_record_index(p), due->index);
+    return nh_error_set(err, NH_ECORRUPT, "entry %" PRIu64 ": term %" PRIu64 " after term %" PRIu64, nh_record_index(p),
+                        nh_record_term(p), due->term_min);
+}
+
+static int refuse_record(int r, const struct expectation *due, struct nh_error *err)
+{
+    return due->index ? nh_error_wrap(err, r, "entry %" PRIu64, due->index) : nh_error_wrap(err, r, "first entry");
+}
+
 /* Checks the records of one term at the start of `records`; *ret_bytes of them in *ret_n records. */
 static int check_term(const uint8_t *records, size_t size_bytes, struct expectation *e, uint32_t *ret_n, size_t *ret_bytes,
                       struct nh_error *err)
 {
-    uint64_t term = 0;
+    struct expectation due = *e;
     uint32_t n = 0;
     size_t at = 0;
 
@@ -378,19 +401,16 @@ static int check_term(const uint8_t *records, size_t size_bytes, struct expectat
         int r = check_sealed(p, size_bytes - at, &bytes, err);
 
         if (r < 0)
-            return e->index ? nh_error_wrap(err, r, "entry %" PRIu64, e->index) : nh_error_wrap(err, r, "first entry");
-        if (e->index && nh_record_index(p) != e->index)
-            return nh_error_set(err, NH_ECORRUPT, "entry %" PRIu64 " where %" PRIu64 " is due", nh_record_index(p), e->index);
-        if (nh_record_term(p) < e->term_min)
-            return nh_error_set(err, NH_ECORRUPT, "entry %" PRIu64 ": term %" PRIu64 " after term %" PRIu64, nh_record_index(p),
-                                nh_record_term(p), e->term_min);
-        if (n > 0 && nh_record_term(p) != term)
+            return refuse_record(r, &due, err);
+        if ((due.index && nh_record_index(p) != due.index) || nh_record_term(p) < due.term_min)
+            return refuse_place(p, &due, err);
+        if (n > 0 && nh_record_term(p) != due.term_min)
             break;
-        term = e->term_min = nh_record_term(p);
-        e->index = nh_record_index(p) + 1;
+        due = (struct expectation){nh_record_index(p) + 1, nh_record_term(p)};
         at += bytes;
         n++;
     }
+    *e = due;
     *ret_n = n;
     *ret_bytes = at;
     return NH_OK;

@@ -324,7 +324,10 @@ Test(block, wrong_records_with_right_checksums_are_refused)
     expect_refusal(b, 8, 6, 8, "term 5 after term 6");
     expect_refusal(b, 32, 4, 1, "unknown type 4");
     expect_refusal(b, 33, 2, 1, "unknown flags");
+    expect_refusal(b, 33, 0x80, 1, "unknown flags");
     expect_refusal(b, 34, 1, 1, "unknown flags");
+    expect_refusal(b, 35, 0x80, 1, "unknown flags");
+    expect_refusal(b, 32, 0x204, 2, "unknown type 4");
     expect_refusal(b, 33, 1, 1, "session of 0 bytes");
     expect_refusal(b, 4, UINT32_MAX, 4, "above the limit");
     expect_refusal(b, 4, NH_ENTRY_PAYLOAD_MAX + 1, 4, "above the limit");
