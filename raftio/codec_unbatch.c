@@ -120,29 +120,32 @@ static bool read_message(struct wire_reader r, uint64_t numbers[MESSAGE_NUMBERS]
     while (r.at < r.end) {
         if (!wire_get_field(&r, &f))
             return false;
-        if (f.field > MESSAGE_SNAPSHOT)
-            continue;
-        if (f.type != (f.field <= MESSAGE_NUMBERS ? WIRE_VARINT : WIRE_BYTES) || (f.field == MESSAGE_SNAPSHOT && snapshot->at))
-            return false;
-        if (f.field <= MESSAGE_NUMBERS)
+        if (f.field <= MESSAGE_NUMBERS) {
+            if (f.type != WIRE_VARINT)
+                return false;
             numbers[f.field - 1] = f.number;
-        else
+        } else if (f.field <= MESSAGE_SNAPSHOT) {
+            if (f.type != WIRE_BYTES || (f.field == MESSAGE_SNAPSHOT && snapshot->at))
+                return false;
             *(f.field == MESSAGE_RECORDS ? records : snapshot) = f.bytes;
+        }
     }
     return true;
 }
 
-/* Fills the zeroed *ret; on failure it may be half-filled, which batch_free bears. */
-static int decode_message(const struct wire_reader *bytes, struct arena *a, struct nh_message *ret, struct nh_run *slot,
+/* Adds the message to `b`; on failure it may be there half-filled, which batch_free bears. */
+static int decode_message(const struct wire_reader *bytes, struct arena *a, struct nh_message_batch *b, struct nh_run *slot,
                           struct nh_error *err)
 {
     uint64_t n[MESSAGE_NUMBERS] = {0};
     struct wire_reader records = {0}, snapshot = {0};
+    struct nh_message *m;
     int r;
 
     if (!read_message(*bytes, n, &records, &snapshot))
         return refuse("Message", bytes, err);
-    *ret = (struct nh_message){
+    m = &b->messages[b->n_messages++];
+    *m = (struct nh_message){
         .type = (uint32_t)n[0],
         .reject = n[1] != 0,
         .shard_id = n[2],
@@ -155,15 +158,15 @@ static int decode_message(const struct wire_reader *bytes, struct arena *a, stru
         .hint = n[9],
         .hint_high = n[10],
     };
-    if (ret->type >= NH_MSG_TYPE_COUNT)
-        return nh_error_set(err, NH_ECORRUPT, "unknown type %" PRIu32, ret->type);
-    r = check_ids(ret, err);
+    if (m->type >= NH_MSG_TYPE_COUNT)
+        return nh_error_set(err, NH_ECORRUPT, "unknown type %" PRIu32, m->type);
+    r = check_ids(m, err);
     if (r == NH_OK && records.at < records.end)
-        r = decode_records(&records, ret, slot, err);
+        r = decode_records(&records, m, slot, err);
     if (r == NH_OK)
-        r = decode_snapshot(&snapshot, a, ret, err);
-    return r < 0 ? nh_error_wrap(err, r, "%s to shard %" PRIu64 " replica %" PRIu64, nh_message_type_name(ret->type),
-                                 ret->shard_id, ret->to)
+        r = decode_snapshot(&snapshot, a, m, err);
+    return r < 0 ? nh_error_wrap(err, r, "%s to shard %" PRIu64 " replica %" PRIu64, nh_message_type_name(m->type), m->shard_id,
+                                 m->to)
                  : NH_OK;
 }
 
@@ -256,12 +259,8 @@ static int decode_all(const struct outline *o, struct decoded_batch *d, struct n
     int r = codec_text(&address, d->source_address, sizeof d->source_address, "source address", err);
 
     while (r == NH_OK && b->n_messages < o->n_messages && wire_get_field(&input, &f)) {
-        uint32_t i = b->n_messages;
-
-        if (f.field != BATCH_MESSAGES)
-            continue;
-        b->messages[b->n_messages++] = (struct nh_message){0};
-        r = decode_message(&f.bytes, o->arena, &b->messages[i], &d->runs[i], err);
+        if (f.field == BATCH_MESSAGES)
+            r = decode_message(&f.bytes, o->arena, b, &d->runs[b->n_messages], err);
     }
     if (r == NH_OK)
         r = decode_rows(o->tables[0], NH_MSG_HEARTBEAT, o->n_rows[0], b, err);
@@ -318,7 +317,8 @@ void batch_free(struct nh_message_batch *b)
             nh_block_unref(m->runs[0].block);
             m->runs = NULL;
         }
-        nh_message_deinit(m);
+        if (m->runs || m->snapshot)
+            nh_message_deinit(m);
     }
     free(d);
 }

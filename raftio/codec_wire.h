@@ -77,6 +77,10 @@ static inline bool wire_get_varint(struct wire_reader *r, uint64_t *ret)
 {
     uint64_t v = 0;
 
+    if (r->at < r->end && *r->at < 0x80) { /* as most are */
+        *ret = *r->at++;
+        return true;
+    }
     for (unsigned shift = 0; shift < 70 && r->at < r->end; shift += 7) {
         uint8_t byte = *r->at++;
 
@@ -105,13 +109,13 @@ static inline bool wire_get_field(struct wire_reader *r, struct wire_field *ret)
         return false;
     ret->field = (uint32_t)(tag >> 3);
     ret->type = (enum wire_type)(tag & 7);
-    switch (ret->type) {
-    case WIRE_VARINT: return wire_get_varint(r, &ret->number);
-    case WIRE_FIXED64: return wire_get_bytes(r, 8, &ret->bytes);
-    case WIRE_FIXED32: return wire_get_bytes(r, 4, &ret->bytes);
-    case WIRE_BYTES: return wire_get_varint(r, &size_bytes) && wire_get_bytes(r, size_bytes, &ret->bytes);
-    }
-    return false; /* groups, and what never was */
+    if (ret->type == WIRE_VARINT)
+        return wire_get_varint(r, &ret->number);
+    if (ret->type == WIRE_BYTES)
+        return wire_get_varint(r, &size_bytes) && wire_get_bytes(r, size_bytes, &ret->bytes);
+    if (ret->type == WIRE_FIXED64)
+        return wire_get_bytes(r, 8, &ret->bytes);
+    return ret->type == WIRE_FIXED32 && wire_get_bytes(r, 4, &ret->bytes); /* else groups, and what never was */
 }
 
 #endif
