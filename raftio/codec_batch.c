@@ -10,14 +10,6 @@
 
 /* ---- encoding: messages ---- */
 
-static void numbers_of(const struct nh_message *m, uint64_t ret[MESSAGE_NUMBERS])
-{
-    const uint64_t numbers[MESSAGE_NUMBERS] = {m->type,     m->reject,    m->shard_id, m->to,   m->from,     m->term,
-                                               m->log_term, m->log_index, m->commit,   m->hint, m->hint_high};
-
-    memcpy(ret, numbers, sizeof numbers);
-}
-
 static size_t records_bytes(const struct nh_message *m)
 {
     size_t bytes = 0;
@@ -42,24 +34,38 @@ static size_t rest_bytes(const struct rest *r)
     return (r->records ? wire_bytes_bytes(r->records) : 0) + (r->snapshot ? wire_bytes_bytes(r->snapshot) : 0);
 }
 
+/* Fields 1 to MESSAGE_NUMBERS. */
+static uint8_t *put_numbers(uint8_t *p, const struct nh_message *m)
+{
+    p = wire_put_number(p, 1, m->type);
+    p = wire_put_number(p, 2, m->reject);
+    p = wire_put_number(p, 3, m->shard_id);
+    p = wire_put_number(p, 4, m->to);
+    p = wire_put_number(p, 5, m->from);
+    p = wire_put_number(p, 6, m->term);
+    p = wire_put_number(p, 7, m->log_term);
+    p = wire_put_number(p, 8, m->log_index);
+    p = wire_put_number(p, 9, m->commit);
+    p = wire_put_number(p, 10, m->hint);
+    return wire_put_number(p, 11, m->hint_high);
+}
+
 static size_t message_bytes(const struct nh_message *m)
 {
-    uint64_t numbers[MESSAGE_NUMBERS];
+    uint8_t numbers[MESSAGE_NUMBERS * WIRE_NUMBER_BYTES_MAX];
     struct rest rest = rest_of(m);
-    size_t bytes = rest_bytes(&rest);
 
-    numbers_of(m, numbers);
-    for (unsigned i = 0; i < MESSAGE_NUMBERS; i++)
-        bytes += wire_number_bytes(numbers[i]);
-    return bytes;
+    return (size_t)(put_numbers(numbers, m) - numbers) + rest_bytes(&rest);
 }
 
 static uint8_t *put_records(uint8_t *p, const struct nh_message *m, size_t bytes)
 {
     p = wire_put_bytes_head(p, MESSAGE_RECORDS, bytes);
     for (uint32_t i = 0; i < m->n_runs; i++) {
-        memcpy(p, nh_run_data(&m->runs[i]), nh_run_size(&m->runs[i]));
-        p += nh_run_size(&m->runs[i]);
+        size_t size = nh_run_size(&m->runs[i]);
+
+        memcpy(p, nh_run_data(&m->runs[i]), size);
+        p += size;
     }
     return p;
 }
@@ -67,20 +73,16 @@ static uint8_t *put_records(uint8_t *p, const struct nh_message *m, size_t bytes
 /* NULL: no room. The numbers are written beside first: to find out how long they will be takes as long. */
 static uint8_t *put_message(uint8_t *p, const uint8_t *end, const struct nh_message *m)
 {
-    uint8_t head[MESSAGE_NUMBERS * WIRE_NUMBER_BYTES_MAX], *head_end = head;
-    uint64_t numbers[MESSAGE_NUMBERS];
+    uint8_t numbers[MESSAGE_NUMBERS * WIRE_NUMBER_BYTES_MAX];
+    size_t numbers_bytes = (size_t)(put_numbers(numbers, m) - numbers), bytes;
     struct rest rest = rest_of(m);
-    size_t bytes;
 
-    numbers_of(m, numbers);
-    for (unsigned i = 0; i < MESSAGE_NUMBERS; i++)
-        head_end = wire_put_number(head_end, i + 1, numbers[i]);
-    bytes = (size_t)(head_end - head) + rest_bytes(&rest);
+    bytes = numbers_bytes + rest_bytes(&rest);
     if (wire_bytes_bytes(bytes) > (size_t)(end - p))
         return NULL;
     p = wire_put_bytes_head(p, BATCH_MESSAGES, bytes);
-    memcpy(p, head, (size_t)(head_end - head));
-    p += head_end - head;
+    memcpy(p, numbers, numbers_bytes);
+    p += numbers_bytes;
     if (rest.records)
         p = put_records(p, m, rest.records);
     if (rest.snapshot) {
@@ -101,9 +103,11 @@ struct columns {
 /* 0: heartbeat, 1: answer, -1: the message needs more than a row. */
 static int table_of(const struct nh_message *m)
 {
+    if (m->type != NH_MSG_HEARTBEAT && m->type != NH_MSG_HEARTBEAT_RESP)
+        return -1;
     if (m->reject || m->log_term || m->log_index || m->n_runs || m->snapshot)
         return -1;
-    return m->type == NH_MSG_HEARTBEAT ? 0 : m->type == NH_MSG_HEARTBEAT_RESP ? 1 : -1;
+    return m->type == NH_MSG_HEARTBEAT ? 0 : 1;
 }
 
 static void row_of(const struct nh_message *m, uint64_t ret[ROW_NUMBERS])
