@@ -8,11 +8,11 @@
 
 #include "raftio/support/memory.h"
 
-struct out_frame *out_frame_new(size_t size_bytes, uint32_t n_to)
+struct out_frame *out_frame_new(size_t room_bytes, uint32_t n_to)
 {
-    struct out_frame *f = xmalloc(sizeof *f + n_to * sizeof f->to[0] + size_bytes);
+    struct out_frame *f = xmalloc(sizeof *f + n_to * sizeof f->to[0] + room_bytes);
 
-    *f = (struct out_frame){.size_bytes = size_bytes, .n_to = n_to};
+    *f = (struct out_frame){.room_bytes = room_bytes, .size_bytes = room_bytes, .n_to = n_to};
     f->data = (uint8_t *)(f->to + n_to);
     return f;
 }
@@ -159,9 +159,9 @@ static unsigned advance(struct send_queue *b, size_t sent, struct queue *done)
     while (sent > 0 && sent >= frame_of(b->in.first)->size_bytes) {
         struct out_frame *f = frame_of(queue_pop(&b->in));
 
-        assert(b->bytes >= f->size_bytes);
+        assert(b->bytes >= f->room_bytes);
         sent -= f->size_bytes;
-        b->bytes -= f->size_bytes;
+        b->bytes -= f->room_bytes;
         tell_sender(b, f, OUT_WRITTEN);
         queue_push(done, &f->node);
         n++;
@@ -221,7 +221,7 @@ int send_queue_post(struct send_queue *b, struct out_frame *f, struct nh_error *
     pthread_mutex_lock(&b->lock);
     closed = b->closed;
     if (closed) {
-        leave(b, f->size_bytes);
+        leave(b, f->room_bytes);
     } else {
         queue_push(&b->in, &f->node);
         write_or_schedule(b, &done);
@@ -243,7 +243,7 @@ enum out_outcome send_queue_post_and_wait(struct send_queue *b, struct out_frame
     pthread_mutex_lock(&b->lock);
     closed = b->closed;
     if (closed) {
-        leave(b, f->size_bytes);
+        leave(b, f->room_bytes);
     } else {
         f->outcome = &outcome;
         queue_push(&b->in, &f->node);
@@ -324,7 +324,7 @@ void send_queue_release(struct send_queue *b, struct queue *frames, enum out_out
     if (queue_empty(frames))
         return;
     for (n = frames->first; n; n = n->next)
-        bytes += frame_of(n)->size_bytes;
+        bytes += frame_of(n)->room_bytes;
     pthread_mutex_lock(&b->lock);
     assert(b->bytes >= bytes);
     b->bytes -= bytes;

@@ -38,6 +38,7 @@ struct out_frame {
     struct queue_node node;
     uint64_t queued_ms;        /* loop clock */
     enum out_outcome *outcome; /* of a sender that waits, guarded by send_queue.lock; or NULL */
+    size_t room_bytes;         /* that were reserved and allocated for it: its size or more */
     size_t size_bytes;         /* header and payload */
     size_t written_bytes;      /* of these, by a sender */
     uint8_t *data;             /* behind `to` */
@@ -62,7 +63,8 @@ struct send_queue {
     int error;    /* errno of its write that failed; for the loop */
 };
 
-struct out_frame *out_frame_new(size_t size_bytes, uint32_t n_to);
+/* A frame of that size; it may be made smaller before it is posted. */
+struct out_frame *out_frame_new(size_t room_bytes, uint32_t n_to);
 void out_frame_free(struct out_frame *f);
 
 void send_queue_init(struct send_queue *b, size_t bytes_max, void (*wake)(struct send_queue *b));
@@ -71,7 +73,7 @@ void send_queue_deinit(struct send_queue *b);
 /* Takes part of the limit. Errors: EBUSY (full), ECLOSED. After NH_OK the caller must post or cancel. */
 int send_queue_reserve(struct send_queue *b, size_t size_bytes, struct nh_error *err);
 void send_queue_cancel(struct send_queue *b, size_t size_bytes);
-/* Queues a frame of the reserved size (transferred), or writes it. Errors: ECLOSED; the frame is freed. */
+/* Queues a frame with the reserved room (transferred), or writes it. Errors: ECLOSED; the frame is freed. */
 int send_queue_post(struct send_queue *b, struct out_frame *f, struct nh_error *err);
 /* The same, and waits until the frame was written or lost. */
 enum out_outcome send_queue_post_and_wait(struct send_queue *b, struct out_frame *f);

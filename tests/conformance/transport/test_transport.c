@@ -176,6 +176,42 @@ Test(transport, the_queue_of_a_peer_is_bounded)
     a->ops->close_connection(c);
 }
 
+/* Whatever a transport takes a batch to need before it is encoded: the queue has room for it again when it has gone. */
+Test(transport, messages_of_the_smallest_and_the_largest_numbers_leave_no_trace_in_the_queue)
+{
+    enum { N = 200, ROUNDS = 200 };
+    struct nh_transport_config small = {.send_queue_bytes = 256u << 10};
+    struct nh_message m[N];
+    struct nh_message_batch batch = {DEPLOYMENT, a->address, N, m};
+    struct nh_connection *c;
+
+    host_down(a);
+    host_up(a, &small);
+    c = connect_to(a, b);
+    for (uint32_t round = 0; round < ROUNDS; round++) {
+        uint64_t number = round % 2 ? 1 : UINT64_MAX;
+
+        for (uint32_t i = 0; i < N; i++)
+            m[i] = (struct nh_message){NH_MSG_REPLICATE_RESP,
+                                       true,
+                                       number,
+                                       number,
+                                       number,
+                                       number,
+                                       number,
+                                       number,
+                                       number,
+                                       number,
+                                       number,
+                                       0,
+                                       NULL,
+                                       NULL};
+        cr_assert_eq(a->ops->send_batch(c, &batch, NULL), 0, "round %u", round);
+        cr_assert(await_at_least(b, &b->n_messages, (round + 1) * N), "round %u", round);
+    }
+    a->ops->close_connection(c);
+}
+
 Test(transport, hosts_of_other_deployments_stay_apart)
 {
     struct nh_transport_config other = {.deployment_id = DEPLOYMENT + 1};

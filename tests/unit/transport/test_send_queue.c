@@ -218,6 +218,37 @@ Test(send_queue, a_loop_that_was_told_and_withdraws_is_not_told_again)
     cr_assert_eq(n_wakes, 2);
 }
 
+static struct out_frame *smaller_than_its_room(void)
+{
+    struct out_frame *f = out_frame_new(1000, 0);
+
+    cr_assert_eq(send_queue_reserve(&q, 1000, NULL), NH_OK);
+    memset(f->data, 'a', 10);
+    f->size_bytes = 10;
+    return f;
+}
+
+Test(send_queue, a_frame_gives_back_all_its_room)
+{
+    struct queue lost = {0};
+    struct out_frame *f;
+
+    send_queue_lend(&q, ours);
+    cr_assert_eq(send_queue_post(&q, smaller_than_its_room(), NULL), NH_OK);
+    cr_assert_eq(drain('a'), 10);
+    cr_assert_eq(q.bytes, 0, "written by a sender");
+    send_queue_withdraw(&q, &lost);
+    cr_assert_eq(send_queue_post(&q, smaller_than_its_room(), NULL), NH_OK);
+    cr_assert_eq(q.bytes, 1000);
+    lost = take(0);
+    send_queue_release(&q, &lost, OUT_LOST);
+    cr_assert_eq(q.bytes, 0, "released by the loop");
+    f = smaller_than_its_room();
+    send_queue_close(&q);
+    cr_assert_eq(send_queue_post(&q, f, NULL), NH_ECLOSED);
+    cr_assert_eq(q.bytes, 0, "refused");
+}
+
 Test(send_queue, a_closed_queue_writes_nothing)
 {
     struct out_frame *f;
