@@ -77,17 +77,20 @@ static struct inbound *inbound_new(const struct share *share, const char *source
 static void add(struct inbound *in, const struct nh_message *m)
 {
     struct inbound_message *to = &in->messages[in->n++];
+    struct nh_run *runs = in->runs + in->n_runs;
 
-    *to = (struct inbound_message){.inbound = in, .message = *m};
+    to->inbound = in;
+    to->message = *m;
     if (m->snapshot) {
         to->message.snapshot = xcalloc(1, sizeof *m->snapshot);
         nh_snapshot_copy(to->message.snapshot, m->snapshot);
     }
-    to->message.runs = in->runs + in->n_runs;
-    in->size_bytes += runs_bytes(m->runs, m->n_runs);
+    to->message.runs = runs;
+    in->n_runs += m->n_runs;
     for (uint32_t i = 0; i < m->n_runs; i++) {
-        nh_block_ref(m->runs[i].block);
-        in->runs[in->n_runs++] = m->runs[i];
+        runs[i] = m->runs[i];
+        nh_block_ref(runs[i].block);
+        in->size_bytes += nh_run_size(&runs[i]);
     }
 }
 

@@ -7,16 +7,6 @@
 
 #define MAP_CAP_MIN 8u
 
-uint64_t hash_u64(uint64_t x)
-{
-    x ^= x >> 32;
-    x *= 0x9e3779b97f4a7c15u;
-    x ^= x >> 29;
-    x *= 0xd6e8feb86659fd93u;
-    x ^= x >> 32;
-    return x;
-}
-
 void map_deinit(struct map *m)
 {
     free(m->slots);

@@ -23,6 +23,14 @@ void map_prefetch(const struct map *m, uint64_t key);   /* asks for the slot tha
 /* Iteration: for (size_t i = 0; (v = map_next(m, &i, &key)); ) ... ; the map must not change meanwhile. */
 void *map_next(const struct map *m, size_t *i, uint64_t *ret_key);
 /* A mix of the bits of x, for placing ids on workers. */
-uint64_t hash_u64(uint64_t x);
+static inline uint64_t hash_u64(uint64_t x)
+{
+    x ^= x >> 32;
+    x *= 0x9e3779b97f4a7c15u;
+    x ^= x >> 29;
+    x *= 0xd6e8feb86659fd93u;
+    x ^= x >> 32;
+    return x;
+}
 
 #endif
