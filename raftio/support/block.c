@@ -49,6 +49,16 @@ struct nh_block *nh_block_ref(struct nh_block *b)
     return b;
 }
 
+/* Not inlined: most calls only count, and save no registers for this. */
+__attribute__((noinline)) static void block_free(struct nh_block *b)
+{
+    if (!is_one_allocation(b)) {
+        free((void *)b->data);
+        free((void *)b->offsets);
+    }
+    free(b);
+}
+
 void nh_block_unref(struct nh_block *b)
 {
     uint32_t before;
@@ -57,13 +67,8 @@ void nh_block_unref(struct nh_block *b)
         return;
     before = __atomic_fetch_sub(&b->refs, 1, __ATOMIC_ACQ_REL);
     assert(before > 0);
-    if (before > 1)
-        return;
-    if (!is_one_allocation(b)) {
-        free((void *)b->data);
-        free((void *)b->offsets);
-    }
-    free(b);
+    if (before == 1)
+        block_free(b);
 }
 
 /* Copies `n` whole records. */
@@ -94,14 +99,11 @@ void block_builder_deinit(struct block_builder *b)
     *b = (struct block_builder){0};
 }
 
-/* Makes room for `n` more records of `size_bytes` in all. */
-static int reserve(struct block_builder *b, uint32_t n, size_t size_bytes)
+static void grow(struct block_builder *b, uint32_t n, size_t size_bytes)
 {
     size_t cap = b->cap_bytes, cap_offsets = b->cap_offsets;
     void *data = b->data, *offsets = b->offsets;
 
-    if (size_bytes > BLOCK_BYTES_MAX - b->size_bytes)
-        return NH_ETOOBIG;
     if (!data && size_bytes < BUILDER_BYTES_MIN)
         array_reserve(&data, &cap, BUILDER_BYTES_MIN, 1);
     array_reserve(&data, &cap, b->size_bytes + size_bytes, 1);
@@ -110,6 +112,15 @@ static int reserve(struct block_builder *b, uint32_t n, size_t size_bytes)
     b->cap_bytes = cap;
     b->offsets = offsets;
     b->cap_offsets = (uint32_t)cap_offsets;
+}
+
+/* Makes room for `n` more records of `size_bytes` in all. */
+static int reserve(struct block_builder *b, uint32_t n, size_t size_bytes)
+{
+    if (size_bytes > BLOCK_BYTES_MAX - b->size_bytes)
+        return NH_ETOOBIG;
+    if (b->size_bytes + size_bytes > b->cap_bytes || (size_t)b->n + n >= b->cap_offsets)
+        grow(b, n, size_bytes);
     return NH_OK;
 }
 
@@ -135,6 +146,7 @@ int block_builder_add(struct block_builder *b, const struct block_record *rec)
     if (reserve(b, 1, bytes) < 0)
         return NH_ETOOBIG;
     p = b->data + b->size_bytes;
+    store_u64(p + bytes - NH_RECORD_ALIGN, 0); /* the padding; what is no padding of it is written now */
     memset(p, 0, NH_RECORD_HEADER_BYTES);
     store_u32(p + 4, session_bytes + rec->payload_bytes);
     store_u64(p + 24, rec->key);
@@ -148,7 +160,6 @@ int block_builder_add(struct block_builder *b, const struct block_record *rec)
     }
     if (rec->payload_bytes)
         memcpy(p + NH_RECORD_HEADER_BYTES + session_bytes, rec->payload, rec->payload_bytes);
-    memset(p + used, 0, bytes - used);
     extend(b, bytes);
     return NH_OK;
 }
@@ -326,8 +337,8 @@ void run_list_deinit(struct run_list *l)
     *l = (struct run_list){0};
 }
 
-/* Takes over the caller's reference. */
-static void push(struct run_list *l, struct nh_run run)
+/* Not inlined: mostly there is room. */
+__attribute__((noinline)) static void grow_list(struct run_list *l)
 {
     size_t cap = l->cap;
     void *runs = l->runs;
@@ -335,6 +346,13 @@ static void push(struct run_list *l, struct nh_run run)
     array_reserve_tight(&runs, &cap, (size_t)l->n + 1, sizeof *l->runs); /* mostly it stays the only one */
     l->runs = runs;
     l->cap = (uint32_t)cap;
+}
+
+/* Takes over the caller's reference. */
+static void push(struct run_list *l, struct nh_run run)
+{
+    if (l->n == l->cap)
+        grow_list(l);
     l->runs[l->n++] = run;
 }
 
@@ -352,15 +370,6 @@ void run_list_add(struct run_list *l, struct nh_block *block, uint32_t from, uin
         }
     }
     push(l, (struct nh_run){nh_block_ref(block), from, to});
-}
-
-size_t runs_bytes(const struct nh_run *runs, size_t n)
-{
-    size_t bytes = 0;
-
-    for (size_t i = 0; i < n; i++)
-        bytes += nh_run_size(&runs[i]);
-    return bytes;
 }
 
 size_t run_list_bytes(const struct run_list *l)

@@ -63,7 +63,14 @@ void run_list_deinit(struct run_list *l);
 /* Appends a slice; takes a new reference. Merges with the last run when it continues it in the same block. */
 void run_list_add(struct run_list *l, struct nh_block *block, uint32_t from, uint32_t to);
 size_t run_list_bytes(const struct run_list *l);
-size_t runs_bytes(const struct nh_run *runs, size_t n);
+static inline size_t runs_bytes(const struct nh_run *runs, size_t n)
+{
+    size_t bytes = 0;
+
+    for (size_t i = 0; i < n; i++)
+        bytes += nh_run_size(&runs[i]);
+    return bytes;
+}
 /* Verifies (lengths, crc, consecutive indexes, terms that do not fall) and copies records into blocks, appended to `l`.
  * What `l` already holds must be continued; else, with expect_first != 0, the first record must have that index.
  * Errors: ECORRUPT, with the index in the text; `l` is then as before. */
