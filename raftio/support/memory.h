@@ -21,14 +21,15 @@ void array_reserve(void **array, size_t *cap, size_t n, size_t elem_bytes);
 void array_reserve_tight(void **array, size_t *cap, size_t n, size_t elem_bytes);
 
 /* Asks for these bytes to be brought into the processor's cache, for what is touched a few hundred nanoseconds from now. Any
- * address will do. */
+ * address will do. A size that is known takes an instruction per line. */
 static inline void prefetch(const void *p, size_t size_bytes)
 {
-    const uintptr_t line = 64, end = (uintptr_t)p + size_bytes;
+    const uintptr_t at = (uintptr_t)p, line = 64;
 
     __asm__ volatile(""); /* or GCC takes a function that does nothing else for one without effect, and drops its calls */
-    for (uintptr_t at = (uintptr_t)p & ~(line - 1); at < end; at += line)
-        __builtin_prefetch((const void *)at, 1);
+    for (uintptr_t i = 0; i + 1 < size_bytes; i += line)
+        __builtin_prefetch((const void *)(at + i), 1);
+    __builtin_prefetch((const void *)(at + size_bytes - 1), 1); /* it need not begin with a line */
 }
 
 /* For a function that reads, without its lock, what another thread may be writing, only to prefetch where it points: of an old
