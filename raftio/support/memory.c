@@ -51,12 +51,10 @@ static void resize(void **array, size_t *cap, size_t want, size_t elem_bytes)
     *cap = want;
 }
 
-void array_reserve(void **array, size_t *cap, size_t n, size_t elem_bytes)
+void array_grow(void **array, size_t *cap, size_t n, size_t elem_bytes)
 {
     size_t want = *cap * 2;
 
-    if (n <= *cap)
-        return;
     if (want < n)
         want = n;
     resize(array, cap, want < 8 ? 8 : want, elem_bytes);

@@ -15,8 +15,13 @@ void *xrealloc(void *p, size_t size_bytes);
 void *xmemdup(const void *p, size_t size_bytes);
 char *xstrdup(const char *s); /* NULL stays NULL */
 
+void array_grow(void **array, size_t *cap, size_t n, size_t elem_bytes); /* for array_reserve */
 /* Grows `*array` of `elem_bytes` elements so that at least `n` fit (doubling, at least 8). */
-void array_reserve(void **array, size_t *cap, size_t n, size_t elem_bytes);
+static inline void array_reserve(void **array, size_t *cap, size_t n, size_t elem_bytes)
+{
+    if (n > *cap)
+        array_grow(array, cap, n, elem_bytes);
+}
 /* The same for what each of thousands of replicas keeps a few of for long (by a half, no more than `n` at first). */
 void array_reserve_tight(void **array, size_t *cap, size_t n, size_t elem_bytes);
 

@@ -9,7 +9,7 @@ ALLOWED = re.compile("|".join([
     r"(__)?mem(cpy|move|set|cmp)(_chk)?",
     r"abort|__assert_fail|qsort",
     # memory of raftio: allocation that ends the process, blocks and runs, deep copies, error records
-    r"x(malloc|calloc|realloc|memdup)|array_reserve(_tight)?|free",
+    r"x(malloc|calloc|realloc|memdup)|array_(reserve(_tight)?|grow)|free",
     r"nh_(block|run|record|membership|message|snapshot|error|status)_\w+",
     r"(block|run_list|map)_\w+",
     # what compilers add
