@@ -86,6 +86,7 @@ static void obey_send_after_save(struct step_worker *w, struct replica *r, struc
         else
             peers_send(w, r, &out->send_after_save.items[i]);
     }
+    out->send_after_save.n = 0; /* they have moved */
 }
 
 static void obey_apply(struct step_worker *w, struct replica *r, struct raft_update *out)
@@ -112,11 +113,22 @@ static void obey_leader(struct step_worker *w, struct replica *r, const struct r
     step_worker_again(w, r); /* what waited for a leader goes on */
 }
 
+static void obey_send(struct step_worker *w, struct replica *r, struct raft_update *out)
+{
+    for (size_t i = 0; i < out->send.n; i++) {
+        struct nh_message *m = &out->send.items[i];
+
+        if (m->type == NH_MSG_INSTALL_SNAPSHOT && snapshots_send(w, r, m))
+            nh_message_deinit(m);
+        else
+            peers_send(w, r, m);
+    }
+    out->send.n = 0; /* they have moved */
+}
+
 static void obey(struct step_worker *w, struct replica *r, struct raft_update *out)
 {
-    for (size_t i = 0; i < out->send.n; i++)
-        if (!snapshots_send(w, r, &out->send.items[i]))
-            peers_send(w, r, &out->send.items[i]);
+    obey_send(w, r, out);
     for (size_t i = 0; i < out->reads.n; i++)
         reads_confirm(r, &out->reads.items[i]);
     obey_dropped(w, r, out);

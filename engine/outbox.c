@@ -29,17 +29,26 @@ static void prefetch_entries(const struct messages *m, size_t at)
         run_prefetch_offsets(near);
 }
 
-void messages_push(struct messages *m, struct nh_message *message)
+/* For who only lets them go. */
+static void prefetch_blocks(const struct messages *m, size_t at)
+{
+    const struct nh_run *far = first_run(m, at + PREFETCH_BLOCK_AT), *near = first_run(m, at + PREFETCH_OFFSETS_AT);
+
+    prefetch(far, 1);
+    if (near)
+        prefetch(near->block, 1);
+}
+
+void messages_push(struct messages *m, const struct nh_message *message)
 {
     array_reserve((void **)&m->items, &m->cap, m->n + 1, sizeof *m->items);
     m->items[m->n++] = *message;
-    *message = (struct nh_message){0};
 }
 
 void messages_clear(struct messages *m)
 {
     for (size_t i = 0; i < m->n; i++) {
-        prefetch_entries(m, i);
+        prefetch_blocks(m, i);
         nh_message_deinit(&m->items[i]);
     }
     m->n = 0;
@@ -94,7 +103,7 @@ struct outbox_peer *outbox_peer(struct outbox *o, const char *address, uint64_t 
     return connect_peer(o, address, now_ns);
 }
 
-void outbox_add(struct outbox *o, struct outbox_peer *peer, struct nh_message *message)
+void outbox_add(struct outbox *o, struct outbox_peer *peer, const struct nh_message *message)
 {
     messages_push(&peer->messages, message);
     if (!list_linked(&peer->pending))

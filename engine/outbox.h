@@ -23,8 +23,8 @@ struct messages {
     struct nh_message *items;
     size_t n, cap;
 };
-void messages_push(struct messages *m, struct nh_message *message); /* moves; the source is zeroed */
-void messages_clear(struct messages *m);                            /* keeps the array */
+void messages_push(struct messages *m, const struct nh_message *message); /* moves: the source is not to be released */
+void messages_clear(struct messages *m);                                  /* keeps the array */
 void messages_deinit(struct messages *m);
 
 struct outbox_peer {
@@ -55,7 +55,7 @@ void outbox_init(struct outbox *o, struct liveness *liveness, uint64_t deploymen
 void outbox_deinit(struct outbox *o);
 /* Finds or makes the peer with this address; NULL at OUTBOX_PEERS_MAX or if the transport refuses the address. */
 struct outbox_peer *outbox_peer(struct outbox *o, const char *address, uint64_t now_ns);
-void outbox_add(struct outbox *o, struct outbox_peer *peer, struct nh_message *message); /* moves */
+void outbox_add(struct outbox *o, struct outbox_peer *peer, const struct nh_message *message); /* moves */
 void outbox_flush(struct outbox *o, outbox_failed_fn failed, void *ctx);
 /* Pings every peer that nothing was sent to since the last call. */
 void outbox_ping(struct outbox *o);

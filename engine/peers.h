@@ -11,7 +11,7 @@
 #include "engine/inbound.h"
 #include "engine/step_worker.h"
 
-/* Sends a message of this replica to its receiver (moved), by way of the outbox. */
+/* Sends a message of this replica to its receiver, by way of the outbox; moved: the source is not to be released. */
 void peers_send(struct step_worker *w, struct replica *r, struct nh_message *message);
 /* Remembers where a message came from, if its sender is not known otherwise. */
 void peers_learn(struct step_worker *w, struct replica *r, const struct inbound_message *m);

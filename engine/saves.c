@@ -76,7 +76,7 @@ size_t save_batch_add(struct save_batch *b, struct replica *r, const struct nh_u
     return b->n++;
 }
 
-void save_batch_add_after(struct save_batch *b, size_t at, struct nh_message *message)
+void save_batch_add_after(struct save_batch *b, size_t at, const struct nh_message *message)
 {
     array_reserve((void **)&b->after_saves, &b->cap_after_saves, b->after.n + 1, sizeof *b->after_saves);
     b->after_saves[b->after.n] = at;

@@ -53,7 +53,7 @@ void save_batch_clear(struct save_batch *b);
 size_t save_batch_add(struct save_batch *b, struct replica *r, const struct nh_update *update, uint64_t save_id,
                       struct run_list *runs);
 /* `message` (moved) is to leave when save `at` is durable. */
-void save_batch_add_after(struct save_batch *b, size_t at, struct nh_message *message);
+void save_batch_add_after(struct save_batch *b, size_t at, const struct nh_message *message);
 /* Entries in it. */
 uint64_t save_batch_entries(const struct save_batch *b);
 /* Of so few replicas and bytes of entries that it is put together at once. */

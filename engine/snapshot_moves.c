@@ -268,7 +268,7 @@ bool snapshots_send(struct step_worker *w, struct replica *r, const struct nh_me
 {
     const char *address = peers_address(w, r, m->to);
 
-    if (m->type != NH_MSG_INSTALL_SNAPSHOT || m->snapshot->witness)
+    if (m->snapshot->witness)
         return false;
     if (trace_is_on())
         trace_message(r->shard_id, m);

@@ -71,7 +71,7 @@ void snapshots_returned(struct replica *r, struct apply_item *item);
 
 /* ---- step worker ---- */
 
-/* Starts the stream that an INSTALL_SNAPSHOT begins; false: it is an ordinary message (to a witness). */
+/* Starts the stream that this INSTALL_SNAPSHOT begins; false: it is an ordinary message (to a witness). */
 bool snapshots_send(struct step_worker *w, struct replica *r, const struct nh_message *m);
 void snapshots_answer(struct step_worker *w, const struct nh_message *m);
 void snapshots_step(struct step_worker *w, struct replica *r, struct queue *notes);

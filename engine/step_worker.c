@@ -278,14 +278,17 @@ static void take_timers(struct step_worker *w)
 
 static void release_after(struct step_worker *w, struct save_batch *b)
 {
-    for (size_t i = 0; i < b->after.n && b->result == NH_OK; i++) {
+    for (size_t i = 0; i < b->after.n; i++) {
         struct replica *r = b->saves[b->after_saves[i]].replica;
 
         if (i + LOOK_AHEAD < b->after.n)
             replica_prefetch_queue(b->saves[b->after_saves[i + LOOK_AHEAD]].replica);
-        if (r->state <= REPLICA_RUNNING)
+        if (b->result == NH_OK && r->state <= REPLICA_RUNNING)
             peers_send(w, r, &b->after.items[i]);
+        else
+            nh_message_deinit(&b->after.items[i]);
     }
+    b->after.n = 0; /* they have moved, or are no more */
 }
 
 static void finish_save(struct step_worker *w, struct save_batch *b, size_t at)

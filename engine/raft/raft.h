@@ -303,7 +303,7 @@ void raft_free(struct raft *r); /* takes NULL */
 /* `out` must be empty (released) at the first step of a pass. */
 void raft_step(struct raft *r, const struct raft_event *ev, struct raft_update *out);
 void raft_collect(struct raft *r, struct raft_update *out);
-/* Releases messages and runs that were not taken (a taker zeroes the items it took) and empties the vectors. */
+/* Releases messages and runs that were not taken (a taker zeroes the items it took, or their number) and empties the vectors. */
 void raft_update_release(struct raft_update *out);
 /* Also frees the arrays. */
 void raft_update_deinit(struct raft_update *out);
