@@ -66,8 +66,6 @@ static void obey_save(struct step_worker *w, struct replica *r, struct raft_upda
         .snapshot = out->snapshot,
     };
 
-    if (out->save_id == 0)
-        return;
     if (out->snapshot) {
         __atomic_store_n(&r->installing, out->snapshot->index, __ATOMIC_RELEASE);
         peers_register(w, r, &out->snapshot->membership);
@@ -91,8 +89,6 @@ static void obey_send_after_save(struct step_worker *w, struct replica *r, struc
 
 static void obey_apply(struct step_worker *w, struct replica *r, struct raft_update *out)
 {
-    if (out->apply_first == 0)
-        return;
     assert(out->apply_first == r->handed + 1);
     r->handed = out->apply_last;
     step_worker_apply(w, r, apply_entries_new(r, out->apply_first, out->apply_last, &out->apply_runs));
@@ -103,8 +99,6 @@ static void obey_leader(struct step_worker *w, struct replica *r, const struct r
     const struct engine_events *events = &w->engine->config.events;
     struct nh_leader_info info = {r->shard_id, r->replica_id, out->term, out->leader_id, (uint32_t)out->role};
 
-    if (!out->leader_changed)
-        return;
     r->leader_id = out->leader_id;
     events->leader_updated(events->ctx, &info);
     if (out->leader_id == NH_NO_LEADER)
@@ -132,12 +126,17 @@ static void obey(struct step_worker *w, struct replica *r, struct raft_update *o
     for (size_t i = 0; i < out->reads.n; i++)
         reads_confirm(r, &out->reads.items[i]);
     obey_dropped(w, r, out);
-    obey_save(w, r, out);
+    if (out->save_id)
+        obey_save(w, r, out);
     obey_send_after_save(w, r, out);
-    obey_apply(w, r, out);
-    reads_hand_over(w, r);
-    controls_obey(r, out);
-    obey_leader(w, r, out);
+    if (out->apply_first)
+        obey_apply(w, r, out);
+    if (!list_empty(&r->reads_confirmed))
+        reads_hand_over(w, r);
+    if (out->transfers.n > 0)
+        controls_obey(r, out);
+    if (out->leader_changed)
+        obey_leader(w, r, out);
     r->is_removed |= out->removed;
     if (out->snapshot_wanted)
         snapshots_want(w, r);
@@ -219,7 +218,8 @@ static bool settle(struct step_worker *w, struct replica *r)
 
 static uint64_t next_deadline_ms(struct step_worker *w, struct replica *r, uint64_t earliest_ns)
 {
-    uint64_t tick = raft_next_deadline(r->raft), retry = reads_next_tick(w, r), ms, expiry_ms;
+    uint64_t tick = raft_next_deadline(r->raft), retry = list_empty(&r->reads_waiting) ? RAFT_NEVER : reads_next_tick(w, r);
+    uint64_t ms, expiry_ms;
 
     if (retry < tick)
         tick = retry;

@@ -14,10 +14,10 @@
 /* Payload of one forwarded Propose message, unless a single proposal is larger. */
 #define FORWARD_BYTES_MAX (1u << 20)
 
-static void step(struct step_worker *w, struct replica *r, struct raft_event ev)
+static void step(struct step_worker *w, struct replica *r, struct raft_event *ev)
 {
-    ev.now = w->now_tick;
-    raft_step(r->raft, &ev, &w->update);
+    ev->now = w->now_tick;
+    raft_step(r->raft, ev, &w->update);
 }
 
 static void step_changes(struct step_worker *w, struct replica *r, struct queue *changes)
@@ -30,7 +30,7 @@ static void step_changes(struct step_worker *w, struct replica *r, struct queue 
         if (c->accepted)
             peers_register(w, r, &c->membership);
         step(w, r,
-             (struct raft_event){.type = RAFT_EV_MEMBERSHIP, .membership = {c->index, c->accepted ? &c->membership : NULL}});
+             &(struct raft_event){.type = RAFT_EV_MEMBERSHIP, .membership = {c->index, c->accepted ? &c->membership : NULL}});
         nh_membership_deinit(&c->membership);
         free(c);
     }
@@ -49,20 +49,20 @@ static void step_messages(struct step_worker *w, struct replica *r)
         if (m->message.type == NH_MSG_SNAPSHOT_RECEIVED)
             snapshots_answer(w, &m->message);
         else
-            step(w, r, (struct raft_event){.type = RAFT_EV_MESSAGE, .message = &m->message});
+            step(w, r, &(struct raft_event){.type = RAFT_EV_MESSAGE, .message = &m->message});
     }
 }
 
 static void step_unreachable(struct step_worker *w, struct replica *r)
 {
     for (size_t i = 0; i < r->n_unreachable; i++)
-        step(w, r, (struct raft_event){.type = RAFT_EV_UNREACHABLE, .peer = r->unreachable[i]});
+        step(w, r, &(struct raft_event){.type = RAFT_EV_UNREACHABLE, .peer = r->unreachable[i]});
     r->n_unreachable = 0;
 }
 
 static void step_records(struct step_worker *w, struct replica *r, struct block_builder *records, uint64_t first_key)
 {
-    step(w, r, (struct raft_event){.type = RAFT_EV_PROPOSE, .propose = {records, first_key, records->n}});
+    step(w, r, &(struct raft_event){.type = RAFT_EV_PROPOSE, .propose = {records, first_key, records->n}});
 }
 
 static bool is_config_change(const struct block_builder *b, uint32_t i)
@@ -106,8 +106,6 @@ static void step_proposals(struct step_worker *w, struct replica *r, struct inbo
     uint64_t key = in->first_key, end = in->first_key + in->proposals.n, range_end;
     bool whole = r->leader_id == r->replica_id || in->proposals.size_bytes <= FORWARD_BYTES_MAX;
 
-    if (in->proposals.n == 0)
-        return;
     if (whole && !in->has_expired && !in->has_special) {
         step_records(w, r, &in->proposals, in->first_key);
     } else if (!in->has_expired) {
@@ -123,23 +121,27 @@ void drive_events(struct step_worker *w, struct replica *r, struct inbox *in)
 {
     if (r->saved_id > r->told_saved_id) {
         r->told_saved_id = r->saved_id;
-        step(w, r, (struct raft_event){.type = RAFT_EV_SAVED, .saved = r->saved_id});
+        step(w, r, &(struct raft_event){.type = RAFT_EV_SAVED, .saved = r->saved_id});
     }
     step_changes(w, r, &in->changes);
     if (in->applied > r->told_applied) {
         r->told_applied = in->applied;
-        step(w, r, (struct raft_event){.type = RAFT_EV_APPLIED, .applied = in->applied});
+        step(w, r, &(struct raft_event){.type = RAFT_EV_APPLIED, .applied = in->applied});
     }
-    snapshots_step(w, r, &in->notes);
+    if (!queue_empty(&in->notes))
+        snapshots_step(w, r, &in->notes);
     step_messages(w, r);
     step_unreachable(w, r);
     if (r->wake) {
         r->wake = false;
-        step(w, r, (struct raft_event){.type = RAFT_EV_WAKE});
+        step(w, r, &(struct raft_event){.type = RAFT_EV_WAKE});
     }
-    controls_step(w, r);
-    step_proposals(w, r, in);
-    reads_send(w, r);
+    if (!queue_empty(&r->controls))
+        controls_step(w, r);
+    if (in->proposals.n > 0)
+        step_proposals(w, r, in);
+    if (!list_empty(&r->reads_waiting))
+        reads_send(w, r);
     if (raft_next_deadline(r->raft) <= w->now_tick)
-        step(w, r, (struct raft_event){.type = RAFT_EV_TICK});
+        step(w, r, &(struct raft_event){.type = RAFT_EV_TICK});
 }

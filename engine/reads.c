@@ -22,7 +22,7 @@ void reads_take(struct replica *r, struct read_batch *b)
 
 void reads_send(struct step_worker *w, struct replica *r)
 {
-    if (list_empty(&r->reads_waiting) || !peers_leader_is_reachable(w, r))
+    if (!peers_leader_is_reachable(w, r))
         return;
     for (struct list *at = r->reads_waiting.next; at != &r->reads_waiting; at = at->next) {
         struct read_batch *b = container_of(at, struct read_batch, link);
@@ -228,7 +228,7 @@ uint64_t reads_next_tick(struct step_worker *w, struct replica *r)
 {
     uint64_t tick = RAFT_NEVER;
 
-    if (list_empty(&r->reads_waiting) || !peers_leader_is_reachable(w, r))
+    if (!peers_leader_is_reachable(w, r))
         return RAFT_NEVER;
     for (struct list *at = r->reads_waiting.next; at != &r->reads_waiting; at = at->next) {
         const struct read_batch *b = container_of(at, struct read_batch, link);
