@@ -29,15 +29,17 @@ static struct nh_replica_info info_of(const struct replica *r)
 
 /* ---- deadlines ---- */
 
-static void expire(struct step_worker *w, struct replica *r, const struct inbox *in)
+/* No pending proposal expires before earliest_ns; returns what that is afterwards. */
+static uint64_t expire(struct step_worker *w, struct replica *r, uint64_t earliest_ns)
 {
-    uint64_t earliest = in->earliest_ns < r->reads_earliest_ns ? in->earliest_ns : r->reads_earliest_ns;
+    uint64_t first_ns = earliest_ns < r->reads_earliest_ns ? earliest_ns : r->reads_earliest_ns;
 
-    if (earliest > w->now_ns || w->now_ns < r->next_scan_ns)
-        return;
+    if (first_ns > w->now_ns || w->now_ns < r->next_scan_ns)
+        return earliest_ns;
     r->next_scan_ns = w->now_ns + (uint64_t)EXPIRY_SCAN_MS * NS_PER_MS;
     replica_expire(r, w->now_ns);
     reads_expire(r, w->now_ns);
+    return replica_earliest(r);
 }
 
 /* ---- the update out ---- */
@@ -277,9 +279,9 @@ static void tell_overload(struct replica *r, bool overloaded)
 static void publish(struct step_worker *w, struct replica *r, uint64_t *ret_earliest_ns)
 {
     bool awaits_applied = raft_awaits_applied(r->raft), applied_since;
-    struct raft_status s;
+    struct raft_view s;
 
-    raft_get_status(r->raft, &s);
+    raft_get_view(r->raft, &s);
     account(w, r, s.uncommitted_bytes);
     tell_overload(r, s.overloaded);
     r->awaits_saved = raft_awaits_saved(r->raft);
@@ -288,18 +290,18 @@ static void publish(struct step_worker *w, struct replica *r, uint64_t *ret_earl
     applied_since = r->applied > r->told_applied;
     r->status.leader_id = s.leader_id;
     r->status.term = s.term;
-    r->status.role = s.role;
     r->status.first_index = s.first_index;
     r->status.last_index = s.last_index;
     r->status.commit_index = s.commit_index;
+    r->status.transferee = s.transferee;
+    r->status.uncommitted_bytes = s.uncommitted_bytes;
+    r->status.role = s.role;
     r->status.quiesced = s.quiesced;
     r->status.joint = s.joint;
     r->status.witness = s.witness;
     r->status.pending_config = s.pending_config;
     r->status.lease_held = s.lease_held;
     r->status.overloaded = s.overloaded;
-    r->status.transferee = s.transferee;
-    r->status.uncommitted_bytes = s.uncommitted_bytes;
     *ret_earliest_ns = r->earliest_ns;
     pthread_mutex_unlock(&r->lock);
     if (awaits_applied && applied_since)
@@ -331,15 +333,11 @@ static void discard_inbox(struct replica *r, struct inbox *in)
 }
 
 /* Requests wait, and the leader's host is down: a quiet replica must not sleep on. */
-static void wake_if_stranded(struct replica *r, bool leader_is_reachable)
+static void wake_if_stranded(struct step_worker *w, struct replica *r)
 {
-    struct raft_status status;
-
-    if (r->leader_id == NH_NO_LEADER || leader_is_reachable ||
-        (list_empty(&r->reads_waiting) && replica_earliest(r) == REQUESTS_NO_DEADLINE))
+    if (!raft_is_quiesced(r->raft) || r->leader_id == NH_NO_LEADER || peers_leader_is_reachable(w, r))
         return;
-    raft_get_status(r->raft, &status);
-    r->wake |= status.quiesced;
+    r->wake |= !list_empty(&r->reads_waiting) || replica_earliest(r) != REQUESTS_NO_DEADLINE;
 }
 
 /* Also taken by a replica that is not driven: its notification must come again. */
@@ -365,12 +363,21 @@ static void drive_starting(struct step_worker *w, struct replica *r)
     replica_take_inbox(r, false, &in);
     discard_news(&in);
     reads_take(r, in.reads);
-    expire(w, r, &in);
-    earliest_ns = replica_earliest(r);
+    earliest_ns = expire(w, r, replica_earliest(r));
     if (r->reads_earliest_ns < earliest_ns)
         earliest_ns = r->reads_earliest_ns;
     if (earliest_ns != REQUESTS_NO_DEADLINE)
         wheel_set(&w->wheel, &r->timer, earliest_ns / NS_PER_MS + 1);
+}
+
+static void take_inbox(struct step_worker *w, struct replica *r, struct inbox *ret)
+{
+    uint64_t applied;
+
+    if (replica_look_at_inbox(r, &applied))
+        replica_take_inbox(r, peers_leader_is_reachable(w, r), ret);
+    else
+        *ret = (struct inbox){.applied = applied};
 }
 
 /* Nobody will write to it any more. Its data stays: deleting is the user's to decide. */
@@ -387,28 +394,25 @@ void drive(struct step_worker *w, struct replica *r)
 {
     struct inbox in;
     uint64_t earliest_ns;
-    bool leader_is_reachable;
 
     if (r->state == REPLICA_STARTING) {
         drive_starting(w, r);
         return;
     }
     assert(w->update.send.n == 0 && w->update.send_after_save.n == 0); /* of the replica before */
-    leader_is_reachable = peers_leader_is_reachable(w, r);
-    replica_take_inbox(r, leader_is_reachable, &in);
+    take_inbox(w, r, &in);
     if (r->uses_leases) /* a lease must hold at a moment after the reads came, however long this thread has stood still since */
         step_worker_read_clock(w);
     if (!may_go_on(w, r, &in))
         return;
     reads_take(r, in.reads);
     queue_splice(&r->controls, &in.wishes);
-    wake_if_stranded(r, leader_is_reachable);
+    wake_if_stranded(w, r);
     drive_events(w, r, &in);
     if (!settle(w, r))
         return;
-    expire(w, r, &in);
     publish(w, r, &earliest_ns);
-    arm_timer(w, r, earliest_ns);
+    arm_timer(w, r, expire(w, r, earliest_ns));
     if (r->is_removed)
         leave_shard(w, r);
 }

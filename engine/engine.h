@@ -111,21 +111,23 @@ struct engine_replica_config {
 
 struct engine_replica_status {
     uint64_t shard_id, replica_id;
+    /* Of its core, in the order of struct raft_view: they are copied after each turn. */
     uint64_t leader_id, term;
+    uint64_t first_index, last_index, commit_index; /* of the log */
+    uint64_t transferee;                            /* a leader's: who is to lead next; 0: nobody */
+    uint64_t uncommitted_bytes;
     enum raft_role role;
-    uint32_t pending_requests;
-    uint64_t last_index, commit_index, applied_index;
     bool quiesced;
-    bool ready; /* its log is replayed up to the commit index known at start */
-    bool quarantined;
     bool joint;          /* configuration in force: joint */
     bool witness;        /* this replica is one */
     bool pending_config; /* a change is in the log that is not applied here */
     bool lease_held;     /* as of its worker's last look */
     bool overloaded;
-    uint64_t transferee; /* a leader's: who is to lead next; 0: nobody */
-    uint64_t uncommitted_bytes;
-    uint64_t first_index;    /* of the log */
+    /* Of those around it. */
+    bool ready; /* its log is replayed up to the commit index known at start */
+    bool quarantined;
+    uint32_t pending_requests;
+    uint64_t applied_index;
     uint64_t snapshot_index; /* newest durable snapshot; 0: none */
 };
 

@@ -94,14 +94,11 @@ void peers_back(struct step_worker *w, struct replica *r, const struct outbox_pe
 
 void peers_silent(struct step_worker *w, struct replica *r, const struct outbox_peer *peer)
 {
-    struct raft_status status;
-
     if (r->state != REPLICA_RUNNING || r->leader_id == NH_NO_LEADER || r->leader_id == r->replica_id)
         return;
     if (resolve(w, r, r->leader_id) != peer)
         return;
-    raft_get_status(r->raft, &status);
-    if (!status.quiesced)
+    if (!raft_is_quiesced(r->raft))
         return;
     r->wake = true;
     step_worker_activate(w, r);

@@ -80,7 +80,7 @@ static bool must_notify(struct replica *r)
 {
     bool must = !r->notified;
 
-    r->notified = true;
+    __atomic_store_n(&r->notified, true, __ATOMIC_RELAXED);
     return must;
 }
 
@@ -88,13 +88,6 @@ static void post_notification(struct replica *r)
 {
     replica_ref(r); /* of the item, dropped by its taker */
     step_worker_post(r->step, &r->notify);
-}
-
-void replica_notification_taken(struct replica *r)
-{
-    pthread_mutex_lock(&r->lock);
-    r->notified = false;
-    pthread_mutex_unlock(&r->lock);
 }
 
 /* ---- requests in ---- */
@@ -310,21 +303,14 @@ void replica_get_status(struct replica *r, struct engine_replica_status *ret)
 
 /* ---- requests out ---- */
 
-/* So many times without proposals, and the arrays for them are freed: an idle replica has none. */
-#define PASSES_WITHOUT_PROPOSALS 8u
+/* So many turns without proposals, and the arrays for them are freed: an idle replica has none. */
+#define TURNS_WITHOUT_PROPOSALS 8u
 /* Larger ones are not kept for later. */
 #define SPARE_BYTES_MAX 8192u
 
 /* With r->lock held. */
 static void take_proposals(struct replica *r, struct inbox *ret)
 {
-    if (r->proposals.n == 0) {
-        if ((r->proposals.data || r->spare_proposals.data) && ++r->n_without_proposals == PASSES_WITHOUT_PROPOSALS) {
-            block_builder_deinit(&r->proposals);
-            block_builder_deinit(&r->spare_proposals);
-        }
-        return;
-    }
     r->n_without_proposals = 0;
     ret->proposals = r->proposals;
     ret->proposals.is_reused = true;
@@ -347,10 +333,24 @@ void replica_reuse_proposals(struct replica *r, struct inbox *in)
     in->proposals = (struct block_builder){0};
 }
 
+/* Without the lock, as most turns are for messages. If what was applied has a change that is still in the inbox, this is seen
+ * too: replica_post_applied says so first. */
+bool replica_look_at_inbox(struct replica *r, uint64_t *ret_applied)
+{
+    bool is_long_without =
+        r->n_without_proposals < TURNS_WITHOUT_PROPOSALS && ++r->n_without_proposals == TURNS_WITHOUT_PROPOSALS;
+
+    *ret_applied = __atomic_load_n(&r->applied, __ATOMIC_ACQUIRE);
+    return __atomic_load_n(&r->notified, __ATOMIC_RELAXED) || r->has_waiting || is_long_without;
+}
+
 void replica_take_inbox(struct replica *r, bool with_proposals, struct inbox *ret)
 {
     *ret = (struct inbox){0};
     pthread_mutex_lock(&r->lock);
+    if (r->is_notified)
+        __atomic_store_n(&r->notified, false, __ATOMIC_RELAXED);
+    r->is_notified = false;
     ret->applied = r->applied;
     ret->failed = r->failure != NULL;
     queue_splice(&ret->changes, &r->changes);
@@ -361,9 +361,13 @@ void replica_take_inbox(struct replica *r, bool with_proposals, struct inbox *re
         queue_splice(&ret->wishes, &r->wishes);
         r->n_wishes = 0;
     }
-    ret->earliest_ns = r->earliest_ns;
-    if (with_proposals)
+    if (r->proposals.n == 0 && r->n_without_proposals == TURNS_WITHOUT_PROPOSALS) {
+        block_builder_deinit(&r->proposals);
+        block_builder_deinit(&r->spare_proposals);
+    } else if (r->proposals.n > 0 && with_proposals) {
         take_proposals(r, ret);
+    }
+    r->has_waiting = r->proposals.n > 0 || r->n_wishes > 0;
     pthread_mutex_unlock(&r->lock);
 }
 
@@ -529,11 +533,12 @@ void replica_post_applied(struct replica *r, uint64_t applied, struct queue *cha
 
     pthread_mutex_lock(&r->lock);
     must = r->awaits_applied || failure || !queue_empty(changes);
-    r->applied = r->status.applied_index = applied;
     queue_splice(&r->changes, changes);
     if (failure && !r->failure)
         r->failure = xstrdup(failure);
     must = must && must_notify(r);
+    r->status.applied_index = applied;
+    __atomic_store_n(&r->applied, applied, __ATOMIC_RELEASE); /* behind the notification of its changes */
     pthread_mutex_unlock(&r->lock);
     if (must)
         post_notification(r);

@@ -132,7 +132,7 @@ struct replica {
     /* ---- guarded by lock ---- */
     pthread_mutex_t lock;
     struct step_item notify;
-    bool notified;                  /* `notify` is in the step worker's mailbox */
+    bool notified;                  /* atomic: `notify` is in the step worker's mailbox, or out of it and the inbox not taken */
     bool has_expired;               /* some of `proposals` have ended */
     bool has_special;               /* some of `proposals` go to the core alone: configuration changes */
     bool awaits_applied;            /* the core is to hear of `applied` at once; else with its next event */
@@ -142,7 +142,7 @@ struct replica {
     struct read_batch *reads;       /* not yet taken by the step worker; NULL: none */
     uint64_t next_read;             /* context of the next batch of reads */
     uint64_t earliest_ns;           /* no pending proposal expires before */
-    uint64_t applied;               /* as told by the apply worker */
+    uint64_t applied;               /* atomic: as told by the apply worker */
     struct queue changes;           /* struct membership_change */
     struct queue notes;             /* struct snapshot_note */
     struct queue wishes;            /* struct control, not yet taken */
@@ -174,11 +174,13 @@ struct replica {
     /* ---- step worker ---- */
     enum replica_state state;
     bool is_hosted;    /* it is in the worker's map */
+    bool is_notified;  /* `notify` is out of the mailbox, and the inbox not taken since */
+    bool has_waiting;  /* what the inbox held was not all taken */
     bool awaits_saved; /* the core is to hear of `saved_id` at once; else with its next event */
     bool wake;         /* leave quiesce: the leader's host is silent */
     bool is_removed;   /* the core says so: to be stopped */
     bool told_overloaded;
-    uint8_t n_without_proposals; /* so many times the inbox had none */
+    uint8_t n_without_proposals; /* so many turns brought none */
     struct raft *raft;
     struct list active; /* on the worker's list while it has something to do */
     struct timer timer;
@@ -224,10 +226,6 @@ static inline void replica_prefetch_apply(const struct replica *r)
     prefetch(r, offsetof(struct replica, image_bytes));
 }
 
-/* Its notification was taken out of the mailbox; what comes from now on is notified again. Thread: step worker, before it takes
- * the inbox. */
-void replica_notification_taken(struct replica *r);
-
 /* ---- any thread: requests in ---- */
 
 /* As engine_propose and engine_read. */
@@ -251,10 +249,13 @@ struct inbox {
     bool has_expired, has_special;
     struct read_batch *reads;
     struct queue wishes;
-    uint64_t earliest_ns; /* no proposal that is pending now expires before */
     bool failed;
 };
-/* Takes the inbox; proposals only on demand: without a leader they wait there. Thread: step worker. */
+/* Once per turn: what the machine holds, and whether the inbox is to be taken: something came, or stayed there. Thread: step
+ * worker. */
+bool replica_look_at_inbox(struct replica *r, uint64_t *ret_applied);
+/* Takes the inbox; proposals only on demand: without a leader they wait there. What comes from now on is notified again. Thread:
+ * step worker. */
 void replica_take_inbox(struct replica *r, bool with_proposals, struct inbox *ret);
 /* Takes the arrays of its proposals, which are done with, for later ones. Thread: step worker. */
 void replica_reuse_proposals(struct replica *r, struct inbox *in);

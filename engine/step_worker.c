@@ -235,7 +235,7 @@ static void take_item(struct step_worker *w, struct step_item *item)
     switch (item->type) {
     case STEP_NOTIFY:
         r = container_of(item, struct replica, notify);
-        replica_notification_taken(r);
+        r->is_notified = true;
         if (r->is_hosted)
             step_worker_activate(w, r);
         replica_unref(r);

@@ -326,6 +326,33 @@ void raft_get_status(const struct raft *r, struct raft_status *ret)
     };
 }
 
+void raft_get_view(const struct raft *r, struct raft_view *ret)
+{
+    const struct raft_log *log = &r->log;
+
+    *ret = (struct raft_view){
+        .leader_id = r->leader_id,
+        .term = r->term,
+        .first_index = log->first,
+        .last_index = log->last,
+        .commit_index = log->commit,
+        .transferee = r->lead ? r->lead->transferee : NH_NO_REPLICA,
+        .uncommitted_bytes = r->lead ? r->lead->uncommitted_bytes : 0,
+        .role = r->role,
+        .quiesced = r->quiesced,
+        .joint = r->joint,
+        .pending_config = log->config_bound > log->applied,
+        .overloaded = r->overloaded,
+    };
+    ret->witness = !r->is_voter && raft_is_witness(r, r->options.replica_id);
+    ret->lease_held = r->options.lease_reads && raft_holds_lease(r);
+}
+
+bool raft_is_quiesced(const struct raft *r)
+{
+    return r->quiesced;
+}
+
 size_t raft_get_peers(const struct raft *r, struct raft_peer_status *ret, size_t cap)
 {
     if (!raft_is_leader(r))

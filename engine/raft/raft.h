@@ -282,6 +282,15 @@ struct raft_status {
     uint64_t stale_saves;
 };
 
+/* What of it others are told after each turn. */
+struct raft_view {
+    uint64_t leader_id, term;
+    uint64_t first_index, last_index, commit_index;
+    uint64_t transferee, uncommitted_bytes;
+    enum raft_role role;
+    bool quiesced, joint, witness, pending_config, lease_held, overloaded;
+};
+
 enum raft_peer_state { RAFT_PROBE = 0, RAFT_REPLICATE = 1, RAFT_SNAPSHOT = 2 };
 struct raft_peer_status {
     uint64_t replica_id;
@@ -325,6 +334,8 @@ bool raft_awaits_applied(const struct raft *r);
 void raft_prefetch(const struct raft *r, unsigned depth);
 
 void raft_get_status(const struct raft *r, struct raft_status *ret);
+void raft_get_view(const struct raft *r, struct raft_view *ret);
+bool raft_is_quiesced(const struct raft *r);
 /* A leader's peers, ascending; returns how many there are (0 unless leader), fills at most cap. */
 size_t raft_get_peers(const struct raft *r, struct raft_peer_status *ret, size_t cap);
 /* The term of an index, 0 if the log does not hold it. */

@@ -354,11 +354,29 @@ static void note_apply(struct cluster_node *node, const struct raft_update *out)
     *PUSH(&node->applies) = (struct applied_range){out->apply_first, out->apply_last};
 }
 
+/* The view is the status in short. */
+static void check_view(const struct cluster_node *node)
+{
+    struct raft_status s;
+    struct raft_view v;
+
+    raft_get_status(node->core, &s);
+    raft_get_view(node->core, &v);
+    REQUIRE(v.leader_id == s.leader_id && v.term == s.term && v.role == s.role, "who leads");
+    REQUIRE(v.first_index == s.first_index && v.last_index == s.last_index && v.commit_index == s.commit_index, "the log");
+    REQUIRE(v.transferee == s.transferee && v.uncommitted_bytes == s.uncommitted_bytes, "what only a leader has");
+    REQUIRE(v.quiesced == s.quiesced && v.joint == s.joint && v.witness == s.witness && v.pending_config == s.pending_config &&
+                v.lease_held == s.lease_held && v.overloaded == s.overloaded,
+            "what it is");
+    REQUIRE(raft_is_quiesced(node->core) == s.quiesced, "quiet");
+}
+
 static void process(struct cluster *c, struct cluster_node *node, struct raft_update *out)
 {
     const char *clause = "";
 
     REQUIRE(raft_check(node->core, &clause), "replica %" PRIu64 ": %s", node->id, clause);
+    check_view(node);
     for (size_t i = 0; i < out->send.n; i++)
         post(c, &out->send.items[i]);
     for (size_t i = 0; i < out->reads.n; i++)
