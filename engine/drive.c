@@ -285,6 +285,7 @@ static void publish(struct step_worker *w, struct replica *r, uint64_t *ret_earl
     account(w, r, s.uncommitted_bytes);
     tell_overload(r, s.overloaded);
     r->awaits_saved = raft_awaits_saved(r->raft);
+    raft_get_patience(r->raft, &r->patience);
     pthread_mutex_lock(&r->lock);
     r->awaits_applied = awaits_applied;
     applied_since = r->applied > r->told_applied;

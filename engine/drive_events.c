@@ -10,6 +10,7 @@
 #include "engine/reads.h"
 #include "engine/snapshots.h"
 #include "engine/trace.h"
+#include "raftio/support/memory.h"
 
 /* Payload of one forwarded Propose message, unless a single proposal is larger. */
 #define FORWARD_BYTES_MAX (1u << 20)
@@ -34,6 +35,53 @@ static void step_changes(struct step_worker *w, struct replica *r, struct queue 
         nh_membership_deinit(&c->membership);
         free(c);
     }
+}
+
+/* A later answer of the same peer says all that the one before did. */
+bool drive_keep_answer(struct replica *r, const struct nh_message *m)
+{
+    struct kept_answers *k;
+    size_t at = 0;
+
+    if (!raft_may_wait(&r->patience, m))
+        return false;
+    if (!r->kept)
+        r->kept = xcalloc(1, sizeof *r->kept);
+    k = r->kept;
+    while (at < k->n && k->items[at].from != m->from)
+        at++;
+    if (at == KEPT_ANSWERS_MAX)
+        return false;
+    if (at == k->n) {
+        k->items[k->n++].from = m->from;
+        k->items[at].index = k->items[at].commit = 0;
+    }
+    if (m->log_index > k->items[at].index)
+        k->items[at].index = m->log_index;
+    if (m->commit > k->items[at].commit)
+        k->items[at].commit = m->commit;
+    return true;
+}
+
+/* They are of the term of the last turn, and came before all that this one is for. */
+static void step_kept(struct step_worker *w, struct replica *r)
+{
+    struct kept_answers *k = r->kept;
+
+    for (size_t i = 0; i < k->n; i++) {
+        struct nh_message m = {.type = NH_MSG_REPLICATE_RESP,
+                               .shard_id = r->shard_id,
+                               .to = r->replica_id,
+                               .from = k->items[i].from,
+                               .term = r->patience.term,
+                               .log_index = k->items[i].index,
+                               .commit = k->items[i].commit};
+
+        if (trace_is_on())
+            trace_message(r->shard_id, &m);
+        step(w, r, &(struct raft_event){.type = RAFT_EV_MESSAGE, .message = &m});
+    }
+    k->n = 0;
 }
 
 static void step_messages(struct step_worker *w, struct replica *r)
@@ -130,6 +178,8 @@ void drive_events(struct step_worker *w, struct replica *r, struct inbox *in)
     }
     if (!queue_empty(&in->notes))
         snapshots_step(w, r, &in->notes);
+    if (r->kept && r->kept->n > 0)
+        step_kept(w, r);
     step_messages(w, r);
     step_unreachable(w, r);
     if (r->wake) {

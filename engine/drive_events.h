@@ -14,5 +14,7 @@
 /* Gives the core what is in `in` and what waits at the replica; what it yields gathers in w->update. Takes what it uses out of
  * `in`. */
 void drive_events(struct step_worker *w, struct replica *r, struct inbox *in);
+/* Keeps an answer that nothing waits for until the next turn; false: the message is to be taken by a turn of its own. */
+bool drive_keep_answer(struct replica *r, const struct nh_message *m);
 
 #endif

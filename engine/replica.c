@@ -69,6 +69,7 @@ void replica_unref(struct replica *r)
         nh_snapshot_deinit(r->boot_snapshot);
     free(r->boot_snapshot);
     free(r->failure);
+    free(r->kept);
     free(r->unreachable);
     free(r->peers);
     pthread_mutex_destroy(&r->lock);

@@ -111,6 +111,15 @@ struct first_save {
     struct run_list runs; /* the first entry */
 };
 
+/* Acceptances that the core need not hear of at once: of so many peers, up to what each has accepted. */
+#define KEPT_ANSWERS_MAX 4u
+struct kept_answers {
+    size_t n;
+    struct {
+        uint64_t from, index, commit;
+    } items[KEPT_ANSWERS_MAX];
+};
+
 struct replica {
     struct engine *engine;
     struct step_worker *step;
@@ -185,14 +194,17 @@ struct replica {
     struct list active; /* on the worker's list while it has something to do */
     struct timer timer;
     struct queue inbound;                 /* struct inbound_message */
+    struct raft_patience patience;        /* of the core after its last turn */
+    struct kept_answers *kept;            /* since then; NULL: none ever. Owned. */
     struct block_builder spare_proposals; /* empty: arrays for the inbox's next ones */
     uint64_t *unreachable;
-    size_t n_unreachable, cap_unreachable;
+    size_t cap_unreachable;
     struct replica_peer *peers;
     size_t n_peers, cap_peers;
     struct save_batch *last_batch; /* that holds its newest save still in flight; NULL: none */
     size_t last_save;              /* its place there */
     uint32_t n_saves;              /* in batches */
+    uint32_t n_unreachable;
     uint64_t saved_id, told_saved_id;
     uint64_t told_applied;
     uint64_t handed;             /* last index given to the apply worker */

@@ -6,6 +6,7 @@
 
 #include "engine/apply_worker.h"
 #include "engine/drive.h"
+#include "engine/drive_events.h"
 #include "engine/engine_private.h"
 #include "engine/inbound.h"
 #include "engine/peers.h"
@@ -188,6 +189,8 @@ static uint32_t take_some_messages(struct step_worker *w, struct inbound_message
             ignored++;
             continue;
         }
+        if (!list_linked(&to[i]->active) && drive_keep_answer(to[i], &messages[i].message))
+            continue;
         queue_push(&to[i]->inbound, &messages[i].node);
         step_worker_activate(w, to[i]);
     }
@@ -488,6 +491,7 @@ static void prefetch_message(const struct queue_node *node, unsigned depth)
 static NH_PEEKS void prefetch_parts(const struct replica *r)
 {
     prefetch(r->peers, 1);
+    prefetch(r->kept, 1);
     prefetch(r->proposals.data, RUN_PREFETCH_RECORDS_BYTES);
     prefetch(r->proposals.offsets, 1);
 }

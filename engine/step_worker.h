@@ -18,8 +18,8 @@
  *   5 apply                  drive.c: obey; the core names only entries that are saved here
  *   6 applied                drive.c: the apply worker's news become an APPLIED event
  *
- * A replica is not driven for news of a save or of its machine that nobody waits for (raft_awaits_saved, raft_awaits_applied):
- * they become events together with the next.
+ * A replica is not driven for news of a save or of its machine that nobody waits for (raft_awaits_saved, raft_awaits_applied),
+ * nor for the answer of a peer who was not needed for a majority (raft_get_patience): they become events together with the next.
  *
  * A failed save ends the worker's driving for good (FENCED): what depends on it never leaves.
  *

@@ -18,7 +18,8 @@
  *   5  hand out.apply to the machine; it only ever names entries that are already saved here
  *   6  when applied: raft_step(APPLIED)
  * SAVED and APPLIED may come together with a later event, before it, if nothing waits for them (raft_awaits_saved,
- * raft_awaits_applied): half of what a replica is driven for would be these two.
+ * raft_awaits_applied): half of what a replica is driven for would be these two. So may the answers of those peers who were not
+ * needed for the majority (raft_get_patience).
  * Several saves may be in flight; their SAVED events come in the order of their ids. A caller that cannot save stops
  * driving the replica: nothing that depends on a lost save has left it.
  *
@@ -327,6 +328,17 @@ bool raft_has_work(const struct raft *r);
  * raft_step. */
 bool raft_awaits_saved(const struct raft *r);
 bool raft_awaits_applied(const struct raft *r);
+
+/* Which acceptances (REPLICATE_RESP) a leader can wait for: of this term, and of entries below this index. They only say how far
+ * their sender is, and may be kept like those above. */
+struct raft_patience {
+    uint64_t term, below; /* 0: none may wait */
+};
+void raft_get_patience(const struct raft *r, struct raft_patience *ret);
+static inline bool raft_may_wait(const struct raft_patience *p, const struct nh_message *m)
+{
+    return m->type == NH_MSG_REPLICATE_RESP && !m->reject && m->n_runs == 0 && m->log_index < p->below && m->term == p->term;
+}
 
 /* For a caller that drives many replicas one after the other, each long out of the processor's cache: asks for a part of the
  * core. Depth 0 is itself; each next one lies behind pointers of the one before, which should have come meanwhile. */

@@ -1,5 +1,6 @@
 #include "tests/unit/engine/raft_cluster.h"
 
+#include "engine/raft/raft_internal.h"
 #include "engine/rsm/membership.h"
 #include "tests/unit/engine/raft_cluster_private.h"
 
@@ -197,6 +198,7 @@ void cluster_crash(struct cluster *c, uint64_t id)
     raft_free(node->core);
     node->core = NULL;
     node->untold_saved = node->untold_applied = 0;
+    CLEAR(&node->untold);
     for (size_t i = 0; i < node->saves.n; i++)
         free_save(&node->saves.items[i]);
     CLEAR(&node->saves);
@@ -407,7 +409,13 @@ static void tell_untold(const struct cluster *c, struct cluster_node *node, stru
         raft_step(node->core, &saved, out);
     if (node->untold_applied)
         raft_step(node->core, &applied, out);
+    for (size_t i = 0; i < node->untold.n; i++) {
+        struct raft_event answer = {.type = RAFT_EV_MESSAGE, .now = applied.now, .message = &node->untold.items[i]};
+
+        raft_step(node->core, &answer, out);
+    }
     node->untold_saved = node->untold_applied = 0;
+    CLEAR(&node->untold);
 }
 
 /* Returns whether the update held anything. */
@@ -448,6 +456,24 @@ static void step_end(struct cluster *c, struct cluster_node *node, struct raft_e
         node->untold_saved = ev->saved;
     else
         node->untold_applied = ev->applied;
+}
+
+/* An answer that may wait changes nothing that leaves, unless it is of who must be told that it was removed. */
+static void step_message(struct cluster *c, struct cluster_node *node, struct nh_message *m)
+{
+    struct raft_event nothing = {.type = RAFT_EV_UNREACHABLE, .peer = NH_NO_REPLICA};
+    struct raft_event ev = {.type = RAFT_EV_MESSAGE, .message = m};
+    struct raft_patience patience;
+
+    raft_get_patience(node->core, &patience);
+    if (!raft_may_wait(&patience, m) || raft_was_removed(node->core, m->from)) {
+        cluster_step(c, node->id, &ev);
+    } else if (c->lazy) {
+        *PUSH(&node->untold) = *m;
+    } else {
+        cluster_step(c, node->id, &nothing);
+        REQUIRE(!step_and_collect(c, node, &ev), "replica %" PRIu64 ": an answer was awaited after all", node->id);
+    }
 }
 
 /* ---- moving things ---- */
@@ -500,7 +526,6 @@ void cluster_double(struct cluster *c, size_t i)
 void cluster_deliver(struct cluster *c, size_t i)
 {
     struct nh_message m = c->network.items[i];
-    struct raft_event ev = {.type = RAFT_EV_MESSAGE, .message = &m};
 
     if (c->cut[m.from][m.to] || (c->lose && c->lose(&m, c->lose_ctx))) {
         cluster_lose(c, i);
@@ -509,7 +534,7 @@ void cluster_deliver(struct cluster *c, size_t i)
     REMOVE(&c->network, i);
     c->delivered[m.type]++;
     if (c->nodes[m.to].core) {
-        cluster_step(c, m.to, &ev);
+        step_message(c, &c->nodes[m.to], &m);
         nh_message_deinit(&m);
     } else {
         *PUSH(&c->ghosts) = m;

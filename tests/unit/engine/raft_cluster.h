@@ -55,6 +55,7 @@ struct cluster_node {
 
     bool hold_saves, hold_applies, hold_fetches, fail_fetches;
     uint64_t untold_saved, untold_applied; /* of a lazy cluster: told before the next event; 0: none */
+    RAFT_VEC(struct nh_message) untold;    /* answers, the same */
 
     /* What came out since the test looked last. */
     RAFT_VEC(struct raft_read) reads;

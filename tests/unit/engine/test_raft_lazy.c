@@ -342,3 +342,103 @@ Test(raft_lazy, an_overloaded_replica_awaits_the_machine)
     cr_assert(awaits_applied(3));
     cluster_deinit(&c);
 }
+
+/* ---- answers ---- */
+
+static bool may_wait(uint64_t from, uint64_t index)
+{
+    struct nh_message m = cluster_message(NH_MSG_REPLICATE_RESP, from, 1, cluster_status(&c, 1).term);
+    struct raft_patience patience;
+
+    m.log_index = index;
+    raft_get_patience(c.nodes[1].core, &patience);
+    return raft_may_wait(&patience, &m);
+}
+
+Test(raft_lazy, an_answer_may_wait_once_a_majority_has_answered)
+{
+    struct raft_patience patience;
+
+    three();
+    c.nodes[2].hold_saves = c.nodes[3].hold_saves = true;
+    cluster_propose(&c, 1, 1, 10);
+    cluster_settle(&c);
+    cr_assert(may_wait(3, commit_of(1)));
+    cr_assert(!may_wait(3, commit_of(1) + 1), "it makes a majority");
+    c.nodes[2].hold_saves = false;
+    cluster_settle(&c);
+    cr_assert_eq(commit_of(1), cluster_status(&c, 1).last_index);
+    cr_assert(may_wait(3, commit_of(1)));
+    raft_get_patience(c.nodes[2].core, &patience);
+    cr_assert_eq(patience.below, 0, "a follower has none");
+    cluster_deinit(&c);
+}
+
+Test(raft_lazy, the_answer_of_who_is_not_streamed_to_is_awaited)
+{
+    struct raft_event ev = {.type = RAFT_EV_UNREACHABLE, .peer = 3};
+
+    three();
+    cr_assert(may_wait(3, commit_of(1)));
+    cluster_step(&c, 1, &ev);
+    cr_assert_eq(cluster_peer(&c, 1, 3).state, RAFT_PROBE);
+    cr_assert(!may_wait(3, commit_of(1)));
+    cluster_deinit(&c);
+}
+
+Test(raft_lazy, an_answer_that_makes_room_is_awaited)
+{
+    struct raft_options o = lazy_options();
+
+    o.max_inflight_messages = 1;
+    three_with(&o);
+    c.nodes[3].hold_saves = true;
+    cluster_propose(&c, 1, 1, 10);
+    cluster_settle(&c);
+    cr_assert(may_wait(3, commit_of(1)));
+    cluster_propose(&c, 1, 1, 10); /* it will be sent when the one before is accepted, which is committed already */
+    cluster_settle(&c);
+    cr_assert_lt(cluster_peer(&c, 1, 3).next, cluster_status(&c, 1).last_index + 1);
+    cr_assert(!may_wait(3, commit_of(1)));
+    cluster_deinit(&c);
+}
+
+Test(raft_lazy, a_transfer_awaits_the_answer_of_its_target)
+{
+    three();
+    c.nodes[3].hold_saves = true;
+    cluster_propose(&c, 1, 1, 10);
+    cluster_settle(&c);
+    cluster_transfer(&c, 1, 3);
+    cluster_settle(&c);
+    cr_assert_eq(cluster_status(&c, 1).transferee, 3);
+    cr_assert(!may_wait(3, commit_of(1)));
+    c.nodes[3].hold_saves = false;
+    cluster_settle(&c);
+    cr_assert_eq(cluster_leader(&c), 3);
+    cluster_deinit(&c);
+}
+
+Test(raft_lazy, a_change_awaits_all_answers)
+{
+    three();
+    c.nodes[1].hold_applies = true;
+    cluster_propose_change(&c, 1, false, 3);
+    cluster_settle(&c);
+    cr_assert_eq(commit_of(1), cluster_status(&c, 1).last_index);
+    cr_assert(!may_wait(2, commit_of(1)));
+    cluster_deinit(&c);
+}
+
+Test(raft_lazy, a_quiet_leader_awaits_what_wakes_it)
+{
+    struct raft_options o = lazy_options();
+
+    o.quiesce = true;
+    o.quiesce_ticks = 40;
+    three_with(&o);
+    cluster_tick(&c, 60);
+    cr_assert(cluster_status(&c, 1).quiesced);
+    cr_assert(!may_wait(3, commit_of(1)));
+    cluster_deinit(&c);
+}

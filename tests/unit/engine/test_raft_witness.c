@@ -316,6 +316,19 @@ Test(raft_witness, a_change_that_is_held_ends_with_its_leader)
     }
 }
 
+/* It is them that show who is there. */
+Test(raft_witness, a_change_that_is_held_awaits_all_answers)
+{
+    struct raft_patience patience;
+
+    sleep_with_a_witness();
+    cluster_propose_change(&c, 1, true, 4);
+    cr_assert_eq(c.nodes[1].dropped.n, 0);
+    raft_get_patience(c.nodes[1].core, &patience);
+    cr_assert_eq(patience.below, 0);
+    cluster_deinit(&c);
+}
+
 /* Whatever fed it: its leader would not have. */
 Test(raft_witness, a_witness_that_has_a_change_does_not_help_to_commit_it)
 {
