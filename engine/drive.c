@@ -181,35 +181,46 @@ static int answer_fetch(struct step_worker *w, struct replica *r, const struct r
     return NH_OK;
 }
 
-/* Collects, obeys, answers fetches; false: an entry cannot be read, the replica is in quarantine. What was fetched leaves in this
- * turn, as the update is the worker's, and the next replica's begins empty; a peer's window bounds how much that is. */
+/* Releases the update, whose place the next one takes; false: an entry cannot be read, the replica is in quarantine. */
+static bool answer_fetches(struct step_worker *w, struct replica *r)
+{
+    struct raft_update *out = &w->update;
+    struct raft_fetch fetches[NH_MEMBERS_MAX];
+    struct nh_error err;
+    size_t n = out->fetches.n < NH_MEMBERS_MAX ? out->fetches.n : NH_MEMBERS_MAX;
+
+    memcpy(fetches, out->fetches.items, n * sizeof *fetches);
+    raft_update_release(out);
+    for (size_t i = 0; i < n; i++) {
+        if (answer_fetch(w, r, &fetches[i], &err) < 0) {
+            raft_update_release(out);
+            drive_quarantine(w, r, err.text);
+            return false;
+        }
+    }
+    return true;
+}
+
+/* Collects, obeys, answers fetches; false: the replica is in quarantine. What was fetched leaves in this turn, as the update is
+ * the worker's, and the next replica's begins empty; a peer's window bounds how much that is. */
 static bool settle(struct step_worker *w, struct replica *r)
 {
     struct raft_update *out = &w->update;
 
     for (uint32_t round = 1;; round++) {
-        struct raft_fetch fetches[NH_MEMBERS_MAX];
-        struct nh_error err;
-        size_t n;
-
         raft_collect(r->raft, out);
         if (trace_is_on())
             trace_update(r->shard_id, r->replica_id, out);
         obey(w, r, out);
-        n = out->fetches.n < NH_MEMBERS_MAX ? out->fetches.n : NH_MEMBERS_MAX;
-        if (n > 0)
-            memcpy(fetches, out->fetches.items, n * sizeof *fetches);
-        raft_update_release(out);
-        for (size_t i = 0; i < n; i++) {
-            if (answer_fetch(w, r, &fetches[i], &err) < 0) {
-                raft_update_release(out);
-                drive_quarantine(w, r, err.text);
+        if (out->fetches.n > 0) {
+            if (!answer_fetches(w, r))
                 return false;
-            }
+            continue;
         }
-        if (n == 0 && !raft_has_work(r->raft))
+        raft_update_release(out);
+        if (!raft_has_work(r->raft))
             return true;
-        if (n == 0 && round >= ROUNDS_MAX)
+        if (round >= ROUNDS_MAX)
             break;
     }
     step_worker_again(w, r);

@@ -1,7 +1,6 @@
 #include "engine/saves.h"
 
 #include <stdlib.h>
-#include <string.h>
 
 #include "raftio/support/memory.h"
 #include "raftio/support/plugin_status.h"
@@ -17,6 +16,16 @@ struct save_batch *save_batch_new(void)
     return xcalloc(1, sizeof(struct save_batch));
 }
 
+static void free_rare(struct save_batch *b)
+{
+    for (size_t i = 0; i < b->n; i++) {
+        if (b->saves[i].snapshot)
+            nh_snapshot_deinit(b->saves[i].snapshot);
+        free(b->saves[i].snapshot);
+        free(b->saves[i].failure);
+    }
+}
+
 void save_batch_clear(struct save_batch *b)
 {
     for (size_t i = 0; i < b->n_runs; i++) {
@@ -25,15 +34,11 @@ void save_batch_clear(struct save_batch *b)
         nh_block_unref(b->runs[i].block);
     }
     b->n_runs = 0;
-    for (size_t i = 0; i < b->n; i++) {
-        if (b->saves[i].snapshot)
-            nh_snapshot_deinit(b->saves[i].snapshot);
-        free(b->saves[i].snapshot);
-        free(b->saves[i].failure);
-    }
+    if (b->has_snapshots || b->has_failures)
+        free_rare(b);
     b->n = 0;
     messages_clear(&b->after);
-    b->must_sync = b->has_failures = false;
+    b->must_sync = b->has_snapshots = b->has_failures = false;
     b->begun = false;
 }
 
@@ -61,10 +66,10 @@ size_t save_batch_add(struct save_batch *b, struct replica *r, const struct nh_u
     s = &b->saves[b->n];
     *s = (struct save){.replica = r, .save_id = save_id, .first_run = b->n_runs};
     array_reserve((void **)&b->runs, &b->cap_runs, b->n_runs + runs->n, sizeof *b->runs);
-    if (runs->n)
-        memcpy(b->runs + b->n_runs, runs->runs, runs->n * sizeof *b->runs);
-    b->n_runs += runs->n;
+    for (uint32_t i = 0; i < runs->n; i++) /* mostly one */
+        b->runs[b->n_runs++] = runs->runs[i];
     if (update->snapshot) {
+        b->has_snapshots = true;
         s->snapshot = xcalloc(1, sizeof *s->snapshot);
         nh_snapshot_copy(s->snapshot, update->snapshot);
     }

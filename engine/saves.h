@@ -38,9 +38,9 @@ struct save_batch {
     size_t *after_saves; /* parallel to them: of which save */
     size_t cap_after_saves;
     bool must_sync;
-    bool has_failures; /* of single replicas */
-    bool begun;        /* the store has it, and result tells whether it took it */
-    int result;        /* of the write */
+    bool has_snapshots, has_failures; /* of single replicas */
+    bool begun;                       /* the store has it, and result tells whether it took it */
+    int result;                       /* of the write */
     struct nh_error err;
 };
 
