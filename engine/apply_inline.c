@@ -2,18 +2,14 @@
 
 #include "engine/snapshots.h"
 
-/* What rsm_apply gathers into one update, for which the lock is held: it ends what it has gathered at all others, also at a
- * leader's no-op. */
+/* One update, for which the lock is held. */
 static bool is_plain(const struct nh_run *run)
 {
     const uint8_t *p = nh_run_data(run), *end = p + nh_run_size(run);
-    struct nh_entry_view e;
 
-    for (; p < end; p += nh_record_bytes(p)) {
-        nh_record_view(p, &e);
-        if (e.type != NH_ENTRY_APPLICATION || (e.flags & NH_RECORD_SESSION) || (e.payload_bytes == 0 && e.key == 0))
+    for (; p < end; p += nh_record_bytes(p))
+        if (!rsm_is_plain(p))
             return false;
-    }
     return true;
 }
 

@@ -143,7 +143,7 @@ static void end_results(struct replica *r, const struct rsm_result *results, siz
 
     pthread_mutex_lock(&r->lock);
     for (size_t i = 0; i < n; i++)
-        found[i] = results[i].origin == (uint32_t)r->replica_id && request_ring_take(&r->ring, results[i].key, &requests[i]);
+        found[i] = request_ring_take(&r->ring, results[i].key, &requests[i]);
     pthread_mutex_unlock(&r->lock);
     for (size_t i = 0; i < n; i++) {
         const struct rsm_result *result = &results[i];

@@ -81,11 +81,16 @@ static void leave_machine(struct rsm *s)
 
 /* ---- life ---- */
 
+static void clear(struct rsm_batch *b)
+{
+    b->n = b->n_results = b->n_series = 0;
+}
+
 struct rsm_batch *rsm_batch_new(void)
 {
     struct rsm_batch *b = xmalloc(sizeof *b);
 
-    b->n = 0;
+    clear(b);
     return b;
 }
 
@@ -249,27 +254,32 @@ void rsm_fail(struct rsm *s)
     pthread_rwlock_unlock(&s->lock);
 }
 
-/* What sessions are to remember of the batch. */
-static void keep_results(struct rsm *s, size_t from, size_t to)
+static const struct nh_result *result_of(const struct rsm_batch *b, uint64_t index)
+{
+    return &b->entries[index - b->first].result;
+}
+
+/* What sessions are to remember of the batch up to `last`. Goes on at *at, and moves it. */
+static void keep_results(struct rsm *s, size_t *at, uint64_t last)
 {
     const struct rsm_batch *b = s->batch;
 
-    for (size_t i = from; i < to; i++)
-        if (b->series[i].client_id)
-            sessions_keep(s->sessions, b->series[i].client_id, b->series[i].series_id, &b->entries[i].result);
+    for (; *at < b->n_series && b->series[*at].index <= last; ++*at) {
+        const struct rsm_series *series = &b->series[*at];
+
+        sessions_keep(s->sessions, series->client_id, series->series_id, result_of(b, series->index));
+    }
 }
 
-static void give_results(struct rsm_batch *b, size_t from, size_t to, const struct rsm_sink *sink)
+/* The same for who waits. */
+static void give_results(struct rsm_batch *b, size_t *at, uint64_t last, const struct rsm_sink *sink)
 {
-    size_t n_results = 0;
+    size_t from = *at;
 
-    for (size_t i = from; i < to; i++) {
-        b->results[i].value = b->entries[i].result;
-        if (b->results[i].key)
-            b->results[n_results++] = b->results[i];
-    }
-    if (n_results > 0)
-        sink->on_results(sink->ctx, b->results, n_results);
+    for (; *at < b->n_results && b->results[*at].index <= last; ++*at)
+        b->results[*at].value = *result_of(b, b->results[*at].index);
+    if (*at > from)
+        sink->on_results(sink->ctx, b->results + from, *at - from);
 }
 
 /* A number of entries is no failure of a machine that may take them in parts. */
@@ -291,56 +301,73 @@ static int update(struct rsm *s, size_t from, size_t to, size_t *ret_taken, stru
     r = check_update(s, s->config.machine->update(s->machine, b->entries + from, n, err), n, err);
     *ret_taken = r > 0 ? (size_t)r : n;
     if (r >= 0)
-        rsm_set_applied(s, b->entries[from + *ret_taken - 1].index, b->term);
+        rsm_set_applied(s, b->first + from + *ret_taken - 1, b->term);
     else if (rsm_is_regular(s))
         s->state = RSM_FAILED; /* the lock is ours: nobody has to be waited for */
     leave_machine(s);
     if (rsm_is_on_disk(s))
-        s->machine_applied = b->entries[from + *ret_taken - 1].index;
+        s->machine_applied = b->first + from + *ret_taken - 1;
     if (r >= 0)
         return NH_OK;
     if (s->state != RSM_FAILED)
         rsm_fail(s);
-    return nh_error_wrap(err, r, "machine %s: update at index %" PRIu64, s->config.machine->name, b->entries[from].index);
+    return nh_error_wrap(err, r, "machine %s: update at index %" PRIu64, s->config.machine->name, b->first + from);
 }
 
 /* Gives the batch to the machine and its results to the sink, part by part if the machine wants that. */
 static int flush(struct rsm *s, const struct rsm_sink *sink, struct nh_error *err)
 {
     struct rsm_batch *b = s->batch;
-    size_t n = b->n, taken;
+    size_t series_at = 0, results_at = 0, taken;
+    int r = NH_OK;
 
-    b->n = 0;
-    for (size_t from = 0; from < n; from += taken) {
-        int r = update(s, from, n, &taken, err);
-
-        if (r < 0)
-            return r;
-        keep_results(s, from, from + taken);
-        give_results(b, from, from + taken, sink);
+    assert(b->n == 0 || b->entries[b->n - 1].index == b->first + b->n - 1);
+    for (size_t from = 0; from < b->n && r == NH_OK; from += taken) {
+        r = update(s, from, b->n, &taken, err);
+        if (r == NH_OK) {
+            keep_results(s, &series_at, s->applied);
+            give_results(b, &results_at, s->applied, sink);
+        }
     }
-    return NH_OK;
+    clear(b);
+    return r;
+}
+
+/* Proposed at this replica, in this life or an earlier one. */
+static bool is_waited_for(const struct rsm *s, const struct nh_entry_view *e)
+{
+    return e->key && e->origin == (uint32_t)s->config.replica_id;
 }
 
 /* Full: given to the machine at once, so there is always room for one more. */
-static int add_entry(struct rsm *s, const struct nh_entry_view *e, const struct rsm_sink *sink, struct nh_error *err)
+static inline int add_entry(struct rsm *s, const struct nh_entry_view *e, const struct rsm_sink *sink, struct nh_error *err)
 {
     struct rsm_batch *b = s->batch;
 
+    if (b->n == 0)
+        b->first = e->index;
     b->entries[b->n] = (struct nh_entry){.index = e->index, .cmd = e->payload, .size_bytes = e->payload_bytes};
-    b->results[b->n] = (struct rsm_result){.index = e->index, .key = e->key, .origin = e->origin};
-    b->series[b->n] = (struct rsm_series){e->client_id, e->series_id};
+    if (is_waited_for(s, e))
+        b->results[b->n_results++] = (struct rsm_result){.index = e->index, .key = e->key};
     b->term = e->term;
     return ++b->n == RSM_UPDATE_ENTRIES_MAX ? flush(s, sink, err) : NH_OK;
 }
 
 /* ---- sessions ---- */
 
+static int add_of_session(struct rsm *s, const struct nh_entry_view *e, const struct rsm_sink *sink, struct nh_error *err)
+{
+    struct rsm_batch *b = s->batch;
+
+    b->series[b->n_series++] = (struct rsm_series){e->index, e->client_id, e->series_id};
+    return add_entry(s, e, sink, err);
+}
+
 /* An entry that does not reach the machine: its result is known or it is refused. */
 static int answer_session(struct rsm *s, const struct nh_entry_view *e, int status, const struct nh_result *value,
                           const struct rsm_sink *sink)
 {
-    struct rsm_result result = {.index = e->index, .key = e->key, .origin = e->origin, .rejected = status < 0, .status = status};
+    struct rsm_result result = {.index = e->index, .key = e->key, .rejected = status < 0, .status = status};
 
     rsm_set_applied(s, e->index, e->term);
     if (status < 0) {
@@ -349,7 +376,7 @@ static int answer_session(struct rsm *s, const struct nh_entry_view *e, int stat
     } else {
         result.value = *value;
     }
-    if (result.key)
+    if (is_waited_for(s, e))
         sink->on_results(sink->ctx, &result, 1);
     return NH_OK;
 }
@@ -372,7 +399,7 @@ static int apply_session_entry(struct rsm *s, const struct nh_entry_view *e, con
         return r;
     verdict = sessions_check(s->sessions, e, &value);
     if (verdict == SESSION_APPLY && e->index > s->machine_applied)
-        return add_entry(s, e, sink, err);
+        return add_of_session(s, e, sink, err);
     if (s->batch->n > 0) { /* what came before comes first; what is kept then may be the answer */
         r = flush(s, sink, err);
         if (r < 0)
@@ -394,7 +421,7 @@ static int apply_session_entry(struct rsm *s, const struct nh_entry_view *e, con
 
 static int apply_config_change(struct rsm *s, const struct nh_entry_view *e, const struct rsm_sink *sink, struct nh_error *err)
 {
-    struct rsm_result result = {.index = e->index, .key = e->key, .origin = e->origin};
+    struct rsm_result result = {.index = e->index, .key = e->key};
     struct nh_config_change change = {0};
     struct nh_membership membership;
     const char *reason = NULL;
@@ -412,7 +439,7 @@ static int apply_config_change(struct rsm *s, const struct nh_entry_view *e, con
     nh_config_change_deinit(&change);
     sink->on_membership(sink->ctx, e->index, result.rejected ? NULL : &membership);
     nh_membership_deinit(&membership);
-    if (!result.key)
+    if (!is_waited_for(s, e))
         return NH_OK;
     if (result.rejected) {
         result.value.data = reason;
@@ -422,13 +449,15 @@ static int apply_config_change(struct rsm *s, const struct nh_entry_view *e, con
     return NH_OK;
 }
 
-static int apply_application(struct rsm *s, const struct nh_entry_view *e, const struct rsm_sink *sink, struct nh_error *err)
+static int apply_plain(struct rsm *s, const uint8_t *record, const struct rsm_sink *sink, struct nh_error *err)
 {
-    if (e->index <= s->machine_applied) {
-        rsm_set_applied(s, e->index, e->term);
-        return NH_OK;
-    }
-    return add_entry(s, e, sink, err);
+    struct nh_entry_view e;
+
+    nh_record_view(record, &e);
+    if (e.index > s->machine_applied)
+        return add_entry(s, &e, sink, err);
+    rsm_set_applied(s, e.index, e.term);
+    return NH_OK;
 }
 
 /* Only witnesses are given entries without what was in them: also before they are members, and when they are none any more. */
@@ -441,26 +470,28 @@ static void note_metadata(struct rsm *s)
     pthread_rwlock_unlock(&s->lock);
 }
 
-static int apply_entry(struct rsm *s, const struct nh_entry_view *e, const struct rsm_sink *sink, struct nh_error *err)
+static int apply_special(struct rsm *s, const uint8_t *record, const struct rsm_sink *sink, struct nh_error *err)
 {
-    bool in_session = e->flags & NH_RECORD_SESSION;
-    bool no_op = e->type == NH_ENTRY_APPLICATION && e->payload_bytes == 0 && e->key == 0 && !in_session;
-    struct rsm_result result = {.index = e->index, .key = e->key, .origin = e->origin};
+    struct rsm_result result = {0};
+    struct nh_entry_view e;
     int r;
 
-    if (e->type == NH_ENTRY_APPLICATION && !no_op)
-        return in_session ? apply_session_entry(s, e, sink, err) : apply_application(s, e, sink, err);
+    nh_record_view(record, &e);
+    if (e.type == NH_ENTRY_APPLICATION && (e.flags & NH_RECORD_SESSION))
+        return apply_session_entry(s, &e, sink, err);
     r = flush(s, sink, err); /* what came before comes first */
     if (r < 0)
         return r;
-    if (e->type == NH_ENTRY_CONFIG_CHANGE)
-        return apply_config_change(s, e, sink, err);
-    if (!no_op && e->type != NH_ENTRY_METADATA)
-        return nh_error_set(err, NH_ECORRUPT, "entry %" PRIu64 " has the unknown type %u", e->index, (unsigned)e->type);
-    rsm_set_applied(s, e->index, e->term);
-    if (e->type == NH_ENTRY_METADATA && e->key == 0)
+    if (e.type == NH_ENTRY_CONFIG_CHANGE)
+        return apply_config_change(s, &e, sink, err);
+    if (e.type != NH_ENTRY_APPLICATION && e.type != NH_ENTRY_METADATA) /* a no-op, a barrier, or of a witness */
+        return nh_error_set(err, NH_ECORRUPT, "entry %" PRIu64 " has the unknown type %u", e.index, (unsigned)e.type);
+    rsm_set_applied(s, e.index, e.term);
+    if (e.type == NH_ENTRY_METADATA && e.key == 0)
         note_metadata(s);
-    if (e->key)
+    result.index = e.index;
+    result.key = e.key;
+    if (is_waited_for(s, &e))
         sink->on_results(sink->ctx, &result, 1); /* a barrier: all before it is applied */
     return NH_OK;
 }
@@ -470,16 +501,15 @@ static int apply_run(struct rsm *s, const struct nh_run *run, uint64_t *next, co
     const uint8_t *p = nh_run_data(run), *end = p + nh_run_size(run);
 
     for (; p < end; p += nh_record_bytes(p)) {
-        struct nh_entry_view e;
+        uint64_t index = nh_record_index(p);
         int r;
 
-        nh_record_view(p, &e);
-        if (e.index < *next)
+        if (index < *next)
             continue;
-        if (e.index > *next)
-            return nh_error_set(err, NH_ECORRUPT, "entry %" PRIu64 " follows entry %" PRIu64, e.index, *next - 1);
-        *next = e.index + 1;
-        r = apply_entry(s, &e, sink, err);
+        if (index > *next)
+            return nh_error_set(err, NH_ECORRUPT, "entry %" PRIu64 " follows entry %" PRIu64, index, *next - 1);
+        *next = index + 1;
+        r = rsm_is_plain(p) ? apply_plain(s, p, sink, err) : apply_special(s, p, sink, err);
         if (r < 0)
             return r;
     }
@@ -511,7 +541,7 @@ int rsm_apply(struct rsm *s, const struct nh_run *runs, uint32_t n_runs, const s
         r = apply_run(s, &runs[i], &next, sink, err);
     if (r == NH_OK)
         r = flush(s, sink, err);
-    s->batch->n = 0;
+    clear(s->batch);
     s->batch = NULL;
     leave_unused(s);
     if (r < 0 && s->state != RSM_FAILED) /* only this thread changes it */

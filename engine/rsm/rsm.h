@@ -42,11 +42,20 @@ struct rsm_config {
 struct rsm_result {
     uint64_t index;
     uint64_t key;
-    uint32_t origin;
     bool rejected; /* a configuration change that does not fit, or a session that does not: see status */
     int status;    /* rejected: NH_ESESSION, NH_EACKED, NH_EINVAL of a session; else 0 */
     struct nh_result value;
 };
+
+/* A record for the machine alone: of the application, of no session, and no leader's no-op. What rsm_apply gathers into one
+ * update; at most others it ends what it has gathered. */
+static inline bool rsm_is_plain(const uint8_t *record)
+{
+    struct nh_entry_view e;
+
+    nh_record_view(record, &e);
+    return e.type == NH_ENTRY_APPLICATION && !(e.flags & NH_RECORD_SESSION) && (e.payload_bytes > 0 || e.key > 0);
+}
 
 /* Room for the entries of one update, for whoever applies: one for all the machines of an apply worker, empty between calls. */
 struct rsm_batch;
@@ -56,7 +65,8 @@ void rsm_batch_free(struct rsm_batch *b); /* takes NULL */
 struct rsm_sink {
     void *ctx;
     struct rsm_batch *batch; /* used while rsm_apply runs */
-    /* Results of consecutive entries; the machine's bytes are valid for the call. Entries without key are left out. */
+    /* Results in the order of the entries; the machine's bytes are valid for the call. Only of those that somebody may wait for
+     * here: with a key, and proposed at this replica. */
     void (*on_results)(void *ctx, const struct rsm_result *results, size_t n);
     /* The configuration change at `index` was applied (a membership, borrowed) or rejected (NULL). */
     void (*on_membership)(void *ctx, uint64_t index, const struct nh_membership *membership);
@@ -77,8 +87,8 @@ int rsm_apply(struct rsm *s, const struct nh_run *runs, uint32_t n_runs, const s
 /* Whether it is regular and its author promises quick updates. Thread: any. */
 bool rsm_is_quick(const struct rsm *s);
 /* For a caller that must not wait: takes the machine's lock for the first update of the next rsm_apply, which follows. What that
- * is given must be proposals without a session, at most RSM_UPDATE_ENTRIES_MAX and no no-op among them, so that there is no
- * second one. Of a regular machine. False: the machine is being asked something just now. */
+ * is given must be plain entries, at most RSM_UPDATE_ENTRIES_MAX, so that there is no second one. Of a regular machine. False:
+ * the machine is being asked something just now. */
 bool rsm_try_enter(struct rsm *s);
 /* What the machine was to take over or to apply could not be read: from now on it answers nothing. Thread: as rsm_recover, or
  * rsm_apply. */

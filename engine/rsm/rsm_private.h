@@ -16,15 +16,17 @@ enum rsm_state {
 
 /* Which session an entry of the batch belongs to. */
 struct rsm_series {
-    uint64_t client_id, series_id; /* 0: none */
+    uint64_t index;
+    uint64_t client_id, series_id;
 };
 
+/* Entries of consecutive indexes; of most of them nothing else is to be known. */
 struct rsm_batch {
-    size_t n;
-    uint64_t term; /* of the last entry */
+    size_t n, n_results, n_series;
+    uint64_t first, term; /* index of the first entry, term of the last */
     struct nh_entry entries[RSM_UPDATE_ENTRIES_MAX];
-    struct rsm_result results[RSM_UPDATE_ENTRIES_MAX];
-    struct rsm_series series[RSM_UPDATE_ENTRIES_MAX];
+    struct rsm_result results[RSM_UPDATE_ENTRIES_MAX]; /* of those that somebody here waits for; without `value` */
+    struct rsm_series series[RSM_UPDATE_ENTRIES_MAX];  /* of those that have a session */
 };
 
 struct rsm {

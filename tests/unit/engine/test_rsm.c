@@ -9,6 +9,7 @@
 #include <string.h>
 #include <unistd.h>
 
+#include "engine/rsm/sessions.h"
 #include "raftio/codec.h"
 #include "raftio/support/memory.h"
 
@@ -22,6 +23,7 @@ static size_t n_updates, n_closed;
 static uint64_t fail_at;
 static size_t taken_max; /* of a batch; 0: all */
 static int open_result, too_many;
+static bool in_session; /* results may be of former entries */
 
 static int open_machine(const struct nh_machine_args *args, struct nh_machine **ret, uint64_t *ret_applied, struct nh_error *err)
 {
@@ -83,7 +85,7 @@ static struct nh_machine_ops ops = {.struct_size = sizeof ops,
                                     .hash = hash};
 static struct rsm *s;
 static struct block_builder b;
-static uint64_t results[8192], n_results, n_memberships, n_rejected;
+static uint64_t results[8192], values[8192], n_results, n_memberships, n_rejected;
 static struct nh_error err;
 
 static void on_results(void *ctx, const struct rsm_result *r, size_t n)
@@ -93,7 +95,8 @@ static void on_results(void *ctx, const struct rsm_result *r, size_t n)
         if (r[i].rejected)
             n_rejected++;
         else
-            cr_assert(r[i].value.value == r[i].index * 2 || r[i].value.value == 0);
+            cr_assert(in_session || r[i].value.value == r[i].index * 2 || r[i].value.value == 0);
+        values[n_results] = r[i].value.value;
         results[n_results++] = r[i].key;
     }
 }
@@ -114,6 +117,7 @@ static void setup(void)
     inside = NULL;
     n_updates = n_closed = n_results = n_memberships = n_rejected = 0;
     fail_at = taken_max = 0;
+    in_session = false;
     open_result = too_many = 0;
     s = rsm_new(&c);
     sink.batch = rsm_batch_new();
@@ -205,6 +209,66 @@ Test(rsm, a_machine_may_take_a_batch_in_parts)
     for (uint64_t i = 0; i < 10; i++)
         cr_assert_eq(results[i], i + 1);
     cr_assert_eq(rsm_applied(s), 10);
+}
+
+/* Their keys may be those of requests that are pending here. */
+Test(rsm, results_of_what_others_have_proposed_are_left_out)
+{
+    cr_assert_eq(rsm_open(s, &err), 0);
+    for (uint32_t origin = 1; origin <= 3; origin++) {
+        struct block_record plain = {.origin = origin, .key = 10 + origin, .payload = "x", .payload_bytes = 1};
+        struct block_record barrier = {.origin = origin, .key = 20 + origin, .type = NH_ENTRY_METADATA};
+        struct block_record session = {.origin = origin, .key = 30 + origin, .client_id = 9, .series_id = 1};
+
+        cr_assert_eq(block_builder_add(&b, &plain), 0);
+        cr_assert_eq(block_builder_add(&b, &barrier), 0);
+        cr_assert_eq(block_builder_add(&b, &session), 0);
+    }
+    cr_assert_eq(apply(1), 0, "%s", err.text);
+    cr_assert_eq(rsm_applied(s), 9);
+    cr_assert_eq(n_results, 3);
+    cr_assert_eq(results[0], 11);
+    cr_assert_eq(results[1], 21);
+    cr_assert_eq(results[2], 31);
+}
+
+static void add_of_session(uint64_t key, uint64_t series_id)
+{
+    uint32_t sessions_max = 4;
+    struct block_record rec = {.origin = 1, .key = key, .client_id = 9, .series_id = series_id};
+
+    if (series_id == SESSION_OPEN) {
+        rec.payload = &sessions_max;
+        rec.payload_bytes = sizeof sessions_max;
+    }
+    cr_assert_eq(block_builder_add(&b, &rec), 0);
+}
+
+/* Not every entry of a batch has a result to give or to keep: each finds its own, in whatever part it is. */
+Test(rsm, a_session_keeps_the_results_of_its_own_entries)
+{
+    cr_assert_eq(rsm_open(s, &err), 0);
+    taken_max = 2;
+    in_session = true;
+    add_of_session(1, SESSION_OPEN);
+    for (uint64_t i = 0; i < 4; i++) {
+        add(0, "x");
+        add_of_session(10 + i, 1 + i);
+        add(20 + i, "x");
+    }
+    cr_assert_eq(apply(1), 0, "%s", err.text);
+    cr_assert_eq(n_results, 9);
+    for (uint64_t i = 0; i < 4; i++) {
+        cr_assert_eq(results[1 + 2 * i], 10 + i);
+        cr_assert_eq(results[2 + 2 * i], 20 + i);
+    }
+    n_results = 0;
+    for (uint64_t i = 0; i < 4; i++)
+        add_of_session(30 + i, 1 + i);
+    cr_assert_eq(apply(14), 0, "%s", err.text);
+    cr_assert_eq(n_results, 4);
+    for (uint64_t i = 0; i < 4; i++)
+        cr_assert_eq(values[i], 2 * (3 + 3 * i), "as it was when it was applied");
 }
 
 Test(rsm, a_later_part_that_fails_leaves_the_former_ones_applied)
