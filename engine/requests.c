@@ -23,7 +23,7 @@ void request_ring_deinit(struct request_ring *r)
     r->cap = 0;
 }
 
-static void grow(struct request_ring *r)
+void request_ring_grow(struct request_ring *r)
 {
     struct request_ring bigger = *r;
 
@@ -33,15 +33,6 @@ static void grow(struct request_ring *r)
         *slot(&bigger, key) = *slot(r, key);
     free(r->slots);
     *r = bigger;
-}
-
-void request_ring_add(struct request_ring *r, const struct request *request)
-{
-    assert(request->fn);
-    if (r->next - r->base >= r->cap)
-        grow(r);
-    *slot(r, r->next++) = *request;
-    r->n_pending++;
 }
 
 NH_PEEKS void request_ring_prefetch_next(const struct request_ring *r)

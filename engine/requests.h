@@ -13,6 +13,7 @@
 #ifndef NH_ENGINE_REQUESTS_H
 #define NH_ENGINE_REQUESTS_H
 
+#include <assert.h>
 #include <stdint.h>
 
 #include "raftio/request.h"
@@ -37,8 +38,16 @@ struct request_ring {
 };
 
 void request_ring_deinit(struct request_ring *r); /* must hold no pending request */
+void request_ring_grow(struct request_ring *r);   /* for request_ring_add */
 /* Appends a request with key `next`. The caller has checked the limits. */
-void request_ring_add(struct request_ring *r, const struct request *request);
+static inline void request_ring_add(struct request_ring *r, const struct request *request)
+{
+    assert(request->fn);
+    if (r->next - r->base >= r->cap)
+        request_ring_grow(r);
+    r->slots[r->next++ & (r->cap - 1)] = *request;
+    r->n_pending++;
+}
 /* Ask for the slots of the next few, or of the oldest. Thread: any, without the lock. */
 void request_ring_prefetch_next(const struct request_ring *r);
 void request_ring_prefetch_first(const struct request_ring *r);
