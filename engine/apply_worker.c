@@ -9,6 +9,7 @@
 #include "engine/engine_private.h"
 #include "engine/reads.h"
 #include "engine/snapshots.h"
+#include "engine/step_worker.h"
 #include "raftio/support/memory.h"
 #include "raftio/support/plugin_status.h"
 
@@ -36,14 +37,25 @@ struct apply_item *apply_item_new(enum apply_item_type type, struct replica *r)
     return item;
 }
 
+static struct apply_item *spare_item(struct apply_worker *w, const struct step_worker *step)
+{
+    struct queue *spares = &w->spares[step->worker_id - 1].items;
+
+    if (queue_empty(spares))
+        mailbox_take(&w->used, spares);
+    if (queue_empty(spares))
+        return xmalloc(sizeof(struct apply_item) + APPLY_SPARE_RUNS * sizeof(struct nh_run));
+    return container_of(queue_pop(spares), struct apply_item, node);
+}
+
 struct apply_item *apply_entries_new(struct replica *r, uint64_t first, uint64_t last, struct run_list *runs)
 {
-    size_t bytes = runs->n * sizeof *runs->runs;
-    struct apply_item *item = xmalloc(sizeof *item + bytes);
+    struct apply_item *item =
+        runs->n <= APPLY_SPARE_RUNS ? spare_item(r->apply, r->step) : xmalloc(sizeof *item + runs->n * sizeof *runs->runs);
 
     *item = (struct apply_item){.type = APPLY_ENTRIES, .replica = r, .first = first, .last = last, .n_runs = runs->n};
-    if (bytes)
-        memcpy(item->runs, runs->runs, bytes);
+    for (uint32_t i = 0; i < runs->n; i++)
+        item->runs[i] = runs->runs[i];
     runs->n = 0;
     return item;
 }
@@ -64,10 +76,14 @@ static void apply_snapshot_free(struct apply_snapshot *s)
     free(s);
 }
 
-static void item_free(struct apply_item *item)
+static void end_item(struct apply_worker *w, struct apply_item *item)
 {
     for (uint32_t i = 0; i < item->n_runs; i++)
         nh_block_unref(item->runs[i].block);
+    if (item->type == APPLY_ENTRIES && item->n_runs <= APPLY_SPARE_RUNS) {
+        queue_push(&w->done, &item->node);
+        return;
+    }
     apply_snapshot_free(item->snapshot);
     free(item);
 }
@@ -80,16 +96,34 @@ struct apply_worker *apply_worker_new(struct engine *e)
 
     w->engine = e;
     mailbox_init(&w->mailbox);
+    mailbox_init(&w->used);
+    w->spares = xcalloc(e->config.n_step_workers, sizeof *w->spares);
     w->batch = rsm_batch_new();
     return w;
 }
 
+static void free_items(struct queue *items)
+{
+    struct queue_node *node;
+
+    while ((node = queue_pop(items)))
+        free(container_of(node, struct apply_item, node));
+}
+
 void apply_worker_free(struct apply_worker *w)
 {
+    struct queue used = {0};
+
     if (!w)
         return;
     assert(mailbox_empty(&w->mailbox));
     w->engine->config.runtime->ops->task_free(w->task);
+    mailbox_take(&w->used, &used);
+    free_items(&used);
+    for (uint32_t i = 0; i < w->engine->config.n_step_workers; i++)
+        free_items(&w->spares[i].items);
+    free(w->spares);
+    mailbox_deinit(&w->used);
     mailbox_deinit(&w->mailbox);
     rsm_batch_free(w->batch);
     free(w);
@@ -433,7 +467,7 @@ static void perform(struct apply_worker *w, struct apply_item *item)
         close_machine(r);
         break;
     }
-    item_free(item);
+    end_item(w, item);
 }
 
 /* What waited, as far as it need not wait on. A close is the last. */
@@ -524,6 +558,8 @@ static bool take_place(struct apply_worker *w)
 
 static void leave_place(struct apply_worker *w)
 {
+    if (!queue_empty(&w->done))
+        mailbox_post_all(&w->used, &w->done);
     __atomic_store_n(&w->taken, false, __ATOMIC_RELEASE);
 }
 

@@ -58,16 +58,28 @@ struct apply_item {
 
 /* An item without runs, zeroed, with `snapshot` if it is of a type that has it. */
 struct apply_item *apply_item_new(enum apply_item_type type, struct replica *r);
-/* Entries [first, last]. Takes the runs out of the list, which keeps its array. */
+/* Entries [first, last]. Takes the runs out of the list, which keeps its array. Thread: the replica's step worker. */
 struct apply_item *apply_entries_new(struct replica *r, uint64_t first, uint64_t last, struct run_list *runs);
+
+/* Items of entries with no more runs are used again: a step worker takes back what the apply worker is done with. About as
+ * many stay as were under way at once. */
+#define APPLY_SPARE_RUNS 4u
+/* What one step worker has taken back, for itself. A cache line, as others write theirs. */
+struct apply_spares {
+    struct queue items;
+    uint8_t unused[64 - sizeof(struct queue)];
+};
 
 struct apply_worker {
     struct engine *engine;
     struct task *task;
     struct mailbox mailbox;
-    bool taken;                /* atomic: a thread is in its place, and owns what follows */
-    uint64_t no_help_until_ns; /* a machine or a completion was slow */
+    struct mailbox used;         /* struct apply_item: to be taken back */
+    struct apply_spares *spares; /* per step worker */
+    bool taken;                  /* atomic: a thread is in its place, and owns what follows */
+    uint64_t no_help_until_ns;   /* a machine or a completion was slow */
     struct rsm_batch *batch;
+    struct queue done;                                     /* struct apply_item: for `used` */
     uint64_t entries_applied, apply_calls, reads_answered; /* atomic */
 };
 
