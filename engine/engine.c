@@ -314,31 +314,46 @@ bool engine_is_stopping(struct engine *e, uint64_t shard_id)
 
 /* ---- requests ---- */
 
-static int propose_to(struct replica *r, const struct engine_proposal *proposals, size_t n, uint64_t deadline_ns,
-                      struct nh_error *err)
+static int propose_to(struct replica *r, const struct engine_proposal_kind *kind, const struct nh_proposal *proposals, size_t n,
+                      uint64_t deadline_ns, struct nh_error *err)
 {
     if (__atomic_load_n(&r->engine->logdb_busy, __ATOMIC_RELAXED))
         return nh_error_set(err, NH_EBUSY, "the log store cannot take more writes at present");
-    return replica_propose(r, proposals, n, deadline_ns, err);
+    return replica_propose(r, kind, proposals, n, deadline_ns, err);
 }
 
-int engine_propose(struct engine *e, uint64_t shard_id, const struct engine_proposal *proposals, size_t n, uint64_t deadline_ns,
-                   struct nh_error *err)
+static int propose(struct engine *e, uint64_t shard_id, const struct engine_proposal_kind *kind,
+                   const struct nh_proposal *proposals, size_t n, uint64_t deadline_ns, struct nh_error *err)
 {
     struct replica *r;
     int rc = engine_find_for_request(e, shard_id, &r, err);
 
     if (rc < 0)
         return rc;
-    rc = propose_to(r, proposals, n, deadline_ns, err);
+    rc = propose_to(r, kind, proposals, n, deadline_ns, err);
     replica_unref(r);
     return rc;
+}
+
+int engine_propose(struct engine *e, uint64_t shard_id, const struct nh_proposal *proposals, size_t n, uint64_t deadline_ns,
+                   struct nh_error *err)
+{
+    const struct engine_proposal_kind plain = {.type = NH_ENTRY_APPLICATION};
+
+    return propose(e, shard_id, &plain, proposals, n, deadline_ns, err);
+}
+
+int engine_propose_as(struct engine *e, uint64_t shard_id, struct engine_proposal_kind kind, const struct nh_proposal *proposal,
+                      uint64_t deadline_ns, struct nh_error *err)
+{
+    return propose(e, shard_id, &kind, proposal, 1, deadline_ns, err);
 }
 
 int engine_open_session(struct engine *e, uint64_t shard_id, uint64_t client_id, uint64_t deadline_ns, nh_completion_fn fn,
                         void *ctx, struct nh_error *err)
 {
-    struct engine_proposal p = {.fn = fn, .ctx = ctx, .type = NH_ENTRY_APPLICATION, .session = {client_id, SESSION_OPEN, 0}};
+    const struct engine_proposal_kind opening = {.type = NH_ENTRY_APPLICATION, .session = {client_id, SESSION_OPEN, 0}};
+    struct nh_proposal p = {.fn = fn, .ctx = ctx};
     struct replica *r;
     int rc = engine_find_for_request(e, shard_id, &r, err);
 
@@ -346,7 +361,7 @@ int engine_open_session(struct engine *e, uint64_t shard_id, uint64_t client_id,
         return rc;
     p.cmd = &r->sessions_max; /* as it is in the log, in our own order: all hosts are little-endian */
     p.size_bytes = sizeof r->sessions_max;
-    rc = propose_to(r, &p, 1, deadline_ns, err);
+    rc = propose_to(r, &opening, &p, 1, deadline_ns, err);
     replica_unref(r);
     return rc;
 }

@@ -172,19 +172,19 @@ struct engine_session {
     uint64_t client_id, series_id, responded_to;
 };
 
-/* One proposal of a batch. A METADATA entry without bytes is a barrier: it completes when all before it is applied. */
-struct engine_proposal {
-    const void *cmd; /* copied */
-    size_t size_bytes;
-    nh_completion_fn fn;
-    void *ctx;
+/* What is proposed. Zeroed: bytes for the machine, of no session. A METADATA entry without bytes is a barrier: it completes when
+ * all before it is applied. */
+struct engine_proposal_kind {
     enum nh_entry_type type;       /* APPLICATION, CONFIG_CHANGE (an encoded nh_config_change) or METADATA */
     struct engine_session session; /* of an APPLICATION entry */
 };
-/* Submits `n` proposals to one shard under one lock; all or none are accepted. deadline_ns is on the runtime's clock.
- * Thread: any. Errors (nothing was accepted): ENOTFOUND, EBUSY, ETOOBIG, EQUARANTINED, EFENCED, ECLOSED. */
-int engine_propose(struct engine *e, uint64_t shard_id, const struct engine_proposal *proposals, size_t n, uint64_t deadline_ns,
+/* Submits `n` proposals for the machine of one shard under one lock; all or none are accepted. deadline_ns is on the runtime's
+ * clock. Thread: any. Errors (nothing was accepted): ENOTFOUND, EBUSY, ETOOBIG, EQUARANTINED, EFENCED, ECLOSED. */
+int engine_propose(struct engine *e, uint64_t shard_id, const struct nh_proposal *proposals, size_t n, uint64_t deadline_ns,
                    struct nh_error *err);
+/* The same for one of another kind. */
+int engine_propose_as(struct engine *e, uint64_t shard_id, struct engine_proposal_kind kind, const struct nh_proposal *proposal,
+                      uint64_t deadline_ns, struct nh_error *err);
 /* Proposes the opening of a session, with the limit of the very replica that takes it. Thread: any. Errors: as above. */
 int engine_open_session(struct engine *e, uint64_t shard_id, uint64_t client_id, uint64_t deadline_ns, nh_completion_fn fn,
                         void *ctx, struct nh_error *err);

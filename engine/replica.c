@@ -133,24 +133,31 @@ static int admit(const struct replica *r, size_t n, size_t bytes, struct nh_erro
     return check_keys(r, r->ring.next, n, err);
 }
 
-static void add_proposal(struct replica *r, const struct engine_proposal *p, uint64_t deadline_ns)
+static void add_proposals(struct replica *r, const struct engine_proposal_kind *kind, const struct nh_proposal *proposals,
+                          size_t n, uint64_t deadline_ns)
 {
     struct block_record rec = {
-        .type = (uint8_t)p->type,
+        .type = (uint8_t)kind->type,
         .origin = (uint32_t)r->replica_id,
-        .key = r->ring.next,
-        .payload = p->cmd,
-        .payload_bytes = (uint32_t)p->size_bytes,
-        .client_id = p->session.client_id,
-        .series_id = p->session.series_id,
-        .responded_to = p->session.responded_to,
+        .client_id = kind->session.client_id,
+        .series_id = kind->session.series_id,
+        .responded_to = kind->session.responded_to,
     };
-    int rc = block_builder_add(&r->proposals, &rec);
 
-    assert(rc == NH_OK); /* sizes were checked against smaller limits */
-    (void)rc;
-    r->has_special |= p->type == NH_ENTRY_CONFIG_CHANGE;
-    request_ring_add(&r->ring, &(struct request){p->fn, p->ctx, deadline_ns});
+    for (const struct nh_proposal *p = proposals; p < proposals + n; p++) {
+        int rc;
+
+        rec.key = r->ring.next;
+        rec.payload = p->cmd;
+        rec.payload_bytes = (uint32_t)p->size_bytes;
+        rc = block_builder_add(&r->proposals, &rec);
+        assert(rc == NH_OK); /* sizes were checked against smaller limits */
+        (void)rc;
+        request_ring_add(&r->ring, &(struct request){p->fn, p->ctx, deadline_ns});
+    }
+    r->has_special |= kind->type == NH_ENTRY_CONFIG_CHANGE;
+    if (deadline_ns < r->earliest_ns)
+        r->earliest_ns = deadline_ns;
 }
 
 /* What the leaders of this host have not committed is kept in memory, and by their followers too. */
@@ -171,7 +178,7 @@ static NH_PEEKS void prefetch_room(const struct replica *r)
 }
 
 /* What would not fit into an empty inbox either is not to be tried again. */
-static int check_sizes(const struct engine_config *c, const struct engine_proposal *proposals, size_t n, size_t *ret_bytes,
+static int check_sizes(const struct engine_config *c, const struct nh_proposal *proposals, size_t n, size_t *ret_bytes,
                        struct nh_error *err)
 {
     size_t bytes = 0;
@@ -190,8 +197,8 @@ static int check_sizes(const struct engine_config *c, const struct engine_propos
     return NH_OK;
 }
 
-int replica_propose(struct replica *r, const struct engine_proposal *proposals, size_t n, uint64_t deadline_ns,
-                    struct nh_error *err)
+int replica_propose(struct replica *r, const struct engine_proposal_kind *kind, const struct nh_proposal *proposals, size_t n,
+                    uint64_t deadline_ns, struct nh_error *err)
 {
     size_t bytes = 0;
     bool notify = false;
@@ -205,10 +212,7 @@ int replica_propose(struct replica *r, const struct engine_proposal *proposals, 
     pthread_mutex_lock(&r->lock);
     rc = admit(r, n, r->proposals.n == 0 && n == 1 ? 0 : bytes, err);
     if (rc == NH_OK && n > 0) {
-        for (size_t i = 0; i < n; i++)
-            add_proposal(r, &proposals[i], deadline_ns);
-        if (deadline_ns < r->earliest_ns)
-            r->earliest_ns = deadline_ns;
+        add_proposals(r, kind, proposals, n, deadline_ns);
         notify = must_notify(r);
     }
     pthread_mutex_unlock(&r->lock);

@@ -241,8 +241,8 @@ static inline void replica_prefetch_apply(const struct replica *r)
 /* ---- any thread: requests in ---- */
 
 /* As engine_propose and engine_read. */
-int replica_propose(struct replica *r, const struct engine_proposal *proposals, size_t n, uint64_t deadline_ns,
-                    struct nh_error *err);
+int replica_propose(struct replica *r, const struct engine_proposal_kind *kind, const struct nh_proposal *proposals, size_t n,
+                    uint64_t deadline_ns, struct nh_error *err);
 int replica_read(struct replica *r, const void *query, size_t size_bytes, const struct request *request, struct nh_error *err);
 void replica_get_status(struct replica *r, struct engine_replica_status *ret);
 struct control;

@@ -65,7 +65,8 @@ static int encode_change(const struct nh_config_change *change, uint8_t **ret, s
 int nh_change_membership(struct nh_host *host, uint64_t shard_id, const struct nh_config_change *change, uint32_t timeout_ms,
                          nh_completion_fn fn, void *ctx, struct nh_error *err)
 {
-    struct engine_proposal p = {.fn = fn, .ctx = ctx, .type = NH_ENTRY_CONFIG_CHANGE};
+    const struct engine_proposal_kind kind = {.type = NH_ENTRY_CONFIG_CHANGE};
+    struct nh_proposal p = {.fn = fn, .ctx = ctx};
     uint64_t deadline_ns = 0;
     uint8_t *payload;
     int r = host_deadline(host, timeout_ms, &deadline_ns, err);
@@ -80,7 +81,7 @@ int nh_change_membership(struct nh_host *host, uint64_t shard_id, const struct n
     if (r < 0)
         return r;
     p.cmd = payload;
-    r = engine_propose(host->engine, shard_id, &p, 1, deadline_ns, err);
+    r = engine_propose_as(host->engine, shard_id, kind, &p, deadline_ns, err);
     free(payload);
     return r;
 }
@@ -114,13 +115,14 @@ int nh_get_peers(struct nh_host *host, uint64_t shard_id, nh_completion_fn fn, v
 
 int nh_barrier(struct nh_host *host, uint64_t shard_id, uint32_t timeout_ms, nh_completion_fn fn, void *ctx, struct nh_error *err)
 {
-    struct engine_proposal p = {.cmd = "", .fn = fn, .ctx = ctx, .type = NH_ENTRY_METADATA};
+    const struct engine_proposal_kind kind = {.type = NH_ENTRY_METADATA};
+    const struct nh_proposal p = {.cmd = "", .fn = fn, .ctx = ctx};
     uint64_t deadline_ns = 0;
     int r = host_deadline(host, timeout_ms, &deadline_ns, err);
 
     if (r == NH_OK)
         r = host_check_request(fn, NULL, 0, err);
-    return r < 0 ? r : engine_propose(host->engine, shard_id, &p, 1, deadline_ns, err);
+    return r < 0 ? r : engine_propose_as(host->engine, shard_id, kind, &p, deadline_ns, err);
 }
 
 /* ---- verify leader: a confirmed read, and the same leadership before and after ---- */

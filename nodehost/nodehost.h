@@ -86,12 +86,6 @@ NH_API const char *nh_machine_dir(void);
  * EQUARANTINED, EFENCED, ECLOSED. */
 NH_API int nh_propose(struct nh_host *host, uint64_t shard_id, const void *cmd, size_t size_bytes, uint32_t timeout_ms,
                       nh_completion_fn fn, void *ctx, struct nh_error *err);
-struct nh_proposal {
-    const void *cmd; /* copied */
-    size_t size_bytes;
-    nh_completion_fn fn;
-    void *ctx;
-};
 /* The same for many proposals to one shard at once: all or none are accepted. Cheaper per proposal. ETOOBIG also of so many that
  * they could never be taken together: more than max_pending_per_replica, or 64 MiB with 48 bytes more for each. */
 NH_API int nh_propose_batch(struct nh_host *host, uint64_t shard_id, const struct nh_proposal *proposals, size_t n,

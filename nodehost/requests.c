@@ -7,9 +7,6 @@
 
 #include "raftio/support/memory.h"
 
-/* Proposals that are handed to the engine in one piece without allocation. */
-#define BATCH_ON_STACK 64u
-
 /* Not before the timeout has passed. */
 int host_deadline(struct nh_host *host, uint32_t timeout_ms, uint64_t *ret_ns, struct nh_error *err)
 {
@@ -44,23 +41,12 @@ static int check_proposals(const struct nh_proposal *proposals, size_t n, struct
 int nh_propose_batch(struct nh_host *host, uint64_t shard_id, const struct nh_proposal *proposals, size_t n, uint32_t timeout_ms,
                      struct nh_error *err)
 {
-    struct engine_proposal few[BATCH_ON_STACK], *list = few;
     uint64_t deadline_ns = 0;
     int r = host_deadline(host, timeout_ms, &deadline_ns, err);
 
     if (r == NH_OK)
         r = check_proposals(proposals, n, err);
-    if (r < 0)
-        return r;
-    if (n > BATCH_ON_STACK)
-        list = xcalloc(n, sizeof *list);
-    for (size_t i = 0; i < n; i++)
-        list[i] = (struct engine_proposal){proposals[i].cmd, proposals[i].size_bytes, proposals[i].fn, proposals[i].ctx,
-                                           NH_ENTRY_APPLICATION};
-    r = engine_propose(host->engine, shard_id, list, n, deadline_ns, err);
-    if (list != few)
-        free(list);
-    return r;
+    return r < 0 ? r : engine_propose(host->engine, shard_id, proposals, n, deadline_ns, err);
 }
 
 int nh_propose(struct nh_host *host, uint64_t shard_id, const void *cmd, size_t size_bytes, uint32_t timeout_ms,

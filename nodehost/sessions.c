@@ -31,14 +31,16 @@ static int check(struct nh_host *host, uint64_t client_id, uint32_t timeout_ms, 
     return r;
 }
 
-static int propose(struct nh_host *host, uint64_t shard_id, struct engine_proposal *p, uint32_t timeout_ms, struct nh_error *err)
+static int propose(struct nh_host *host, uint64_t shard_id, struct engine_session session, const struct nh_proposal *p,
+                   uint32_t timeout_ms, struct nh_error *err)
 {
+    const struct engine_proposal_kind kind = {.type = NH_ENTRY_APPLICATION, .session = session};
     uint64_t deadline_ns = 0;
-    int r = check(host, p->session.client_id, timeout_ms, &deadline_ns, err);
+    int r = check(host, session.client_id, timeout_ms, &deadline_ns, err);
 
     if (r == NH_OK)
         r = host_check_request(p->fn, p->cmd, p->size_bytes, err);
-    return r < 0 ? r : engine_propose(host->engine, shard_id, p, 1, deadline_ns, err);
+    return r < 0 ? r : engine_propose_as(host->engine, shard_id, kind, p, deadline_ns, err);
 }
 
 int nh_open_session(struct nh_host *host, uint64_t shard_id, uint64_t client_id, uint32_t timeout_ms, nh_completion_fn fn,
@@ -55,10 +57,10 @@ int nh_open_session(struct nh_host *host, uint64_t shard_id, uint64_t client_id,
 int nh_close_session(struct nh_host *host, uint64_t shard_id, uint64_t client_id, uint32_t timeout_ms, nh_completion_fn fn,
                      void *ctx, struct nh_error *err)
 {
-    struct engine_proposal p = {
-        .cmd = "", .fn = fn, .ctx = ctx, .type = NH_ENTRY_APPLICATION, .session = {client_id, SESSION_CLOSE, 0}};
+    const struct engine_session closing = {client_id, SESSION_CLOSE, 0};
+    const struct nh_proposal p = {.cmd = "", .fn = fn, .ctx = ctx};
 
-    return propose(host, shard_id, &p, timeout_ms, err);
+    return propose(host, shard_id, closing, &p, timeout_ms, err);
 }
 
 static int check_step(const struct nh_session_step *s, struct nh_error *err)
@@ -76,15 +78,14 @@ static int check_step(const struct nh_session_step *s, struct nh_error *err)
 int nh_propose_in_session(struct nh_host *host, uint64_t shard_id, const struct nh_session_step *step, const void *cmd,
                           size_t size_bytes, uint32_t timeout_ms, nh_completion_fn fn, void *ctx, struct nh_error *err)
 {
-    struct engine_proposal p = {.cmd = cmd, .size_bytes = size_bytes, .fn = fn, .ctx = ctx, .type = NH_ENTRY_APPLICATION};
+    const struct nh_proposal p = {cmd, size_bytes, fn, ctx};
+    struct engine_session session;
     int r = check_step(step, err);
 
     if (r < 0)
         return r;
-    p.session.client_id = step->client_id;
-    p.session.series_id = step->series_id;
-    p.session.responded_to = step->responded_to;
-    return propose(host, shard_id, &p, timeout_ms, err);
+    session = (struct engine_session){step->client_id, step->series_id, step->responded_to};
+    return propose(host, shard_id, session, &p, timeout_ms, err);
 }
 
 /* ---- waiting ---- */

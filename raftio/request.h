@@ -63,5 +63,13 @@ struct nh_outcome {
  * close has returned. Must not block; blocking functions of the host answer NH_EDEADLOCK here. */
 typedef void (*nh_completion_fn)(void *ctx, const struct nh_outcome *outcome);
 
+/* One of a batch. */
+struct nh_proposal {
+    const void *cmd; /* copied */
+    size_t size_bytes;
+    nh_completion_fn fn;
+    void *ctx;
+};
+
 NH_END_DECLS
 #endif

@@ -47,11 +47,12 @@ static void on_other_end(void *ctx, const struct nh_outcome *outcome)
 static void propose(struct sim_host *h, uint64_t shard, const struct nh_config_change *change)
 {
     uint8_t payload[2048];
-    struct engine_proposal p = {.cmd = payload, .fn = on_change_end, .ctx = h, .type = NH_ENTRY_CONFIG_CHANGE};
+    struct engine_proposal_kind kind = {.type = NH_ENTRY_CONFIG_CHANGE};
+    struct nh_proposal p = {.cmd = payload, .fn = on_change_end, .ctx = h};
 
     p.size_bytes = config_change_encode(change, payload, sizeof payload);
     h->n_requests++;
-    if (engine_propose(h->engine, shard, &p, 1, runtime_now_ns(h->runtime) + (100 + sim_below(2000)) * SIM_MS, NULL) < 0)
+    if (engine_propose_as(h->engine, shard, kind, &p, runtime_now_ns(h->runtime) + (100 + sim_below(2000)) * SIM_MS, NULL) < 0)
         h->n_requests--;
 }
 

@@ -235,7 +235,7 @@ static void take_back(struct sim_host *h, uint32_t n, int code)
 /* Submits n writes as one batch; returns the last one's number. */
 static uint32_t write_batch(struct sim_host *h, uint64_t shard, uint32_t n, uint64_t timeout_ms)
 {
-    struct engine_proposal proposals[BATCH_MAX] = {0};
+    struct nh_proposal proposals[BATCH_MAX] = {0};
     static uint8_t bytes[BATCH_MAX][SIM_COMMAND_BYTES_MAX];
     uint32_t number = 0;
     int r;
@@ -249,7 +249,7 @@ static uint32_t write_batch(struct sim_host *h, uint64_t shard, uint32_t n, uint
         c.size_bytes = (uint32_t)(sizeof c + sim_below(sim_chance(5) ? SIM_COMMAND_BYTES_MAX - sizeof c + 1 : 40));
         oracle_encode(&c, bytes[i]);
         proposals[i] =
-            (struct engine_proposal){.cmd = bytes[i], .size_bytes = c.size_bytes, .fn = on_end, .ctx = (void *)(uintptr_t)number};
+            (struct nh_proposal){.cmd = bytes[i], .size_bytes = c.size_bytes, .fn = on_end, .ctx = (void *)(uintptr_t)number};
     }
     submitting = true;
     r = engine_propose(h->engine, shard, proposals, n, ops[number].deadline_ns, NULL);

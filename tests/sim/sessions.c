@@ -232,17 +232,18 @@ static size_t encode(const struct client *c, uint8_t *ret, uint64_t *ret_series)
 static void submit(struct client *c, struct sim_host *h, uint64_t timeout_ms)
 {
     static uint8_t bytes[SIM_COMMAND_BYTES_MAX];
-    struct engine_proposal p = {.cmd = bytes, .fn = on_end, .ctx = c};
+    struct nh_proposal p = {.cmd = bytes, .fn = on_end, .ctx = c};
+    struct engine_proposal_kind kind = {0};
 
-    p.session.client_id = c->client_id;
-    p.session.responded_to = c->doing == DOING_OPEN || c->doing == DOING_CLOSE ? 0 : c->responded_to;
-    p.size_bytes = encode(c, bytes, &p.session.series_id);
+    kind.session.client_id = c->client_id;
+    kind.session.responded_to = c->doing == DOING_OPEN || c->doing == DOING_CLOSE ? 0 : c->responded_to;
+    p.size_bytes = encode(c, bytes, &kind.session.series_id);
     c->host = h->id;
     c->incarnation = h->incarnation;
     c->image = h->received[c->shard];
     c->in_flight = true;
     h->n_requests++;
-    if (engine_propose(h->engine, c->shard, &p, 1, runtime_now_ns(h->runtime) + timeout_ms * SIM_MS, NULL) == NH_OK)
+    if (engine_propose_as(h->engine, c->shard, kind, &p, runtime_now_ns(h->runtime) + timeout_ms * SIM_MS, NULL) == NH_OK)
         return;
     c->in_flight = false;
     h->n_requests--;

@@ -385,7 +385,7 @@ static struct nh_outcome await(struct waiter *w)
 static void propose(struct host *h, uint64_t shard, uint64_t v)
 {
     struct waiter w = {PTHREAD_MUTEX_INITIALIZER, PTHREAD_COND_INITIALIZER, 0, {0}};
-    struct engine_proposal p = {&v, sizeof v, on_end, &w};
+    struct nh_proposal p = {&v, sizeof v, on_end, &w};
     struct nh_outcome o;
     int r = engine_propose(h->engine, shard, &p, 1, runtime_now_ns(h->runtime) + DEADLINE_NS, NULL);
 

@@ -558,7 +558,7 @@ static void on_end(void *ctx, const struct nh_outcome *outcome)
 
 int host_propose_bytes(uint64_t shard_id, const void *cmd, size_t size_bytes, uint32_t timeout_ms, struct ended *e)
 {
-    struct engine_proposal p = {.cmd = cmd, .size_bytes = size_bytes, .fn = on_end, .ctx = e};
+    struct nh_proposal p = {cmd, size_bytes, on_end, e};
 
     return engine_propose(host.engine, shard_id, &p, 1, host.now_ns + timeout_ms * 1000000ull, &host.err);
 }
@@ -570,9 +570,10 @@ int host_open_session(uint64_t shard_id, uint64_t client_id, struct ended *e)
 
 int host_propose_in_session(uint64_t shard_id, struct engine_session session, const void *cmd, size_t size_bytes, struct ended *e)
 {
-    struct engine_proposal p = {.cmd = cmd, .size_bytes = size_bytes, .fn = on_end, .ctx = e, .session = session};
+    struct engine_proposal_kind kind = {.session = session};
+    struct nh_proposal p = {cmd, size_bytes, on_end, e};
 
-    return engine_propose(host.engine, shard_id, &p, 1, host.now_ns + 1000000000ull, &host.err);
+    return engine_propose_as(host.engine, shard_id, kind, &p, host.now_ns + 1000000000ull, &host.err);
 }
 
 int host_snapshot(uint64_t shard_id, const char *export_dir, uint64_t overhead, struct ended *e)

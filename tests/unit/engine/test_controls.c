@@ -180,9 +180,10 @@ Test(controls, a_leader_tells_of_its_peers)
 
 static int propose_special(enum nh_entry_type type, const void *cmd, size_t size_bytes, struct ended *e)
 {
-    struct engine_proposal p = {.cmd = cmd, .size_bytes = size_bytes, .fn = on_end, .ctx = e, .type = type};
+    struct engine_proposal_kind kind = {.type = type};
+    struct nh_proposal p = {cmd, size_bytes, on_end, e};
 
-    return engine_propose(host.engine, 1, &p, 1, host.now_ns + 1000000000ull, &host.err);
+    return engine_propose_as(host.engine, 1, kind, &p, host.now_ns + 1000000000ull, &host.err);
 }
 
 Test(controls, a_barrier_completes_behind_what_was_proposed_before)

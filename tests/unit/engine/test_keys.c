@@ -40,10 +40,10 @@ static void on_end(void *ctx, const struct nh_outcome *outcome)
 static int propose(size_t n)
 {
     static const uint64_t one = 1;
-    struct engine_proposal p[2];
+    struct nh_proposal p[2];
 
     for (size_t i = 0; i < n; i++)
-        p[i] = (struct engine_proposal){.cmd = &one, .size_bytes = sizeof one, .fn = on_end};
+        p[i] = (struct nh_proposal){.cmd = &one, .size_bytes = sizeof one, .fn = on_end};
     return engine_propose(host.engine, 1, p, n, host.now_ns + 1000000000u, &host.err);
 }
 
