@@ -74,7 +74,7 @@ static void collect_apply(struct raft *r)
         return;
     out->apply_first = r->log.handed + 1;
     out->apply_last = last;
-    r->log.apply_bytes += raft_log_bytes(&r->log, out->apply_first, last + 1);
+    r->log.apply_bytes += run_list_bytes(&out->apply_runs);
     r->log.handed = last;
 }
 

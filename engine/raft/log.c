@@ -56,7 +56,8 @@ static size_t cache_find(const struct raft_cache *c, uint64_t index)
 {
     size_t low = c->head, high = c->n;
 
-    if (low < high && nh_run_first(&c->runs[high - 1]) <= index)
+    assert(low < high);
+    if (nh_run_first(&c->runs[high - 1]) <= index)
         low = high - 1;
     while (high - low > 1) {
         size_t mid = low + (high - low) / 2;
@@ -66,7 +67,7 @@ static size_t cache_find(const struct raft_cache *c, uint64_t index)
         else
             high = mid;
     }
-    assert(low < c->n && nh_run_first(&c->runs[low]) <= index && index <= nh_run_last(&c->runs[low]));
+    assert(nh_run_first(&c->runs[low]) <= index && index <= nh_run_last(&c->runs[low]));
     return low;
 }
 
@@ -386,12 +387,12 @@ uint64_t raft_log_slice(const struct raft_log *log, uint64_t low, uint64_t high,
             n = 1;
         if (n == 0)
             break;
-        force = false;
         run_list_add(list, run->block, from, from + n);
         low += n;
-        if (from + n < to)
+        if (from + n < to || low == high)
             break;
-        max_bytes -= run_bytes(run, from, from + n) < max_bytes ? run_bytes(run, from, from + n) : max_bytes;
+        force = false;
+        max_bytes -= run_bytes(run, from, to) < max_bytes ? run_bytes(run, from, to) : max_bytes;
     }
     return low;
 }

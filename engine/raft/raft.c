@@ -213,7 +213,10 @@ static void on_applied(struct raft *r, uint64_t index)
     assert(index <= r->log.handed);
     if (index <= r->log.applied)
         return;
-    r->log.apply_bytes -= raft_log_bytes(&r->log, r->log.applied + 1, index + 1);
+    if (index == r->log.handed)
+        r->log.apply_bytes = 0; /* nothing else was handed out */
+    else
+        r->log.apply_bytes -= raft_log_bytes(&r->log, r->log.applied + 1, index + 1);
     r->log.applied = index;
     raft_report_load(r);
 }
