@@ -65,10 +65,13 @@ void raft_send_heartbeats(struct raft *r)
 void raft_put_heartbeat_off(struct raft *r)
 {
     struct raft_lead *lead = r->lead;
+    uint64_t deadline = r->now + 2 * (uint64_t)r->options.heartbeat_ticks + 1;
 
+    if (lead->heartbeat_deadline == deadline)
+        return; /* by entries of this tick */
     if (r->options.lazy_heartbeat && !r->options.lease_reads && !lead->heartbeat_wanted && lead->reads.n == 0 &&
         raft_majority(r, 1, is_active) == 1)
-        lead->heartbeat_deadline = r->now + 2 * (uint64_t)r->options.heartbeat_ticks + 1;
+        lead->heartbeat_deadline = deadline;
 }
 
 /* A commit index above the last entry means that this replica has lost what it once acknowledged. Which of the entries

@@ -381,6 +381,13 @@ uint64_t raft_known_commit_of(const struct raft_peer *p);
 uint64_t raft_match_of(const struct raft_peer *p);
 
 /* stream.c */
+/* False: the entry before `next` is no longer known here. Only a snapshot helps such a peer. */
+static inline bool raft_has_anchor(const struct raft *r, const struct raft_peer *p)
+{
+    if (p->next > r->log.first)
+        return true; /* it is in the log: next <= last + 1 */
+    return p->next == 1 ? r->log.first == 1 : raft_log_term(&r->log, p->next - 1) != 0;
+}
 void raft_replicate_all(struct raft *r);
 bool raft_replicate_pending(const struct raft *r);
 void raft_on_fetched(struct raft *r, uint64_t peer, const struct nh_run *runs, uint32_t n_runs);

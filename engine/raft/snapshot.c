@@ -47,7 +47,7 @@ bool raft_snapshot_is_wanted(const struct raft *r)
     for (uint32_t i = 0; i < r->lead->n_peers; i++) {
         const struct raft_peer *p = &r->lead->peers[i];
 
-        if (p->active && p->state != RAFT_SNAPSHOT && !raft_log_term(&r->log, p->next - 1) && !fits(r, p))
+        if (p->active && p->state != RAFT_SNAPSHOT && !raft_has_anchor(r, p) && !fits(r, p))
             return true;
     }
     return false;

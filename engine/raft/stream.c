@@ -7,12 +7,6 @@
 
 #include <assert.h>
 
-/* False: the entry before `next` is no longer known here. Only a snapshot helps such a peer. */
-static bool has_anchor(const struct raft *r, const struct raft_peer *p)
-{
-    return p->next == 1 ? r->log.first == 1 : raft_log_term(&r->log, p->next - 1) != 0;
-}
-
 /* What may be sent to it. Nobody could win the vote of a witness that has more than every voter who stores payloads. So it gets
  * only what is durable here; and if this replica may soon not be a voter any more, or is none, what a majority of those others
  * has. */
@@ -126,6 +120,8 @@ static void fetch(struct raft *r, struct raft_peer *p)
 
 static bool may_stream(const struct raft *r, const struct raft_peer *p)
 {
+    if (p->next > r->log.last)
+        return false;
     return p->next <= last_for(r, p) && !raft_peer_is_full(p, &r->options) && raft_peer_takes_entries(r, p);
 }
 
@@ -153,7 +149,7 @@ static bool stream(struct raft *r, struct raft_peer *p)
         send_entries(r, p);
         sent = true;
     }
-    if (may_stream(r, p) && !p->fetching)
+    if (!is_cached(r, p) && !p->fetching && may_stream(r, p))
         fetch(r, p);
     if (!sent && owes_empty(r, p))
         send_empty(r, p);
@@ -164,7 +160,7 @@ static bool peer_is_due(const struct raft *r, const struct raft_peer *p)
 {
     if (p->state == RAFT_SNAPSHOT)
         return false;
-    if (!has_anchor(r, p))
+    if (!raft_has_anchor(r, p))
         return raft_snapshot_is_due(r, p);
     if (p->state == RAFT_PROBE)
         return !p->probing;
@@ -176,9 +172,9 @@ static bool replicate(struct raft *r, struct raft_peer *p)
 {
     if (!peer_is_due(r, p))
         return false;
-    if (has_anchor(r, p) && p->state == RAFT_REPLICATE)
+    if (raft_has_anchor(r, p) && p->state == RAFT_REPLICATE)
         return stream(r, p);
-    if (has_anchor(r, p))
+    if (raft_has_anchor(r, p))
         probe(r, p);
     else
         raft_send_snapshot(r, p);
