@@ -208,6 +208,8 @@ static bool settle(struct step_worker *w, struct replica *r)
     struct raft_update *out = &w->update;
 
     for (uint32_t round = 1;; round++) {
+        bool more;
+
         raft_collect(r->raft, out);
         if (trace_is_on())
             trace_update(r->shard_id, r->replica_id, out);
@@ -217,8 +219,9 @@ static bool settle(struct step_worker *w, struct replica *r)
                 return false;
             continue;
         }
+        more = out->more;
         raft_update_release(out);
-        if (!raft_has_work(r->raft))
+        if (!more)
             return true;
         if (round >= ROUNDS_MAX)
             break;

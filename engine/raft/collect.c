@@ -76,6 +76,7 @@ static void collect_apply(struct raft *r)
     out->apply_last = last;
     r->log.apply_bytes += run_list_bytes(&out->apply_runs);
     r->log.handed = last;
+    out->more = raft_apply_is_held(r) && next_apply(r, NULL) != last;
 }
 
 /* Applied entries stay in memory while an active peer that streams still needs them, and there is room. */
@@ -167,7 +168,7 @@ void raft_update_release(struct raft_update *out)
     release_runs(&out->apply_runs);
     out->send.n = out->send_after_save.n = out->reads.n = out->dropped.n = out->fetches.n = out->transfers.n = 0;
     out->save_id = out->apply_first = out->apply_last = out->leader_id = out->term = 0;
-    out->has_state = out->must_sync = out->leader_changed = out->removed = out->snapshot_wanted = false;
+    out->has_state = out->must_sync = out->leader_changed = out->more = out->removed = out->snapshot_wanted = false;
     out->role = RAFT_FOLLOWER;
     out->snapshot = NULL;
     out->state = (struct nh_state){0};

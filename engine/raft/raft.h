@@ -251,6 +251,7 @@ struct raft_update {
 
     uint64_t apply_first, apply_last; /* entries to apply; first == 0: none */
     struct run_list apply_runs;       /* those entries; empty: read them from the log store */
+    bool more;                        /* there are others to apply: collect again */
 
     RAFT_VEC(struct raft_read) reads;
     RAFT_VEC(struct raft_dropped) dropped;
@@ -320,7 +321,8 @@ void raft_update_deinit(struct raft_update *out);
 
 /* The tick at which a TICK is needed next; RAFT_NEVER when quiesced, unless a member is behind that a leader looks after. */
 uint64_t raft_next_deadline(const struct raft *r);
-/* True if raft_collect would yield something although no event came (more to apply, to send). */
+/* True if raft_collect would yield something although no event came (more to apply, to send). Right after one, `more` of its
+ * update says the same. */
 bool raft_has_work(const struct raft *r);
 
 /* Whether anything waits for the next SAVED, or APPLIED: it would change what raft_collect yields, or ends something that must

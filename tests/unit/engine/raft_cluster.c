@@ -111,12 +111,18 @@ void cluster_set_members(struct cluster *c, uint64_t id, const char *kinds)
 
 static void process(struct cluster *c, struct cluster_node *node, struct raft_update *out);
 
+static void collect(struct cluster_node *node, struct raft_update *out)
+{
+    raft_collect(node->core, out);
+    REQUIRE(out->more == raft_has_work(node->core), "replica %" PRIu64, node->id);
+}
+
 /* Work that is there without an event: what is committed on disk but not applied. */
 static void poke(struct cluster *c, struct cluster_node *node)
 {
     struct raft_update out = {0};
 
-    raft_collect(node->core, &out);
+    collect(node, &out);
     process(c, node, &out);
     raft_update_deinit(&out);
 }
@@ -428,7 +434,7 @@ static bool step_and_collect(struct cluster *c, struct cluster_node *node, struc
     tell_untold(c, node, &out);
     ev->now = cluster_now(c, node->id);
     raft_step(node->core, ev, &out);
-    raft_collect(node->core, &out);
+    collect(node, &out);
     held = out.save_id || out.apply_first || out.send.n || out.send_after_save.n || out.reads.n || out.dropped.n ||
            out.fetches.n || out.transfers.n || out.removed || out.leader_changed;
     process(c, node, &out);
