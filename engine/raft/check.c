@@ -73,7 +73,7 @@ static bool check_lead(const struct raft *r, const char **ret_clause)
     RAFT_CLAUSE(r->log.commit >= lead->start_index || lead->reads.n == 0 || lead->reads.items[0].index == 0,
                 "reads have no index before an entry of the own term is committed");
     RAFT_CLAUSE(lead->n_peers + (raft_member(r, r->options.replica_id) != NULL) == r->n_members, "every other member is a peer");
-    RAFT_CLAUSE(raft_is_voter(r, r->options.replica_id) || lead->removed_at, "a leader that is no voter is about to leave");
+    RAFT_CLAUSE(r->is_voter || lead->removed_at, "a leader that is no voter is about to leave");
     RAFT_CLAUSE(!r->log.unsaved_snapshot, "a leader has no snapshot to be saved");
     RAFT_CLAUSE(!lead->transferee || raft_can_take_over(r, lead->transferee), "only a voter is given the leadership");
     for (uint32_t i = 0; i < lead->n_peers; i++) {

@@ -75,7 +75,8 @@ static bool is_from_leader(uint32_t type)
     return type == NH_MSG_REPLICATE || type == NH_MSG_HEARTBEAT || type == NH_MSG_INSTALL_SNAPSHOT || type == NH_MSG_TIMEOUT_NOW;
 }
 
-/* True if the message is answered by that. Not before a restart would know it, too: the other one may be needed until then.
+/* True if the message, of no member, is answered by that. Not before a restart would know it, too: the other one may be needed
+ * until then.
  *
  * Who was removed may not have heard of it: nobody sends it entries any more, and nobody would vote for it. Not so a leader
  * that was taken out in this term: it leads on until a majority knows (replicate.c). */
@@ -83,7 +84,7 @@ static bool tell_if_removed(struct raft *r, const struct nh_message *m)
 {
     bool leads_still = is_from_leader(m->type) && m->term >= r->term;
 
-    if (raft_member(r, m->from) || !raft_was_removed(r, m->from) || m->type == NH_MSG_REMOVED || leads_still)
+    if (!raft_was_removed(r, m->from) || m->type == NH_MSG_REMOVED || leads_still)
         return false;
     if (raft_log_known_commit(&r->log) < r->members_index)
         return false;
@@ -176,13 +177,16 @@ static bool on_termless(struct raft *r, const struct nh_message *m)
 
 void raft_on_message(struct raft *r, const struct nh_message *m)
 {
+    bool is_member;
+
     if (!is_well_formed(r, m)) {
         raft_ignore(r);
         return;
     }
-    if (tell_if_removed(r, m))
+    is_member = raft_member(r, m->from) != NULL;
+    if (!is_member && tell_if_removed(r, m))
         return;
-    if (needs_member(m->type) && !raft_member(r, m->from)) {
+    if (!is_member && needs_member(m->type)) {
         raft_ignore(r);
         return;
     }

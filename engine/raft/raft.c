@@ -270,7 +270,8 @@ void raft_step(struct raft *r, const struct raft_event *ev, struct raft_update *
     if (is_waking(ev->type))
         raft_wake(r);
     dispatch(r, ev);
-    raft_transfer_watch(r);
+    if (r->asked.key)
+        raft_transfer_watch(r);
     r->out = NULL;
 }
 

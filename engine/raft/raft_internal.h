@@ -409,7 +409,7 @@ void raft_on_leader_transfer(struct raft *r, const struct nh_message *m);
 void raft_on_timeout_now(struct raft *r);
 void raft_transfer_go_on(struct raft *r, const struct raft_peer *p); /* leader: it has heard from this peer */
 void raft_transfer_tick(struct raft *r);
-void raft_transfer_watch(struct raft *r); /* after each step: has what was asked for here ended? */
+void raft_transfer_watch(struct raft *r); /* one was asked for here; after each step: has it ended? */
 bool raft_can_take_over(const struct raft *r, uint64_t id);
 
 /* removed.c */

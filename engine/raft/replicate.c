@@ -11,16 +11,11 @@
 /* ---- follower ---- */
 
 /* Raft never changes a committed entry; whoever says otherwise is not to be believed in anything. */
-static bool contradicts_committed(const struct raft_log *log, const struct nh_message *m)
+static bool contradicts_committed(const struct raft_log *log, const struct nh_message *m, uint64_t vouched, uint64_t conflict)
 {
-    uint64_t conflict;
-
     if (m->log_index >= log->first && m->log_index <= log->commit && raft_log_term(log, m->log_index) != m->log_term)
         return true;
-    if (m->n_runs == 0)
-        return false;
-    conflict = raft_log_conflict(log, m->runs, m->n_runs);
-    return conflict >= log->first && conflict <= log->commit && conflict <= nh_run_last(&m->runs[m->n_runs - 1]);
+    return conflict >= log->first && conflict <= log->commit && conflict <= vouched;
 }
 
 static bool anchor_matches(const struct raft_log *log, const struct nh_message *m)
@@ -76,9 +71,9 @@ static void take_entries(struct raft *r, const struct nh_message *m, uint64_t co
 void raft_on_replicate(struct raft *r, const struct nh_message *m)
 {
     uint64_t vouched = m->n_runs ? nh_run_last(&m->runs[m->n_runs - 1]) : m->log_index;
-    uint64_t conflict;
+    uint64_t conflict = m->n_runs ? raft_log_conflict(&r->log, m->runs, m->n_runs) : vouched + 1;
 
-    if (contradicts_committed(&r->log, m)) {
+    if (contradicts_committed(&r->log, m, vouched, conflict)) {
         raft_ignore(r);
         return;
     }
@@ -90,7 +85,6 @@ void raft_on_replicate(struct raft *r, const struct nh_message *m)
         refuse(r, m);
         return;
     }
-    conflict = m->n_runs ? raft_log_conflict(&r->log, m->runs, m->n_runs) : vouched + 1;
     if (conflict <= vouched)
         take_entries(r, m, conflict);
     /* Above `vouched` there may be entries of older leaders (statement 25). */
@@ -159,7 +153,8 @@ void raft_on_replicate_resp(struct raft *r, const struct nh_message *m)
         raft_peer_refused(p, m->log_index, next_after_refusal(r, m));
     } else if (raft_peer_accepted(p, m->log_index)) {
         r->active_at = r->now;
-        raft_advance_commit(r);
+        if (p->match > r->log.commit) /* what is committed already makes no majority for more */
+            raft_advance_commit(r);
     }
     if (p->state == RAFT_SNAPSHOT && p->match + 1 >= r->log.first)
         raft_peer_to_replicate(p); /* also below the index that was sent (statement 66) */

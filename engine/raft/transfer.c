@@ -20,8 +20,6 @@ static void end_asked(struct raft *r, enum raft_transfer_code code, enum raft_tr
 
 void raft_transfer_watch(struct raft *r)
 {
-    if (!r->asked.key)
-        return;
     if (r->leader_id == r->asked.target)
         end_asked(r, RAFT_TRANSFER_DONE, RAFT_TRANSFER_OK);
     else if (r->leader_id != NH_NO_LEADER && r->leader_id != r->asked.leader_id)

@@ -303,6 +303,24 @@ Test(raft_replication, a_divergent_tail_of_many_entries_takes_few_probes)
     cluster_deinit(&c);
 }
 
+/* Whoever accepts it, and however much is still under way. */
+Test(raft_replication, what_a_majority_holds_is_committed_with_each_acceptance)
+{
+    leader_with((const uint64_t[]){1, 1, 1}, 3, 1, NULL);
+    answer(2, 4);
+    cluster_propose(&c, 1, 3, 10);
+    cluster_settle(&c);
+    answer(2, 5);
+    cr_assert_eq(cluster_status(&c, 1).commit_index, 5);
+    answer(3, 5); /* that is committed */
+    cr_assert_eq(cluster_status(&c, 1).commit_index, 5);
+    answer(3, 6);
+    cr_assert_eq(cluster_status(&c, 1).commit_index, 6);
+    answer(2, 7);
+    cr_assert_eq(cluster_status(&c, 1).commit_index, 7);
+    cluster_deinit(&c);
+}
+
 /* Statement 31: late, doubled and reordered answers never move `match` back, and only the answer to the last probe counts. */
 Test(raft_replication, stale_answers_do_nothing)
 {
