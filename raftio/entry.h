@@ -77,6 +77,7 @@ struct nh_block {
     uint64_t term; /* of every record in the block */
     const uint32_t *offsets;
     const uint8_t *data;
+    uint32_t types; /* 1 << type for each type (enum nh_entry_type) of which there may be records */
 };
 
 /* Records [from, to) of `block`. */

@@ -266,6 +266,8 @@ uint64_t raft_log_conflict(const struct raft_log *log, const struct nh_run *runs
 
 static void note_config_changes(struct raft_log *log, const struct nh_block *block, uint32_t from, uint32_t to)
 {
+    if (!(block->types & 1u << NH_ENTRY_CONFIG_CHANGE))
+        return;
     for (uint32_t i = from; i < to; i++) {
         if (nh_record_type(block->data + block->offsets[i]) != NH_ENTRY_CONFIG_CHANGE)
             continue;

@@ -77,16 +77,18 @@ static struct nh_block *block_copy(const uint8_t *records, size_t size_bytes, ui
     struct nh_block *b = xmalloc(sizeof *b + size_bytes + ((size_t)n + 1) * sizeof(uint32_t));
     uint8_t *data = (uint8_t *)(b + 1);
     uint32_t *offsets = (uint32_t *)(data + size_bytes);
-    uint32_t at = 0;
+    uint32_t at = 0, types = 0;
 
     memcpy(data, records, size_bytes);
     for (uint32_t i = 0; i < n; i++) {
         offsets[i] = at;
+        types |= 1u << nh_record_type(records + at);
         at += (uint32_t)nh_record_bytes(records + at); /* not of the copy, whose stores are under way */
     }
     offsets[n] = at;
     assert(at == size_bytes);
-    *b = (struct nh_block){.refs = 1, .n = n, .first_index = first_index, .term = term, .offsets = offsets, .data = data};
+    *b = (struct nh_block){
+        .refs = 1, .n = n, .first_index = first_index, .term = term, .offsets = offsets, .data = data, .types = types};
     return b;
 }
 
@@ -175,7 +177,7 @@ static struct nh_block *copy(struct block_builder *b, uint64_t term, uint64_t fi
 }
 
 /* Adopts the builder's arrays; what doubling left over goes back to the allocator. */
-static struct nh_block *adopt(struct block_builder *b, uint64_t term, uint64_t first_index)
+static struct nh_block *adopt(struct block_builder *b, uint64_t term, uint64_t first_index, uint32_t types)
 {
     struct nh_block *block = xmalloc(sizeof *block);
 
@@ -186,6 +188,7 @@ static struct nh_block *adopt(struct block_builder *b, uint64_t term, uint64_t f
         .term = term,
         .offsets = xrealloc(b->offsets, ((size_t)b->n + 1) * sizeof *b->offsets),
         .data = xrealloc(b->data, b->size_bytes),
+        .types = types,
     };
     *b = (struct block_builder){0};
     return block;
@@ -193,6 +196,8 @@ static struct nh_block *adopt(struct block_builder *b, uint64_t term, uint64_t f
 
 struct nh_block *block_seal(struct block_builder *b, uint64_t term, uint64_t first_index)
 {
+    uint32_t types = 0;
+
     assert(b->n > 0 && term > 0 && first_index > 0);
     for (uint32_t i = 0; i < b->n; i++) {
         uint8_t *p = b->data + b->offsets[i];
@@ -200,14 +205,15 @@ struct nh_block *block_seal(struct block_builder *b, uint64_t term, uint64_t fir
         store_u64(p + 8, term);
         store_u64(p + 16, first_index + i);
         store_u32(p, record_crc(p));
+        types |= 1u << nh_record_type(p);
     }
-    return b->is_reused && b->size_bytes <= COPY_BYTES_MAX ? copy(b, term, first_index) : adopt(b, term, first_index);
+    return b->is_reused && b->size_bytes <= COPY_BYTES_MAX ? copy(b, term, first_index) : adopt(b, term, first_index, types);
 }
 
 struct nh_block *block_unsealed(struct block_builder *b)
 {
     assert(b->n > 0);
-    return adopt(b, 0, 0);
+    return adopt(b, 0, 0, UINT32_MAX);
 }
 
 /* ---- checking bytes that came from outside ---- */

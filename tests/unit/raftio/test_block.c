@@ -143,6 +143,41 @@ Test(block, an_unsealed_block_has_no_term_and_no_index)
     nh_block_unref(b);
 }
 
+static void add_of_type(uint8_t type)
+{
+    struct block_record rec = {.type = type};
+
+    cr_assert_eq(block_builder_add(&builder, &rec), NH_OK);
+}
+
+/* Of a sealed one, of one that is copied as its builder is reused, of a decoded one; nobody has looked at those that travel. */
+Test(block, a_block_tells_the_types_of_its_records)
+{
+    const uint32_t types = 1u << NH_ENTRY_APPLICATION | 1u << NH_ENTRY_CONFIG_CHANGE;
+    struct nh_block *b;
+
+    for (int reused = 0; reused <= 1; reused++) {
+        builder.is_reused = reused;
+        add_of_type(NH_ENTRY_APPLICATION);
+        add_of_type(NH_ENTRY_CONFIG_CHANGE);
+        b = block_seal(&builder, 3, 5);
+        cr_assert_eq(b->types, types);
+        cr_assert_eq(run_list_decode(&list, b->data, size_of(b), 0, &err), NH_OK);
+        cr_assert_eq(list.runs[0].block->types, types);
+        run_list_deinit(&list);
+        nh_block_unref(b);
+    }
+    builder.is_reused = false;
+    add_of_type(NH_ENTRY_METADATA);
+    b = block_seal(&builder, 3, 5);
+    cr_assert_eq(b->types, 1u << NH_ENTRY_METADATA);
+    nh_block_unref(b);
+    add_of_type(NH_ENTRY_APPLICATION);
+    b = block_unsealed(&builder);
+    cr_assert_eq(b->types & types, types, "any may be there");
+    nh_block_unref(b);
+}
+
 Test(block, the_largest_payload_fits_and_one_more_does_not)
 {
     struct block_record rec = {.payload_bytes = NH_ENTRY_PAYLOAD_MAX + 1, .client_id = 1};
