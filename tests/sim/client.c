@@ -220,15 +220,16 @@ uint64_t client_step(void)
 static void take_back(struct sim_host *h, uint32_t n, int code)
 {
     uint64_t shard = ops[n_ops - 1].shard;
+    bool too_much = sim.options.small_limits && (code == NH_EBUSY || (code == NH_ETOOBIG && n > 1)); /* for an inbox */
 
     for (uint32_t i = 0; i < n; i++)
         last_id -= ops[--n_ops].kind == OP_WRITE;
     h->n_requests -= n;
     sim.coverage.refused_busy += code == NH_EBUSY;
-    if (code != NH_EBUSY && code != NH_ENOTFOUND && code != NH_EFENCED && code != NH_ECLOSED &&
+    if (!too_much && code != NH_EBUSY && code != NH_ENOTFOUND && code != NH_EFENCED && code != NH_ECLOSED &&
         !(code == NH_EQUARANTINED && h->hurt[shard]))
         sim_fail("a request is refused with %d", code);
-    if (mode != CLIENT_FREE && !(code == NH_EBUSY && sim.options.small_limits))
+    if (mode != CLIENT_FREE && !too_much)
         sim_fail("calm: a request is refused with %d", code);
 }
 
