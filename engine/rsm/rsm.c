@@ -518,7 +518,7 @@ static int apply_run(struct rsm *s, const struct nh_run *run, uint64_t *next, co
 
 void rsm_prefetch(const struct rsm *s)
 {
-    prefetch(s, sizeof *s);
+    prefetch(s, offsetof(struct rsm, is_witness));
 }
 
 void rsm_prefetch_machine(const struct rsm *s)

@@ -29,19 +29,16 @@ struct rsm_batch {
     struct rsm_series series[RSM_UPDATE_ENTRIES_MAX];  /* of those that have a session */
 };
 
+/* With thousands of replicas each is out of the processor's cache: what applying touches comes first, in three lines of it. */
 struct rsm {
     struct rsm_config config;
     struct nh_machine_ops *padded_ops; /* what config.machine points to if the machine knows fewer members; NULL: the machine's */
     char *machine_dir;
-    pthread_rwlock_t lock;           /* regular: update exclusive, lookups shared */
-    bool recovering;                 /* guarded by lock: nobody else enters the machine */
-    enum rsm_state state;            /* guarded by lock */
-    bool is_witness;                 /* guarded by lock; by its membership, or while it is no member by what it was sent */
-    struct nh_machine *machine;      /* guarded by lock; NULL unless opened */
-    pthread_mutex_t membership_lock; /* a leaf: a lookup may hold `lock` for long, and who asks for members waits not */
-    uint8_t *membership;             /* guarded by it; encoded: it is large, and seldom looked at. NULL: nobody, 0 bytes */
-    size_t membership_bytes;
-    uint64_t applied; /* atomic; written by the apply worker, or by a recovery */
+    pthread_rwlock_t lock;      /* regular: update exclusive, lookups shared */
+    bool recovering;            /* guarded by lock: nobody else enters the machine */
+    enum rsm_state state;       /* guarded by lock */
+    struct nh_machine *machine; /* guarded by lock; NULL unless opened */
+    uint64_t applied;           /* atomic; written by the apply worker, or by a recovery */
 
     /* apply worker, or whom the machine is lent to */
     uint64_t applied_term;
@@ -49,6 +46,11 @@ struct rsm {
     struct sessions *sessions;
     struct rsm_batch *batch; /* while rsm_apply runs */
     bool entered;            /* the lock is held for the next update */
+
+    bool is_witness;                 /* guarded by lock; by its membership, or while it is no member by what it was sent */
+    pthread_mutex_t membership_lock; /* a leaf: a lookup may hold `lock` for long, and who asks for members waits not */
+    uint8_t *membership;             /* guarded by it; encoded: it is large, and seldom looked at. NULL: nobody, 0 bytes */
+    size_t membership_bytes;
 };
 
 static inline bool rsm_is_regular(const struct rsm *s)
