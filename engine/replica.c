@@ -212,6 +212,7 @@ int replica_propose(struct replica *r, const struct engine_proposal_kind *kind, 
     pthread_mutex_lock(&r->lock);
     rc = admit(r, n, r->proposals.n == 0 && n == 1 ? 0 : bytes, err);
     if (rc == NH_OK && n > 0) {
+        block_builder_reserve(&r->proposals, (uint32_t)n, bytes); /* or as far as it is needed, if that is too much */
         add_proposals(r, kind, proposals, n, deadline_ns);
         notify = must_notify(r);
     }

@@ -101,11 +101,19 @@ void block_builder_deinit(struct block_builder *b)
     *b = (struct block_builder){0};
 }
 
-static void grow(struct block_builder *b, uint32_t n, size_t size_bytes)
+static bool has_room(const struct block_builder *b, uint32_t n, size_t size_bytes)
+{
+    return size_bytes <= BLOCK_BYTES_MAX - b->size_bytes && b->size_bytes + size_bytes <= b->cap_bytes &&
+           (size_t)b->n + n < b->cap_offsets;
+}
+
+int block_builder_reserve(struct block_builder *b, uint32_t n, size_t size_bytes)
 {
     size_t cap = b->cap_bytes, cap_offsets = b->cap_offsets;
     void *data = b->data, *offsets = b->offsets;
 
+    if (size_bytes > BLOCK_BYTES_MAX - b->size_bytes)
+        return NH_ETOOBIG;
     if (!data && size_bytes < BUILDER_BYTES_MIN)
         array_reserve(&data, &cap, BUILDER_BYTES_MIN, 1);
     array_reserve(&data, &cap, b->size_bytes + size_bytes, 1);
@@ -114,15 +122,6 @@ static void grow(struct block_builder *b, uint32_t n, size_t size_bytes)
     b->cap_bytes = cap;
     b->offsets = offsets;
     b->cap_offsets = (uint32_t)cap_offsets;
-}
-
-/* Makes room for `n` more records of `size_bytes` in all. */
-static int reserve(struct block_builder *b, uint32_t n, size_t size_bytes)
-{
-    if (size_bytes > BLOCK_BYTES_MAX - b->size_bytes)
-        return NH_ETOOBIG;
-    if (b->size_bytes + size_bytes > b->cap_bytes || (size_t)b->n + n >= b->cap_offsets)
-        grow(b, n, size_bytes);
     return NH_OK;
 }
 
@@ -145,7 +144,7 @@ int block_builder_add(struct block_builder *b, const struct block_record *rec)
         return NH_ETOOBIG;
     used = (size_t)NH_RECORD_HEADER_BYTES + session_bytes + rec->payload_bytes;
     bytes = nh_record_padded(used);
-    if (reserve(b, 1, bytes) < 0)
+    if (!has_room(b, 1, bytes) && block_builder_reserve(b, 1, bytes) < 0)
         return NH_ETOOBIG;
     p = b->data + b->size_bytes;
     store_u64(p + bytes - NH_RECORD_ALIGN, 0); /* the padding; what is no padding of it is written now */
@@ -325,7 +324,7 @@ int block_builder_add_encoded(struct block_builder *b, const uint8_t *records, s
 
     if (r < 0 || n == 0)
         return r;
-    if (reserve(b, n, size_bytes) < 0)
+    if (block_builder_reserve(b, n, size_bytes) < 0)
         return nh_error_set(err, NH_ETOOBIG, "more than 4 GiB of proposals");
     memcpy(b->data + b->size_bytes, records, size_bytes);
     for (uint32_t i = 0; i < n; i++)

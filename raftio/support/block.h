@@ -34,6 +34,9 @@ struct block_record {
 };
 
 void block_builder_deinit(struct block_builder *b);
+/* Makes room for `n` more records of `size_bytes` in all, which otherwise is found step by step. Returns NH_ETOOBIG past 4 GiB.
+ */
+int block_builder_reserve(struct block_builder *b, uint32_t n, size_t size_bytes);
 /* Appends an unsealed record (term, index, crc 0). Returns NH_ETOOBIG past NH_ENTRY_PAYLOAD_MAX or 4 GiB in all. */
 int block_builder_add(struct block_builder *b, const struct block_record *rec);
 /* Appends records that came from a forwarder, still unsealed; verifies lengths and types (application, configuration change).

@@ -109,6 +109,22 @@ Test(block, a_sealed_block_gives_back_what_was_added)
     nh_block_unref(b);
 }
 
+Test(block, what_was_reserved_has_room)
+{
+    const uint8_t *data;
+    const uint32_t *offsets;
+
+    cr_assert_eq(block_builder_reserve(&builder, 100, (size_t)100 * 64), NH_OK);
+    data = builder.data;
+    offsets = builder.offsets;
+    cr_assert(data && offsets && builder.n == 0 && builder.size_bytes == 0);
+    for (uint64_t key = 1; key <= 100; key++)
+        add("123456789", key, 0);
+    cr_assert(builder.n == 100 && builder.size_bytes <= (size_t)100 * 64);
+    cr_assert(builder.data == data && builder.offsets == offsets);
+    block_builder_deinit(&builder);
+}
+
 /* Small blocks are copies, large ones have the arrays themselves. */
 Test(block, a_builder_that_is_reused_keeps_its_arrays)
 {
