@@ -44,7 +44,8 @@ static void block_init(struct block *b, uint32_t n, uint32_t record_bytes)
         store_u64(record + 8, 1);
         b->offsets[i + 1] = (i + 1) * record_bytes;
     }
-    b->head = (struct nh_block){.refs = 1, .n = n, .first_index = 1, .term = 1, .offsets = b->offsets, .data = b->data, .types = UINT32_MAX};
+    b->head = (struct nh_block){
+        .refs = 1, .n = n, .first_index = 1, .term = 1, .offsets = b->offsets, .data = b->data, .types = UINT32_MAX};
     b->run = (struct nh_run){&b->head, 0, n};
 }
 
