@@ -1,18 +1,16 @@
 /* Several threads send over one TCP connection, small batches and large ones, to a receiver that is slow at times and then
  * goes away and comes back. Senders write the socket themselves, take turns with the loop, and meet its closing. What one
  * thread sends must arrive in order and at most once; while the receiver stays, all of it. */
-#include <arpa/inet.h>
-#include <netinet/in.h>
 #include <pthread.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/socket.h>
 #include <unistd.h>
 
 #include "raftio/plugin.h"
 #include "raftio/support/block.h"
 #include "raftio/transport.h"
+#include "tests/addresses.h"
 #include "tests/stress/check.h"
 #include "transport/tcp/tcp_transport.h"
 
@@ -27,7 +25,8 @@ static const uint32_t payloads[N_SIZES] = {16, 700, 40000, 150000};
 
 struct stress {
     const struct nh_transport_ops *ops;
-    char from[32], to[32];
+    char addresses[2][ADDRESS_SIZE];
+    const char *from, *to;
     struct nh_transport *sending, *receiving;
     struct nh_block *blocks[N_SIZES];
     bool stop; /* atomic */
@@ -72,17 +71,6 @@ static void on_unreachable(void *ctx, struct nh_replica_info to)
 {
     CHECK(to.shard_id <= N_SENDERS && to.replica_id == 2);
     count(&((struct stress *)ctx)->n_unreachable);
-}
-
-static void pick_address(char ret[32])
-{
-    struct sockaddr_in a = {.sin_family = AF_INET, .sin_addr.s_addr = htonl(INADDR_LOOPBACK)};
-    socklen_t size = sizeof a;
-    int fd = socket(AF_INET, SOCK_STREAM, 0);
-
-    CHECK(fd >= 0 && bind(fd, (struct sockaddr *)&a, sizeof a) == 0 && getsockname(fd, (struct sockaddr *)&a, &size) == 0);
-    close(fd);
-    snprintf(ret, 32, "127.0.0.1:%u", ntohs(a.sin_port));
 }
 
 static struct nh_transport *open_host(struct stress *s, const char *address)
@@ -230,8 +218,9 @@ int main(void)
     struct sender senders[N_SENDERS] = {0};
 
     s.ops = nh_transport_tcp();
-    pick_address(s.from);
-    pick_address(s.to);
+    CHECK(find_addresses(s.addresses, 2));
+    s.from = s.addresses[0];
+    s.to = s.addresses[1];
     for (unsigned i = 0; i < N_SIZES; i++)
         s.blocks[i] = make_block(payloads[i]);
     s.sending = open_host(&s, s.from);

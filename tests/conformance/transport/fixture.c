@@ -1,12 +1,9 @@
 #include "tests/conformance/transport/fixture.h"
 
-#include <arpa/inet.h>
 #include <dlfcn.h>
-#include <netinet/in.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/socket.h>
 #include <unistd.h>
 
 #include "raftio/support/block.h"
@@ -44,26 +41,16 @@ static const struct nh_transport_ops *ops(void)
     return fixture_is("loopback") ? nh_transport_loopback() : load(chosen());
 }
 
-/* The kernel picks it; it stays free until we listen, unless another process is very quick. */
-static uint16_t free_port(void)
-{
-    struct sockaddr_in a = {.sin_family = AF_INET, .sin_addr.s_addr = htonl(INADDR_LOOPBACK)};
-    socklen_t size = sizeof a;
-    int fd = socket(AF_INET, SOCK_STREAM, 0);
-
-    cr_assert(fd >= 0 && bind(fd, (struct sockaddr *)&a, sizeof a) == 0);
-    cr_assert_eq(getsockname(fd, (struct sockaddr *)&a, &size), 0);
-    close(fd);
-    return ntohs(a.sin_port);
-}
-
 void hosts_init(struct host *hosts, size_t n)
 {
+    char addresses[ADDRESSES_MAX][ADDRESS_SIZE];
+
     memset(hosts, 0, n * sizeof *hosts);
+    cr_assert(find_addresses(addresses, n));
     for (size_t i = 0; i < n; i++) {
         hosts[i].ops = ops();
         pthread_mutex_init(&hosts[i].lock, NULL);
-        snprintf(hosts[i].address, sizeof hosts[i].address, "127.0.0.1:%u", free_port());
+        memcpy(hosts[i].address, addresses[i], sizeof hosts[i].address);
     }
 }
 

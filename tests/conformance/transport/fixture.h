@@ -11,6 +11,7 @@
 #include <pthread.h>
 
 #include "raftio/transport.h"
+#include "tests/addresses.h"
 
 #define DEPLOYMENT 42u
 #define AWAIT_S    20u
@@ -18,7 +19,7 @@
 struct host {
     const struct nh_transport_ops *ops;
     struct nh_transport *t; /* NULL: closed */
-    char address[64];
+    char address[ADDRESS_SIZE];
     pthread_mutex_t lock;
     uint32_t n_batches, n_messages, n_chunks; /* guarded by lock, as all below */
     uint64_t next_index;                      /* of the message that must come next; see send_numbered */
