@@ -142,15 +142,13 @@ static bool is_kv_write(const struct command *c)
     return c && c->kind == COMMAND_WRITE && c->first > 0;
 }
 
-/* The place of the shard of all its keys; false: they are in several. */
-static bool one_shard(const struct call *call, const struct command *c, const struct kv_slice *args, uint32_t n_args,
-                      uint32_t *ret)
+static bool keys_are_in_one_shard(const struct call *call, const struct command *c, const struct kv_slice *args, uint32_t n_args)
 {
     uint32_t last = c->last < 0 ? n_args - 1 : (uint32_t)c->last;
+    uint32_t shard = shard_of(call->server, args[c->first]);
 
-    *ret = shard_of(call->server, args[c->first]);
     for (uint32_t i = (uint32_t)c->first; i <= last; i += (uint32_t)c->step)
-        if (shard_of(call->server, args[i]) != *ret)
+        if (shard_of(call->server, args[i]) != shard)
             return false;
     return true;
 }
@@ -181,8 +179,7 @@ static const char *refuse_set(const struct kv_slice *args, uint32_t n_args)
     return n_args - 3 == (uint32_t)nx + xx + get && !(nx && xx) ? NULL : "ERR syntax error: SET key value [NX|XX] [GET]";
 }
 
-static const char *refuse_write(const struct call *call, const struct command *c, const struct kv_slice *args, uint32_t n_args,
-                                uint32_t *ret_shard)
+static const char *refuse_write(const struct call *call, const struct command *c, const struct kv_slice *args, uint32_t n_args)
 {
     if (!is_kv_write(c))
         return "ERR not a command that writes keys";
@@ -192,27 +189,34 @@ static const char *refuse_write(const struct call *call, const struct command *c
         return "ERR wrong number of arguments of the command";
     if (c->run == cmd_set && refuse_set(args, n_args))
         return refuse_set(args, n_args);
-    if (!one_shard(call, c, args, n_args, ret_shard))
+    if (!keys_are_in_one_shard(call, c, args, n_args))
         return "ERR the keys are in several shards, which are not written at once: give them one {hash tag}";
     return NULL;
 }
 
-bool kv_encode_single_write(struct call *call, const struct kv_slice *args, uint32_t n_args, uint64_t *ret_shard_id,
-                            struct buffer *ret)
+static void fill_part(struct call *call, const struct kv_slice *args, uint32_t n_args, struct part *p)
+{
+    const struct server *s = call->server;
+
+    p->n_keys = 1;
+    p->slot = slot_of_key(args[1].data, args[1].size);
+    p->shard_id = s->kv_shards[slot_owner(p->slot, s->n_kv)];
+    encode(&p->cmd, args, n_args);
+    call->answers_value = answers_value(args, n_args);
+}
+
+bool kv_fill_part(struct call *call, const struct kv_slice *args, uint32_t n_args, struct part *p)
 {
     const char *refusal;
-    uint32_t shard = 0;
 
     if (!have_shards(call))
         return false;
-    refusal = refuse_write(call, command_find(args[0]), args, n_args, &shard);
+    refusal = refuse_write(call, command_find(args[0]), args, n_args);
     if (refusal) {
         reply_error(&call->reply, refusal);
         return false;
     }
-    *ret_shard_id = call->server->kv_shards[shard];
-    call->answers_value = answers_value(args, n_args);
-    encode(ret, args, n_args);
+    fill_part(call, args, n_args, p);
     return true;
 }
 
@@ -225,18 +229,10 @@ void kv_reply_part(struct call *call, const struct part *p)
 
 static struct part *make_one_part(struct call *call)
 {
-    const struct server *s = call->server;
-    struct part *p;
-
     call_make_parts(call, 1);
-    p = &call->parts[0];
-    p->n_keys = 1;
-    p->slot = slot_of_key(call->args[1].data, call->args[1].size);
-    p->shard_id = s->kv_shards[slot_owner(p->slot, s->n_kv)];
-    encode(&p->cmd, call->args, call->n_args);
-    call->answers_value = answers_value(call->args, call->n_args);
+    fill_part(call, call->args, call->n_args, &call->parts[0]);
     call->finish = finish_one;
-    return p;
+    return &call->parts[0];
 }
 
 void cmd_kv_write(struct call *call)

@@ -119,24 +119,24 @@ uint64_t session_of_token(struct kv_slice token)
     return id ? id : 1;
 }
 
-/* The command's bytes and its shard; false: an error reply is written. */
-static bool take_command(struct call *call, uint64_t *ret_shard_id, struct buffer *ret)
+/* What is proposed and where; false: an error reply is written. */
+static bool take_command(struct call *call, struct part *p)
 {
     const struct kv_slice *args = call->args + 2;
     uint32_t n = call->n_args - 2;
 
     if (!arg_is(args[0], "nh.propose")) {
         call->finish = finish_kv;
-        return kv_encode_single_write(call, args, n, ret_shard_id, ret);
+        return kv_fill_part(call, args, n, p);
     }
     call->finish = finish_propose;
     if (n != 3) {
         reply_error(&call->reply, "ERR syntax error: NH.ONCE token NH.PROPOSE shard payload");
         return false;
     }
-    if (!take_shard(call, args[1], ret_shard_id))
+    if (!take_shard(call, args[1], &p->shard_id))
         return false;
-    buffer_add(ret, args[2].data, args[2].size);
+    buffer_add(&p->cmd, args[2].data, args[2].size);
     return true;
 }
 
@@ -144,20 +144,19 @@ void cmd_nh_once(struct call *call)
 {
     struct kv_slice token = call->args[1];
     struct nh_session_step step = {.client_id = session_of_token(token), .series_id = 1};
-    struct buffer cmd = {0};
-    uint64_t shard_id = 0;
+    struct part asked = {0};
 
     if (token.size == 0 || token.size > TOKEN_BYTES_MAX) {
         reply_errorf(&call->reply, "ERR the token must have 1 to %u bytes", TOKEN_BYTES_MAX);
         return;
     }
-    if (!take_command(call, &shard_id, &cmd)) {
-        buffer_deinit(&cmd);
+    if (!take_command(call, &asked))
         return;
-    }
     call_make_parts(call, 2);
-    call->parts[0].shard_id = call->parts[1].shard_id = shard_id;
-    call->parts[1].cmd = cmd;
+    call->parts[0].shard_id = call->parts[1].shard_id = asked.shard_id;
+    call->parts[1].cmd = asked.cmd;
+    call->parts[1].n_keys = asked.n_keys;
+    call->parts[1].slot = asked.slot;
     part_open_session(&call->parts[0], step.client_id);
     part_propose_in_session(&call->parts[1], &step);
 }

@@ -78,10 +78,9 @@ void cmd_nh_once(struct call *call);
 
 /* A shard's number; false: an error reply is written. */
 bool take_shard(struct call *call, struct kv_slice arg, uint64_t *ret);
-/* A command of the kv machine that writes, `args` with its name, in the machine's form, and the shard of all its keys. False: an
- * error reply is written (no such command, its keys are in several shards, ...). */
-bool kv_encode_single_write(struct call *call, const struct kv_slice *args, uint32_t n_args, uint64_t *ret_shard_id,
-                            struct buffer *ret);
+/* A command of the kv machine that writes, `args` with its name, all of whose keys are in one shard: fills what a part asks for.
+ * False: an error reply is written (no such command, its keys are in several shards, ...). */
+bool kv_fill_part(struct call *call, const struct kv_slice *args, uint32_t n_args, struct part *p);
 /* What the machine answered. */
 void kv_reply_part(struct call *call, const struct part *p);
 /* The session that a token of NH.ONCE stands for (docs/FORMATS.md). */

@@ -80,7 +80,8 @@ def test_keys_elsewhere(c):
         for h in places:
             check(retry(20, lambda: c.client(h).set(key, h)) and c.client(h).get(key) == b"%d" % h, f"host {h}, shard {shard}")
         for h in set(ALL) - set(places):
-            for command in (("GET", key), ("SET", key, "x"), ("MGET", key), ("MSET", key, "x"), ("DEL", key)):
+            for command in (("GET", key), ("SET", key, "x"), ("MGET", key), ("MSET", key, "x"), ("DEL", key),
+                            ("NH.ONCE", "token", "SET", key, "x")):
                 slot, place = moved(c, h, *command)
                 check(slot == slot_of(c, key) and place in places, f"host {h}, {command}: {slot}, {place}")
                 check(c.client(place).get(key) == b"%d" % places[-1], f"shard {shard} by host {place}")
@@ -89,7 +90,7 @@ def test_keys_elsewhere(c):
 def test_shards_elsewhere(c):
     """Commands that name a shard are answered in words."""
     for command in (("NH.PROPOSE", 3, "x"), ("NH.QUERY", 3, "x"), ("NH.SHARD", "INFO", 3), ("NH.SNAPSHOT", 3),
-                    ("NH.ONCE", "token", "INCR", c.keys[3][0])):
+                    ("NH.ONCE", "token", "NH.PROPOSE", 3, "x")):
         e = str(refusal(c, 1, *command))
         check(e.startswith("shard 3 has no replica on this host: ask 127.0.0.1:"), f"{command}: {e}")
         check(host_at(c, int(e.split(";")[0].split(":")[-1])) in PLACES[3], f"{command}: {e}")
