@@ -1,7 +1,6 @@
 #include "engine/step_worker.h"
 
 #include <assert.h>
-#include <inttypes.h>
 #include <stdlib.h>
 
 #include "engine/apply_worker.h"
@@ -10,9 +9,8 @@
 #include "engine/engine_private.h"
 #include "engine/inbound.h"
 #include "engine/peers.h"
-#include "engine/snapshots.h"
+#include "engine/step_saves.h"
 #include "raftio/support/memory.h"
-#include "raftio/support/plugin_status.h"
 
 #define NS_PER_MS 1000000u
 
@@ -277,131 +275,6 @@ static void take_timers(struct step_worker *w)
     }
 }
 
-/* ---- saves: steps 3 and 4 of the order of durability ---- */
-
-static void release_after(struct step_worker *w, struct save_batch *b)
-{
-    for (size_t i = 0; i < b->after.n; i++) {
-        struct replica *r = b->saves[b->after_saves[i]].replica;
-
-        if (i + LOOK_AHEAD < b->after.n)
-            replica_prefetch_queue(b->saves[b->after_saves[i + LOOK_AHEAD]].replica);
-        if (b->result == NH_OK && r->state <= REPLICA_RUNNING)
-            peers_send(w, r, &b->after.items[i]);
-        else
-            nh_message_deinit(&b->after.items[i]);
-    }
-    b->after.n = 0; /* they have moved, or are no more */
-}
-
-static void finish_save(struct step_worker *w, struct save_batch *b, size_t at)
-{
-    struct save *s = &b->saves[at];
-    struct replica *r = s->replica;
-
-    if (r->last_batch == b && r->last_save == at)
-        r->last_batch = NULL;
-    r->n_saves--;
-    if (b->result == NH_OK && r->state <= REPLICA_RUNNING) {
-        if (s->save_id > r->saved_id)
-            r->saved_id = s->save_id;
-        if (s->snapshot)
-            snapshots_installed(w, r, s->snapshot);
-        if (r->state == REPLICA_STARTING)
-            drive_start(w, r);
-        if (r->awaits_saved)
-            step_worker_activate(w, r);
-    }
-    if (r->state == REPLICA_STOPPING)
-        drive_finish_stop(w, r);
-}
-
-/* What they would save next stands on what was not saved. */
-static void quarantine_failed(struct step_worker *w, const struct save_batch *b)
-{
-    for (size_t i = 0; i < b->n && b->has_failures; i++) {
-        struct replica *r = b->saves[i].replica;
-
-        if (!b->saves[i].failure)
-            continue;
-        save_batch_leave_out(w->open, r, b->saves[i].failure);
-        if (r->state <= REPLICA_RUNNING)
-            drive_quarantine(w, r, b->saves[i].failure);
-    }
-}
-
-static void finish_batch(struct step_worker *w, struct save_batch *b)
-{
-    assert(b == w->in_flight);
-    w->in_flight = NULL;
-    quarantine_failed(w, b);
-    release_after(w, b);
-    for (size_t i = 0; i < b->n; i++) {
-        if (i + LOOK_AHEAD < b->n)
-            replica_prefetch_queue(b->saves[i + LOOK_AHEAD].replica);
-        finish_save(w, b, i);
-    }
-    step_count(&w->saves, 1);
-    step_count(&w->saved_updates, b->n);
-    step_count(&w->saved_entries, save_batch_entries(b));
-    step_count(&w->synced_saves, b->must_sync);
-    if (b->result < 0)
-        engine_fence(w->engine, plugin_reason(&b->err, b->result));
-    save_batch_clear(b);
-    w->spare = b;
-}
-
-static void take_saved(struct step_worker *w)
-{
-    struct queue done = {0};
-    struct queue_node *node;
-
-    mailbox_take(&w->saved, &done);
-    while ((node = queue_pop(&done)))
-        finish_batch(w, container_of(node, struct save_batch, node));
-}
-
-/* Does nothing while a save is in flight. */
-static void begin_saves(struct step_worker *w)
-{
-    const struct engine_config *c = &w->engine->config;
-
-    if (w->open->n == 0 || w->in_flight || w->fenced)
-        return;
-    w->in_flight = w->open;
-    w->open = w->spare;
-    w->spare = NULL;
-    if (w->log)
-        log_worker_post(w->log, w->in_flight);
-    else
-        save_batch_begin(w->in_flight, c->logdb_ops, c->logdb, w->worker_id);
-}
-
-static void end_saves(struct step_worker *w)
-{
-    const struct engine_config *c = &w->engine->config;
-
-    if (!w->in_flight || w->log)
-        return;
-    save_batch_write(w->in_flight, c->logdb_ops, c->logdb, w->worker_id);
-    step_worker_saved(w, w->in_flight);
-}
-
-/* What was not handed over yet is given up with its replicas. */
-static void drop_open_saves(struct step_worker *w)
-{
-    for (size_t i = 0; i < w->open->n; i++) {
-        struct replica *r = w->open->saves[i].replica;
-
-        if (r->last_batch == w->open)
-            r->last_batch = NULL;
-        r->n_saves--;
-        if (r->state == REPLICA_STOPPING)
-            drive_finish_stop(w, r);
-    }
-    save_batch_clear(w->open);
-}
-
 static void fence(struct step_worker *w)
 {
     struct replica *r;
@@ -409,7 +282,7 @@ static void fence(struct step_worker *w)
     w->fenced = true;
     for (size_t i = 0; (r = map_next(&w->replicas, &i, NULL));)
         drive_fence(w, r);
-    drop_open_saves(w);
+    step_saves_drop_open(w);
 }
 
 /* ---- hosts ---- */
@@ -590,7 +463,7 @@ uint64_t step_worker_poll(void *arg)
     step_worker_read_clock(w);
     begin_ns = w->now_ns;
     step_count(&w->passes, 1);
-    take_saved(w);
+    step_saves_take_done(w);
     take_mailbox(w);
     take_timers(w);
     if (engine_is_fenced(e) && !w->fenced)
@@ -601,11 +474,11 @@ uint64_t step_worker_poll(void *arg)
     tick_hosts(w);
     /* Messages leave, and machines apply, while the disk writes; but they do not wait until a large save is put together. */
     if (save_batch_is_small(w->open))
-        begin_saves(w);
+        step_saves_begin(w);
     outbox_flush(&w->outbox, on_send_failed, w);
     post_to_apply(w);
-    begin_saves(w);
-    end_saves(w);
+    step_saves_begin(w);
+    step_saves_end(w);
     e->config.logdb_ops->get_metrics(e->config.logdb, &metrics);
     __atomic_store_n(&e->logdb_busy, metrics.busy, __ATOMIC_RELAXED);
     note_time(w, begin_ns);
@@ -627,8 +500,8 @@ static void stop_all(struct step_worker *w)
 void step_worker_drain(struct step_worker *w)
 {
     take_mailbox(w);
-    take_saved(w);
-    drop_open_saves(w);
+    step_saves_take_done(w);
+    step_saves_drop_open(w);
     free_inbounds(w);
     stop_all(w);
     post_to_apply(w);

@@ -13,8 +13,8 @@
  *
  *   1 take the update        drive.c: raft_collect
  *   2 send, answer, report   drive.c: obey; the messages leave in flush before the save ends
- *   3 save                   begin_saves, end_saves: all replicas of the pass, one durable write
- *   4 then votes, acks       finish_batch: only a save that succeeded releases `after`, and becomes a SAVED event
+ *   3 save                   step_saves.c: begin, end: all replicas of the pass, one durable write
+ *   4 then votes, acks       step_saves.c: finish_batch: only a save that succeeded releases `after`, and becomes a SAVED event
  *   5 apply                  drive.c: obey; the core names only entries that are saved here
  *   6 applied                drive.c: the apply worker's news become an APPLIED event
  *
