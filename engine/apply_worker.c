@@ -2,14 +2,14 @@
 
 #include <assert.h>
 #include <inttypes.h>
-#include <stdio.h>
 #include <stdlib.h>
 
 #include "engine/apply_inline.h"
+#include "engine/apply_reads.h"
 #include "engine/engine_private.h"
-#include "engine/reads.h"
 #include "engine/snapshots.h"
 #include "engine/step_worker.h"
+#include "raftio/support/counter.h"
 #include "raftio/support/memory.h"
 #include "raftio/support/plugin_status.h"
 
@@ -153,11 +153,6 @@ void apply_worker_post(struct apply_worker *w, struct apply_item *item)
 
     queue_push(&items, &item->node);
     apply_worker_post_all(w, &items);
-}
-
-static void count(uint64_t *counter, uint64_t n)
-{
-    __atomic_store_n(counter, *counter + n, __ATOMIC_RELAXED); /* one writer */
 }
 
 static struct nh_replica_info info_of(const struct replica *r)
@@ -310,8 +305,8 @@ static void apply_entries(struct apply_worker *w, struct apply_item *item)
     struct nh_error err;
     int rc = apply_item(r, item, &sink, &err);
 
-    count(&w->entries_applied, rsm_applied(r->rsm) - before);
-    count(&w->apply_calls, 1);
+    counter_add(&w->entries_applied, rsm_applied(r->rsm) - before);
+    counter_add(&w->apply_calls, 1);
     if (rc == NH_ECOMPACTED && gave_way(r, item)) {
         replica_post_applied(r, rsm_applied(r->rsm), &applying.changes, NULL);
         return;
@@ -353,93 +348,6 @@ static void close_machine(struct replica *r)
     replica_unref(r);
 }
 
-/* ---- reads ---- */
-
-struct answer {
-    uint8_t *data;
-    size_t size, cap;
-};
-
-static int write_answer(void *ctx, const void *data, size_t size_bytes)
-{
-    struct answer *a = ctx;
-
-    if (size_bytes > NH_ENTRY_PAYLOAD_MAX || a->size > NH_ENTRY_PAYLOAD_MAX - size_bytes)
-        return NH_ETOOBIG;
-    array_reserve((void **)&a->data, &a->cap, a->size + size_bytes, 1);
-    if (size_bytes)
-        memcpy(a->data + a->size, data, size_bytes);
-    a->size += size_bytes;
-    return NH_OK;
-}
-
-/* False: it has ended, perhaps while the machine was being asked. */
-static bool answer_read(const struct read_batch *b, struct read_item *item, struct rsm *rsm)
-{
-    struct nh_outcome outcome = {.code = NH_REQUEST_COMPLETED, .index = b->index};
-    struct answer answer = {0};
-    struct nh_writer out = {.write = write_answer, .ctx = &answer};
-    struct nh_error err = {0};
-    struct request request;
-    bool taken;
-
-    if (!read_item_is_pending(item))
-        return false;
-    if (item->has_query) {
-        outcome.status = rsm_lookup(rsm, b->queries + item->query_at, item->query_bytes, &out, &outcome.value, &err);
-        outcome.data = outcome.status < 0 ? (const void *)err.text : answer.data;
-        outcome.size_bytes = outcome.status < 0 ? strlen(err.text) : answer.size;
-    }
-    taken = read_item_take(item, &request);
-    if (taken)
-        request.fn(request.ctx, &outcome);
-    free(answer.data);
-    return taken;
-}
-
-/* Entries before it were not applied: a received snapshot holds them, whose recovery comes. */
-static bool must_wait(struct replica *r, struct read_batch *b)
-{
-    if (b->index <= rsm_applied(r->rsm) || b->index > __atomic_load_n(&r->installing, __ATOMIC_ACQUIRE))
-        return false;
-    queue_push(&r->reads_stranded, &b->node);
-    return true;
-}
-
-/* Another thread has written an item, and to take it needs its cache line alone: it is asked for so many reads before. */
-#define PREFETCH_READS 8u
-
-static void answer_reads(struct apply_worker *w, struct replica *r, struct read_batch *b)
-{
-    uint32_t n = 0;
-
-    if (read_batch_claim(b))
-        for (size_t i = 0; i < b->n; i++) {
-            prefetch(&b->items[i + PREFETCH_READS], sizeof *b->items);
-            n += answer_read(b, &b->items[i], r->rsm);
-        }
-    reads_end_answers(r, b, n);
-    count(&w->reads_answered, n);
-}
-
-/* A recovery has ended, if only with a failure, which is the answer then. */
-static void answer_stranded(struct apply_worker *w, struct replica *r)
-{
-    struct queue_node *node;
-
-    while ((node = queue_pop(&r->reads_stranded)))
-        answer_reads(w, r, container_of(node, struct read_batch, node));
-}
-
-/* Their reads have ended when the step worker took the replica out. */
-static void free_stranded(struct replica *r)
-{
-    struct queue_node *node;
-
-    while ((node = queue_pop(&r->reads_stranded)))
-        reads_end_answers(r, container_of(node, struct read_batch, node), 0);
-}
-
 /* ---- the poll function ---- */
 
 static void perform(struct apply_worker *w, struct apply_item *item)
@@ -450,8 +358,8 @@ static void perform(struct apply_worker *w, struct apply_item *item)
     case APPLY_OPEN: open_machine(r); break;
     case APPLY_ENTRIES: apply_entries(w, item); break;
     case APPLY_READS:
-        if (!must_wait(r, item->reads))
-            answer_reads(w, r, item->reads);
+        if (!apply_reads_must_wait(r, item->reads))
+            apply_reads_answer(w, r, item->reads);
         break;
     case APPLY_SAVE: snapshots_save(r, item); break;
     case APPLY_RECOVER: snapshots_recover(r, item); break;
@@ -459,11 +367,11 @@ static void perform(struct apply_worker *w, struct apply_item *item)
     case APPLY_RETURNED:
         snapshots_returned(r, item);
         if (item->snapshot->recovered || item->snapshot->failure)
-            answer_stranded(w, r);
+            apply_reads_answer_waiting(w, r);
         break;
     case APPLY_STREAM_ENDED: r->n_streams--; break;
     case APPLY_CLOSE:
-        free_stranded(r);
+        apply_reads_free_waiting(r);
         close_machine(r);
         break;
     }

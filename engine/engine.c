@@ -11,6 +11,7 @@
 #include "engine/rsm/sessions.h"
 #include "engine/snapshots.h"
 #include "engine/step_worker.h"
+#include "raftio/support/counter.h"
 #include "raftio/support/memory.h"
 
 #define DEFAULT_MAX_PENDING           65536u
@@ -463,32 +464,27 @@ int engine_get_hash(struct engine *e, uint64_t shard_id, uint64_t *ret_hash, uin
     return rc;
 }
 
-static uint64_t read_counter(const uint64_t *counter)
-{
-    return __atomic_load_n(counter, __ATOMIC_RELAXED);
-}
-
 void engine_get_stats(struct engine *e, struct engine_stats *ret)
 {
-    *ret = (struct engine_stats){.messages_ignored = read_counter(&e->ignored)};
+    *ret = (struct engine_stats){.messages_ignored = counter_read(&e->ignored)};
     for (uint32_t i = 0; i < e->config.n_step_workers; i++) {
         const struct step_worker *w = e->step_workers[i];
 
-        ret->passes += read_counter(&w->passes);
-        ret->saves += read_counter(&w->saves);
-        ret->saved_updates += read_counter(&w->saved_updates);
-        ret->saved_entries += read_counter(&w->saved_entries);
-        ret->synced_saves += read_counter(&w->synced_saves);
-        ret->messages_sent += read_counter(&w->outbox.messages_sent);
-        ret->batches_sent += read_counter(&w->outbox.batches_sent);
-        ret->messages_received += read_counter(&w->messages_received);
-        ret->messages_ignored += read_counter(&w->ignored);
+        ret->passes += counter_read(&w->passes);
+        ret->saves += counter_read(&w->saves);
+        ret->saved_updates += counter_read(&w->saved_updates);
+        ret->saved_entries += counter_read(&w->saved_entries);
+        ret->synced_saves += counter_read(&w->synced_saves);
+        ret->messages_sent += counter_read(&w->outbox.messages_sent);
+        ret->batches_sent += counter_read(&w->outbox.batches_sent);
+        ret->messages_received += counter_read(&w->messages_received);
+        ret->messages_ignored += counter_read(&w->ignored);
     }
     for (uint32_t i = 0; i < e->config.n_apply_workers; i++) {
         const struct apply_worker *w = e->apply_workers[i];
 
-        ret->entries_applied += read_counter(&w->entries_applied);
-        ret->apply_calls += read_counter(&w->apply_calls);
-        ret->reads_answered += read_counter(&w->reads_answered);
+        ret->entries_applied += counter_read(&w->entries_applied);
+        ret->apply_calls += counter_read(&w->apply_calls);
+        ret->reads_answered += counter_read(&w->reads_answered);
     }
 }

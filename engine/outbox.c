@@ -4,6 +4,7 @@
 #include <string.h>
 
 #include "raftio/support/block.h"
+#include "raftio/support/counter.h"
 #include "raftio/support/memory.h"
 
 /* When a pass ends, what the first of thousands of messages point to has left the processor's cache. So it is asked for while
@@ -133,11 +134,6 @@ static size_t batch_length(const struct messages *m, size_t at)
     return n;
 }
 
-static void count(uint64_t *counter, uint64_t n)
-{
-    __atomic_store_n(counter, *counter + n, __ATOMIC_RELAXED); /* one writer */
-}
-
 static void send_peer(struct outbox *o, struct outbox_peer *p, outbox_failed_fn failed, void *ctx)
 {
     struct nh_message_batch batch = o->head;
@@ -146,8 +142,8 @@ static void send_peer(struct outbox *o, struct outbox_peer *p, outbox_failed_fn 
         batch.messages = p->messages.items + at;
         batch.n_messages = (uint32_t)batch_length(&p->messages, at);
         if (o->ops->send_batch(p->connection, &batch, NULL) == NH_OK) {
-            count(&o->batches_sent, 1);
-            count(&o->messages_sent, batch.n_messages);
+            counter_add(&o->batches_sent, 1);
+            counter_add(&o->messages_sent, batch.n_messages);
             continue;
         }
         for (uint32_t i = 0; i < batch.n_messages; i++)
@@ -171,7 +167,7 @@ void outbox_ping(struct outbox *o)
         struct outbox_peer *p = o->peers[i];
 
         if (!p->sent && o->ops->send_batch(p->connection, &o->head, NULL) == NH_OK)
-            count(&o->batches_sent, 1);
+            counter_add(&o->batches_sent, 1);
         p->sent = false;
     }
 }

@@ -6,6 +6,7 @@
 #include "engine/engine_private.h"
 #include "engine/peers.h"
 #include "engine/snapshots.h"
+#include "raftio/support/counter.h"
 #include "raftio/support/plugin_status.h"
 
 /* What was saved for thousands of replicas has left the processor's cache, and is asked for so many before its turn. */
@@ -73,10 +74,10 @@ static void finish_batch(struct step_worker *w, struct save_batch *b)
             replica_prefetch_queue(b->saves[i + LOOK_AHEAD].replica);
         finish_save(w, b, i);
     }
-    step_count(&w->saves, 1);
-    step_count(&w->saved_updates, b->n);
-    step_count(&w->saved_entries, save_batch_entries(b));
-    step_count(&w->synced_saves, b->must_sync);
+    counter_add(&w->saves, 1);
+    counter_add(&w->saved_updates, b->n);
+    counter_add(&w->saved_entries, save_batch_entries(b));
+    counter_add(&w->synced_saves, b->must_sync);
     if (b->result < 0)
         engine_fence(w->engine, plugin_reason(&b->err, b->result));
     save_batch_clear(b);

@@ -10,6 +10,7 @@
 #include "engine/inbound.h"
 #include "engine/peers.h"
 #include "engine/step_saves.h"
+#include "raftio/support/counter.h"
 #include "raftio/support/memory.h"
 
 #define NS_PER_MS 1000000u
@@ -201,8 +202,8 @@ static void take_messages(struct step_worker *w, struct inbound *in)
 
     for (uint32_t i = 0; i < in->n; i += LOOK_AHEAD)
         ignored += take_some_messages(w, in->messages + i, in->n - i < LOOK_AHEAD ? in->n - i : LOOK_AHEAD);
-    step_count(&w->messages_received, in->n);
-    step_count(&w->ignored, ignored);
+    counter_add(&w->messages_received, in->n);
+    counter_add(&w->ignored, ignored);
     queue_push(&w->inbounds, &in->done);
 }
 
@@ -462,7 +463,7 @@ uint64_t step_worker_poll(void *arg)
 
     step_worker_read_clock(w);
     begin_ns = w->now_ns;
-    step_count(&w->passes, 1);
+    counter_add(&w->passes, 1);
     step_saves_take_done(w);
     take_mailbox(w);
     take_timers(w);

@@ -117,9 +117,5 @@ void step_worker_activate(struct step_worker *w, struct replica *r);
 void step_worker_read_clock(struct step_worker *w);
 void step_worker_again(struct step_worker *w, struct replica *r);
 void step_worker_apply(struct step_worker *w, struct replica *r, struct apply_item *item); /* transferred */
-static inline void step_count(uint64_t *counter, uint64_t n)
-{
-    __atomic_store_n(counter, *counter + n, __ATOMIC_RELAXED); /* one writer */
-}
 
 #endif
