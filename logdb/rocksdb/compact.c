@@ -116,8 +116,9 @@ static int delete_dead(struct nh_logdb *db, struct replica *r, uint64_t index, s
     int status;
 
     *ret_compact = false;
-    if (!find_dead(db, r, limit, ret))
-        return NH_OK;
+    status = store_settle_split(db, r, err);
+    if (status < 0 || !find_dead(db, r, limit, ret))
+        return status;
     batch = rocksdb_writebatch_create();
     rocksdb_writebatch_delete_range(batch, ret->low.bytes, ret->low.size_bytes, ret->end.bytes, ret->end.size_bytes);
     status = store_write_batch(db, batch, false, err);

@@ -409,14 +409,29 @@ uint64_t journal_make_cut(struct journal *j, uint64_t *ret_floor)
     return cut;
 }
 
-uint64_t journal_new_bytes(struct journal *j)
+static uint64_t get(struct journal *j, const uint64_t *number)
 {
-    uint64_t bytes;
+    uint64_t value;
 
     pthread_mutex_lock(&j->lock);
-    bytes = j->new_bytes;
+    value = *number;
     pthread_mutex_unlock(&j->lock);
-    return bytes;
+    return value;
+}
+
+uint64_t journal_next_lsn(struct journal *j)
+{
+    return get(j, &j->next_lsn);
+}
+
+uint64_t journal_horizon(struct journal *j)
+{
+    return get(j, &j->horizon);
+}
+
+uint64_t journal_new_bytes(struct journal *j)
+{
+    return get(j, &j->new_bytes);
 }
 
 void journal_set_horizon(struct journal *j, uint64_t horizon)

@@ -147,6 +147,9 @@ void journal_unuse(struct journal *j, uint64_t segment_id);
 /* Makes a cut, and waits until no call below it is pending, or the journal is stopped. *ret_floor is the lowest segment that has,
  * or may get, calls from it on. */
 uint64_t journal_make_cut(struct journal *j, uint64_t *ret_floor);
+/* The number of the next call, and below which one tables hold all. Thread: any. */
+uint64_t journal_next_lsn(struct journal *j);
+uint64_t journal_horizon(struct journal *j);
 /* What was written since the horizon was moved. */
 uint64_t journal_new_bytes(struct journal *j);
 /* Tables hold all calls below `horizon`, and what was moved before. */

@@ -10,7 +10,9 @@
  * finished segments that less than half of their users still use lose these: their blocks are put into the table, and only when
  * that is durable the segment is free. Above four budgets the oldest ones go although they are alive.
  *
- * What is moved is not written to the journal: a recovery that finds it not moved finds the segment as well.
+ * What is moved is not written to the journal: a recovery that finds it not moved finds the segment as well. But a joined block
+ * is split by this, and what is written to the journal on its parts, to truncate or compact the log, would be wrong for the whole
+ * block. So before that tables are made of the split.
  */
 #include "logdb/rocksdb/store.h"
 
@@ -95,6 +97,7 @@ struct move {
     struct replica *replica;
     uint64_t segment_id;
     rocksdb_writebatch_t *batch;
+    bool splits; /* joined blocks */
 };
 
 static int flush_batch(struct move *m, size_t bytes_min, struct nh_error *err)
@@ -134,6 +137,7 @@ static int move_block(struct move *m, rocksdb_iterator_t *it, uint64_t first, co
 {
     int r = lies_there(m, it, h, err);
 
+    m->splits |= r > 0 && h->joined;
     if (r > 0)
         r = block_split(m->db, it, m->batch, m->replica, first, h, first + h->n, m->segment_id, err);
     return r < 0 ? r : flush_batch(m, MOVE_BYTES, err);
@@ -180,8 +184,7 @@ static int end_use(struct move *m)
     return 0;
 }
 
-/* Returns 1 if the replica used it until now, and 0 if not any more. */
-static int move_replica(struct nh_logdb *db, struct nh_replica_info info, uint64_t segment_id, struct nh_error *err)
+int store_move_replica(struct nh_logdb *db, struct nh_replica_info info, uint64_t segment_id, struct nh_error *err)
 {
     struct move m = {.db = db, .segment_id = segment_id};
     rocksdb_iterator_t *it;
@@ -200,8 +203,23 @@ static int move_replica(struct nh_logdb *db, struct nh_replica_info info, uint64
         }
         rocksdb_writebatch_destroy(m.batch);
     }
+    if (m.splits)
+        m.replica->split_lsn = journal_next_lsn(&db->journal);
     replica_release(db, m.replica);
     return r < 0 ? nh_error_wrap(err, r, "shard %" PRIu64 " replica %" PRIu64, info.shard_id, info.replica_id) : used;
+}
+
+int store_settle_split(struct nh_logdb *db, struct replica *r, struct nh_error *err)
+{
+    int status = NH_OK;
+
+    if (r->split_lsn == 0)
+        return NH_OK;
+    if (r->split_lsn >= journal_horizon(&db->journal))
+        status = flush(db, err);
+    if (status == NH_OK)
+        r->split_lsn = 0;
+    return status;
 }
 
 /* Its users' blocks leave the segment, which is theirs until that is durable. What one of them cannot do does not keep the
@@ -213,7 +231,7 @@ static int move_out(struct nh_logdb *db, uint64_t segment_id, struct nh_error *e
     int r = store_list_uses(db, add_user, &users, err);
 
     for (size_t i = 0; i < users.n && r == NH_OK && !is_closing(db); i++) {
-        int moved = move_replica(db, users.items[i], segment_id, &why);
+        int moved = store_move_replica(db, users.items[i], segment_id, &why);
 
         if (moved > 0)
             journal_moved(&db->journal, segment_id);

@@ -213,6 +213,9 @@ static int truncate_from(struct nh_logdb *db, rocksdb_writebatch_t *batch, struc
 
     if (from >= r->cut || from > r->now.bounds.last)
         return NH_OK; /* deleted by an earlier update of this call, or not in the database at all */
+    status = store_settle_split(db, r, err);
+    if (status < 0)
+        return status;
     it = rocksdb_create_iterator(db->db, db->read);
     status = block_clip(db, it, batch, r, from, err);
     while (status == NH_OK) {

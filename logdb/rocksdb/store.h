@@ -58,6 +58,7 @@ struct replica {
     uint64_t located_last; /* [held] no block in the journal has a later entry */
     bool drops_uses;       /* [held] the batch deletes all of them */
     struct use new_use;    /* [held] that the batch adds */
+    uint64_t split_lsn;    /* [held] a block was split before that call, for RocksDB alone (reclaim.c); 0: none was */
     struct tail tail;      /* [tail] */
 };
 
@@ -269,6 +270,12 @@ void reclaimer_stop(struct nh_logdb *db);
 void reclaimer_wake(struct nh_logdb *db);
 /* Makes tables of all that was written so far, and says so in them. Errors: EIO. */
 int store_move_horizon(struct nh_logdb *db, struct nh_error *err);
+/* Puts what a replica has in that segment, which is below the horizon, into the table. Returns 1 if it used it until now, and 0
+ * if not any more. Errors: EIO, ECORRUPT. */
+int store_move_replica(struct nh_logdb *db, struct nh_replica_info info, uint64_t segment_id, struct nh_error *err);
+/* Before something is written to the journal that follows from which keys the replica's blocks have: makes durable what was split
+ * of them. The replica is held. Errors: EIO. */
+int store_settle_split(struct nh_logdb *db, struct replica *r, struct nh_error *err);
 
 static inline struct replica *replica_of(struct replica_node *n)
 {

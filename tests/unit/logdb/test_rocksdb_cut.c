@@ -308,6 +308,45 @@ static void step_import(size_t i)
     end(f.ops->import_snapshot(f.db, &s, REPLICA, &f.err));
 }
 
+/* What is moved out of segments, as the reclaimer does it: RocksDB alone has it until the horizon moves. */
+struct movable {
+    struct nh_replica_info info;
+    uint64_t segment_id, n;
+};
+
+static bool is_finished(uint64_t segment_id)
+{
+    struct journal *j = &f.db->journal;
+    bool found = false;
+
+    pthread_mutex_lock(&j->lock);
+    for (size_t i = 0; i < j->n_segments; i++)
+        if (j->segments[i]->id == segment_id)
+            found = j->segments[i]->sealed && j->segments[i]->last_lsn < j->horizon;
+    pthread_mutex_unlock(&j->lock);
+    return found;
+}
+
+static int choose_use(void *ctx, struct nh_replica_info info, struct use use)
+{
+    struct movable *m = ctx;
+
+    if (is_finished(use.segment_id) && pick(++m->n) == 0) {
+        m->info = info;
+        m->segment_id = use.segment_id;
+    }
+    return 0;
+}
+
+static void step_move_out(void)
+{
+    struct movable m = {0};
+
+    MUST(store_list_uses(f.db, choose_use, &m, &f.err) == NH_OK, "%s", f.err.text);
+    if (m.n)
+        MUST(store_move_replica(f.db, m.info, m.segment_id, &f.err) >= 0, "%s", f.err.text);
+}
+
 static void step(void)
 {
     uint64_t what = pick(100);
@@ -330,8 +369,10 @@ static void step(void)
         step_import(i);
     else if (what < 92)
         check_all();
-    else if (what < 96)
+    else if (what < 94)
         make_tables();
+    else if (what < 98)
+        step_move_out();
     else
         reclaimer_wake(f.db);
 }

@@ -3,6 +3,7 @@
 #include "tests/conformance/logdb/fixture.h"
 
 #include <inttypes.h>
+#include <semaphore.h>
 #include <unistd.h>
 
 #include "logdb/rocksdb/store.h"
@@ -195,12 +196,15 @@ static void go_on_again(void)
     check_each(1, LAST + 1, terms);
 }
 
-static void expect_truncations(void (*truncate)(void))
+/* `before` may be NULL. */
+static void expect_truncations(void (*before)(void), void (*truncate)(void))
 {
     for (truncated_at = 1; truncated_at <= LAST; truncated_at++) {
         set_terms();
         fixture_deinit();
         init();
+        if (before)
+            run_and_die(before);
         run_and_die(truncate);
         run_and_die(go_on);
         run_and_die(go_on_again);
@@ -209,12 +213,12 @@ static void expect_truncations(void (*truncate)(void))
 
 Test(joined, truncated_anywhere_after_it_was_made_durable)
 {
-    expect_truncations(truncate_in_tables);
+    expect_truncations(NULL, truncate_in_tables);
 }
 
 Test(joined, truncated_anywhere_and_repeated)
 {
-    expect_truncations(truncate_in_memory);
+    expect_truncations(NULL, truncate_in_memory);
 }
 
 /* ---- segments that go ---- */
@@ -290,6 +294,65 @@ Test(joined, parts_are_moved_out_of_their_segments)
     run_and_die(move_out_of_all);
     run_and_die(read_what_was_moved);
 }
+
+/* ---- what is moved out, and lost by a crash as only RocksDB's memory had it ---- */
+
+static void move_out(void)
+{
+    const struct nh_replica_info info = {SHARD, REPLICA};
+
+    MUST(store_move_replica(f.db, info, 1, &f.err) == 1, "%s", f.err.text);
+    MUST(count_blocks().n_joined == 0, "it is split");
+}
+
+static void move_out_and_truncate(void)
+{
+    move_out();
+    save_entries(truncated_at, 1, 2);
+    check_each(1, truncated_at, terms);
+}
+
+Test(joined, truncated_anywhere_after_it_was_split)
+{
+    expect_truncations(join_and_make_tables, move_out_and_truncate);
+}
+
+static void on_compacted(void *ctx)
+{
+    sem_post(ctx);
+}
+
+static uint64_t removed_to;
+
+static void move_out_and_compact(void)
+{
+    sem_t is_done;
+
+    sem_init(&is_done, 0, 0);
+    move_out();
+    MUST(f.ops->remove_entries_to(f.db, SHARD, REPLICA, removed_to, &f.err) == NH_OK, "%s", f.err.text);
+    MUST(f.ops->compact_entries_to(f.db, SHARD, REPLICA, removed_to, on_compacted, &is_done, &f.err) == NH_OK, "%s", f.err.text);
+    sem_wait(&is_done);
+    sem_destroy(&is_done);
+}
+
+static void read_the_rest(void)
+{
+    check_each(removed_to + 1, LAST, ones);
+}
+
+Test(joined, removed_anywhere_after_it_was_split)
+{
+    for (removed_to = 1; removed_to <= LAST; removed_to++) {
+        fixture_deinit();
+        init();
+        run_and_die(join_and_make_tables);
+        run_and_die(move_out_and_compact);
+        run_and_die(read_the_rest);
+    }
+}
+
+/* ---- */
 
 /* The start lies in the second part, and the segment of the first is gone. */
 static void lose_the_first_part(void)
