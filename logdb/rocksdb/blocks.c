@@ -209,6 +209,14 @@ static void put_clipped(struct nh_logdb *db, rocksdb_writebatch_t *batch, const 
     rocksdb_writebatch_putv(batch, 1, keys, &key.size_bytes, 2, parts, sizes);
 }
 
+/* With the batch the journal has places in these segments. It is repeated if they were moved out of later and tables have that,
+ * but no horizon behind it: the segments must be in use again then. */
+static void put_uses(struct nh_logdb *db, rocksdb_writebatch_t *batch, const struct replica *r)
+{
+    for (size_t i = 0; i < r->n_uses; i++)
+        record_put_use(db, batch, r->node.shard_id, r->node.replica_id, r->uses[i]);
+}
+
 int block_clip(struct nh_logdb *db, rocksdb_iterator_t *it, rocksdb_writebatch_t *batch, const struct replica *r, uint64_t from,
                struct nh_error *err)
 {
@@ -224,8 +232,10 @@ int block_clip(struct nh_logdb *db, rocksdb_iterator_t *it, rocksdb_writebatch_t
     status = block_open(db, it, first, &h, from, &v, err);
     if (status == NH_OK)
         status = block_delete_inner(it, batch, r, first, &h, err);
-    if (status == NH_OK && v.first > first)
+    if (status == NH_OK && v.first > first) {
         status = block_split(db, it, batch, r, first, &h, v.first, 0, err);
+        put_uses(db, batch, r);
+    }
     if (status == NH_OK && v.first < from) {
         status = layout_block_slice(v.value, v.size_bytes, v.first, &v.header, 0, (uint32_t)(from - v.first), SIZE_MAX, &begin,
                                     &end, &upto, err);

@@ -317,6 +317,19 @@ Test(joined, truncated_anywhere_after_it_was_split)
     expect_truncations(join_and_make_tables, move_out_and_truncate);
 }
 
+/* RocksDB makes a table of it before the horizon moves, and the truncation is repeated over that. */
+static void truncate_and_move_out(void)
+{
+    save_entries(truncated_at, 1, 2);
+    move_out();
+    make_tables();
+}
+
+Test(joined, split_after_it_was_truncated_anywhere)
+{
+    expect_truncations(join_and_make_tables, truncate_and_move_out);
+}
+
 static void on_compacted(void *ctx)
 {
     sem_post(ctx);
