@@ -3,6 +3,7 @@
 #include "tests/conformance/logdb/fixture.h"
 
 #include <inttypes.h>
+#include <semaphore.h>
 #include <pthread.h>
 #include <sys/mman.h>
 #include <unistd.h>
@@ -247,6 +248,10 @@ static struct model {
     struct log logs[N_LOGS];
 } * model; /* shared with the children */
 
+/* The reclaimer has nothing to do, and the test moves blocks out of segments itself. */
+static bool moves_out;
+static uint64_t first_segment_id; /* of this life */
+
 static void check_model(size_t i)
 {
     const struct log *l = &model->logs[i];
@@ -317,6 +322,21 @@ static void step_state(size_t i)
         save_in_child(&u, 1);
 }
 
+static void on_compacted(void *ctx)
+{
+    sem_post(ctx);
+}
+
+static void compact(size_t i, uint64_t index)
+{
+    sem_t is_done;
+
+    sem_init(&is_done, 0, 0);
+    MUST(f.ops->compact_entries_to(f.db, SHARD + i, REPLICA, index, on_compacted, &is_done, &f.err) == NH_OK, "%s", f.err.text);
+    sem_wait(&is_done);
+    sem_destroy(&is_done);
+}
+
 static void step_remove(size_t i)
 {
     struct log *l = &model->logs[i];
@@ -327,6 +347,8 @@ static void step_remove(size_t i)
     index = index > l->last ? l->last : index;
     MUST(f.ops->remove_entries_to(f.db, SHARD + i, REPLICA, index, &f.err) == NH_OK, "%s", f.err.text);
     l->first = index + 1;
+    if (below(&model->seed, 2))
+        compact(i, index);
 }
 
 static void step_snapshot(size_t i)
@@ -347,6 +369,33 @@ static void step_remove_all(size_t i)
     model->logs[i] = (struct log){.first = 1};
 }
 
+/* A use of a segment of an earlier life, any of them. */
+struct movable {
+    struct nh_replica_info info;
+    uint64_t segment_id, n;
+};
+
+static int choose_use(void *ctx, struct nh_replica_info info, struct use use)
+{
+    struct movable *m = ctx;
+
+    if (use.segment_id < first_segment_id && below(&model->seed, ++m->n) == 0) {
+        m->info = info;
+        m->segment_id = use.segment_id;
+    }
+    return 0;
+}
+
+/* As the reclaimer does: RocksDB alone has it until the horizon moves. */
+static void step_move_out(void)
+{
+    struct movable m = {0};
+
+    MUST(store_list_uses(f.db, choose_use, &m, &f.err) == NH_OK, "%s", f.err.text);
+    if (m.n > 0)
+        MUST(store_move_replica(f.db, m.info, m.segment_id, &f.err) == 1, "%s", f.err.text);
+}
+
 static void step(void)
 {
     size_t i = below(&model->seed, N_LOGS);
@@ -354,6 +403,8 @@ static void step(void)
 
     if (model->logs[i].last > INDEX_MAX - 100)
         step_remove_all(i);
+    else if (moves_out && below(&model->seed, 4) == 0)
+        step_move_out();
     else if (what < 80)
         step_save(i);
     else if (what < 84)
@@ -364,7 +415,7 @@ static void step(void)
         step_snapshot(i);
     else if (what < 94)
         check_model(i);
-    else if (what < 98)
+    else if (what < (moves_out ? 95 : 98))
         make_tables();
     else
         move_horizon();
@@ -372,8 +423,9 @@ static void step(void)
 
 static void live(void)
 {
-    uint64_t n = below(&model->seed, 200);
+    uint64_t n = below(&model->seed, moves_out ? 40 : 200);
 
+    first_segment_id = f.db->journal.next_id;
     for (size_t i = 0; i < N_LOGS; i++)
         check_model(i);
     while (n-- > 0)
@@ -381,7 +433,7 @@ static void live(void)
 }
 
 /* NH_SEED repeats a run. */
-Test(tail, random_operations_and_ends)
+static void live_at_random(void)
 {
     const char *given = getenv("NH_SEED");
 
@@ -391,10 +443,29 @@ Test(tail, random_operations_and_ends)
     fprintf(stderr, "NH_SEED=%" PRIu64 "\n", model->seed);
     for (size_t i = 0; i < N_LOGS; i++)
         model->logs[i].first = 1;
-    for (int i = 0; i < N_LIVES; i++)
+    for (int i = 0; i < (moves_out ? 2 : 1) * N_LIVES; i++)
         run_and_die(live);
     cr_assert_gt(model->term, 1000u, "much was saved");
     munmap(model, sizeof *model);
+}
+
+Test(tail, random_operations_and_ends)
+{
+    live_at_random();
+}
+
+static void init_long(void)
+{
+    setenv("NH_LOGDB_PLUGIN", "rocksdb", 1);
+    fixture_init_closed();
+    moves_out = true;
+}
+
+TestSuite(moves, .init = init_long, .fini = fixture_deinit, .timeout = 120);
+
+Test(moves, random_operations_and_ends)
+{
+    live_at_random();
 }
 
 /* ---- the cut waits ---- */
