@@ -7,6 +7,7 @@
 #include <unistd.h>
 
 #include "logdb/rocksdb/store.h"
+#include "raftio/support/block.h"
 #include "raftio/support/memory.h"
 #include "tests/unit/logdb/lives.h"
 
@@ -150,6 +151,92 @@ Test(joined, tables_have_them_joined)
 {
     run_and_die(join_and_make_tables);
     run_and_die(reopen_tables_and_read);
+}
+
+/* ---- damage ---- */
+
+static void put_value(const char *value, size_t size_bytes)
+{
+    struct layout_key key;
+
+    layout_block_key(&key, SHARD, REPLICA, 1);
+    MUST(store_put(f.db, &key, (const uint8_t *)value, size_bytes, &f.err) == NH_OK, "%s", f.err.text);
+}
+
+static char *get_value(size_t *ret_bytes)
+{
+    char *message = NULL, *value;
+    struct layout_key key;
+
+    layout_block_key(&key, SHARD, REPLICA, 1);
+    value = rocksdb_get(f.db->db, f.db->read, key.bytes, key.size_bytes, ret_bytes, &message);
+    MUST(value && !message, "%s", message);
+    return value;
+}
+
+/* Any bytes behind the header, which has a checksum; then any size. */
+static size_t damage(char *value, size_t size_bytes, uint64_t *seed)
+{
+    size_t places_bytes = size_bytes - LAYOUT_HEADER_BYTES;
+
+    for (uint64_t n = 1 + below(seed, 3); n > 0; n--)
+        value[LAYOUT_HEADER_BYTES + below(seed, places_bytes)] = (char)(below(seed, 2) ? below(seed, 16) : below(seed, 256));
+    return below(seed, 8) ? size_bytes : LAYOUT_HEADER_BYTES + below(seed, places_bytes + 1);
+}
+
+/* An error, or what was saved: whoever decodes it would notice the rest. */
+static void read_damaged(uint64_t from, const struct collected *sound)
+{
+    struct run_list runs = {0};
+    struct collected c;
+    int r = collect(SHARD, REPLICA, from, LAST + 1, SIZE_MAX, &c);
+
+    MUST(r == NH_OK || r == NH_ECORRUPT || r == NH_EIO, "%d: %s", r, f.err.text);
+    if (r == NH_OK && run_list_decode(&runs, c.bytes, c.size_bytes, from, &f.err) == NH_OK)
+        MUST(c.size_bytes <= sound->size_bytes &&
+                 memcmp(c.bytes, sound->bytes + sound->size_bytes - c.size_bytes, c.size_bytes) == 0,
+             "from %" PRIu64, from);
+    run_list_deinit(&runs);
+    collected_deinit(&c);
+}
+
+/* The truncation has no effect. */
+static void truncate_damaged(uint64_t from)
+{
+    struct nh_update u = make_update(SHARD, REPLICA, from, 1, 2);
+
+    MUST(save(&u, 1, 1) < 0, "it is in the damaged part");
+    update_deinit(&u);
+}
+
+static void damage_and_read(void)
+{
+    uint64_t seed = 1;
+    struct collected sound;
+    size_t size;
+    char *value;
+
+    join_and_read();
+    MUST(collect(SHARD, REPLICA, 1, LAST + 1, SIZE_MAX, &sound) == NH_OK, "%s", f.err.text);
+    value = get_value(&size);
+    for (int i = 0; i < 3000; i++) {
+        char damaged[1024];
+
+        memcpy(damaged, value, size);
+        put_value(damaged, damage(damaged, size, &seed));
+        read_damaged(1 + below(&seed, LAST), &sound);
+    }
+    put_value(value, size - 1);
+    truncate_damaged(LAST);
+    put_value(value, size);
+    check_each(1, LAST, ones);
+    free(value);
+    collected_deinit(&sound);
+}
+
+Test(joined, damaged_places_are_noticed)
+{
+    run_and_die(damage_and_read);
 }
 
 /* ---- truncations ---- */
