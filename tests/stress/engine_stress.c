@@ -460,6 +460,16 @@ static void *client(void *arg)
     return NULL;
 }
 
+/* However slow this machine is: there is something to recover from. */
+static void await_image(struct host *h, uint64_t shard)
+{
+    struct engine_replica_status status = {0};
+
+    for (; status.snapshot_index == 0; usleep(1000))
+        if (engine_get_status(h->engine, shard, &status, NULL) < 0)
+            abort();
+}
+
 /* Stops and starts replicas of host 3 meanwhile; while one is down, the others remove what it lacks. */
 static void restart_some(void)
 {
@@ -467,6 +477,7 @@ static void restart_some(void)
         uint32_t before = __atomic_load_n(&hosts[2].unloaded, __ATOMIC_ACQUIRE);
 
         usleep(100 * 1000);
+        await_image(&hosts[2], shard);
         if (engine_stop_replica(hosts[2].engine, shard, NULL) < 0)
             abort();
         while (__atomic_load_n(&hosts[2].unloaded, __ATOMIC_ACQUIRE) == before)
