@@ -5,6 +5,7 @@
 #include <time.h>
 
 #include "raftio/support/list.h"
+#include "raftio/support/map.h"
 #include "raftio/support/memory.h"
 
 /* How often who waits looks whether those who should take over are still there. */
@@ -87,15 +88,19 @@ static const char *place_of(const struct led_shard *s, const struct nh_peer_info
     return can && !engine_host_is_down(s->all->host->engine, m->address) ? m->address : NULL;
 }
 
+/* Of those that are equally far each shard begins to look at another one: they share what is given away. */
 static const struct nh_peer_info *choose(struct led_shard *s, const struct nh_peer_info *peers, size_t n)
 {
+    const uint32_t first = (uint32_t)hash_u64(s->shard_id);
     const struct nh_peer_info *best = NULL;
     const char *place, *target = NULL;
 
     for (size_t i = 0; i < n; i++) {
-        if ((best && peers[i].match_index <= best->match_index) || !(place = place_of(s, &peers[i])))
+        const struct nh_peer_info *p = &peers[(first + i) % n];
+
+        if ((best && p->match_index <= best->match_index) || !(place = place_of(s, p)))
             continue;
-        best = &peers[i];
+        best = p;
         target = place;
     }
     pthread_mutex_lock(&s->all->lock);

@@ -237,10 +237,10 @@ NH_API int nh_transfer_leader(struct nh_host *host, uint64_t shard_id, uint64_t 
                               struct nh_error *err);
 NH_API int nh_transfer_leader_sync(struct nh_host *host, uint64_t shard_id, uint64_t target_replica_id, struct nh_reply *ret,
                                    struct nh_error *err);
-/* Gives away, all at once, the leadership of the shards that are led here, each to the active voter that is furthest: before a
- * host is closed, so that they need not wait for an election timeout. Returns when each transfer has ended, whether it came about
- * or not (two election timeouts at most), or after timeout_ms. How many were led here, and how many are now: shards without an
- * active voter elsewhere. Blocks. Errors: EINVAL, EDEADLOCK. */
+/* Gives away, all at once, the leadership of the shards that are led here, each to the active voter that is furthest; those that
+ * are equally far share them. Before a host is closed, so that shards need not wait for an election timeout. Returns when each
+ * transfer has ended, whether it came about or not (two election timeouts at most), or after timeout_ms. How many were led here,
+ * and how many are now: shards without an active voter elsewhere. Blocks. Errors: EINVAL, EDEADLOCK. */
 NH_API int nh_hand_over_leaders(struct nh_host *host, uint32_t timeout_ms, uint32_t *ret_n_led, uint32_t *ret_n_left,
                                 struct nh_error *err);
 /* Completes when everything proposed before it, here or on the leader, is applied here. It is an entry of the log. */
