@@ -185,7 +185,7 @@ static void *hand_over(void *arg)
     uint32_t n_led = 0, n_left = 0;
 
     if (nh_hand_over_leaders(d->host, HAND_OVER_MS, &n_led, &n_left, NULL) == NH_OK && n_led > 0)
-        LOG_INFO("of %u shards that were led here %u are led elsewhere now", n_led, n_led > n_left ? n_led - n_left : 0);
+        LOG_INFO("%u shards were led here, %u still are", n_led, n_left);
     uv_async_send(&d->handed_over_async);
     return NULL;
 }
