@@ -1,6 +1,7 @@
 """Starts nodehostd processes for tests, three and those that join: configurations, ports, kill -9, restart. Needs python3-redis."""
 import argparse
 import os
+import random
 import signal
 import socket
 import subprocess
@@ -16,13 +17,29 @@ def check(condition, text):
         raise AssertionError(text)
 
 
+PORT_MIN = 10000
+
+
 def free_ports(n):
-    sockets = [socket.socket() for _ in range(n)]
-    for s in sockets:
-        s.bind(("127.0.0.1", 0))
+    """Below those that the kernel gives to outgoing connections: one of these takes the port of a host that is not started yet, or is
+    stopped for a while, for as long as it lives. Of any that are free if there are few below."""
+    with open("/proc/sys/net/ipv4/ip_local_port_range") as f:
+        end = int(f.read().split()[0])
+    pick = random.SystemRandom()
+    sockets = []
+    for _ in range(1000):
+        if len(sockets) == n:
+            break
+        s = socket.socket()
+        try:
+            s.bind(("127.0.0.1", pick.randrange(PORT_MIN, end) if end > 2 * PORT_MIN else 0))
+            sockets.append(s)
+        except OSError:
+            s.close()  # somebody has it
     ports = [s.getsockname()[1] for s in sockets]
     for s in sockets:
         s.close()
+    check(len(ports) == n, f"{len(ports)} free ports of {n}")
     return ports
 
 
