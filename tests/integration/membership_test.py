@@ -204,10 +204,12 @@ def test_witness(c):
     retry(20, lambda: info(c, 5, 1)["members"].get(5, {}).get("kind") == b"witness" and info(c, 5, 1)["leader"])
     retry(20, lambda: c.client(2).set(here, "a"))
     others = {c.redis[h] for h in (2, 3, 4)}
-    for command in (("GET", here), ("SET", here, "b"), ("MGET", here), ("MSET", here, "b"), ("DEL", here)):
+    for command in (("GET", here), ("SET", here, "b"), ("MGET", here), ("MSET", here, "b"), ("DEL", here),
+                    ("NH.ONCE", "t", "SET", here, "b")):
         words = answer_of(c, 5, *command).split()
         check(words[0] == "MOVED" and int(words[2].split(":")[1]) in others, f"{command}: {words}")
-    for command in (("NH.PROPOSE", 1, "x"), ("NH.QUERY", 1, "x"), ("NH.ONCE", "t", "SET", here, "b"), ("NH.SHARD", "REMOVE", 1, 5)):
+    for command in (("NH.PROPOSE", 1, "x"), ("NH.QUERY", 1, "x"), ("NH.ONCE", "t", "NH.PROPOSE", 1, "b"),
+                    ("NH.SHARD", "REMOVE", 1, 5)):
         e = answer_of(c, 5, *command)
         check(e.startswith("shard 1 has only a witness on this host: ask 127.0.0.1:") and e.endswith("nothing was applied"), f"{command}: {e}")
     for command in (("MSET", there, "b", here, "b"), ("MGET", there, here)):
