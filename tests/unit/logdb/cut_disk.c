@@ -314,9 +314,13 @@ static void count_call(void)
 
 /* ---- the calls ---- */
 
+/* Those with offsets have two names; which of them is meant here, the headers decide by _FILE_OFFSET_BITS. RocksDB calls the
+ * short ones. */
 NH_API ssize_t pwrite(int fd, const void *data, size_t n, off_t at);
+NH_API ssize_t short_pwrite(int fd, const void *data, size_t n, off_t at) __asm__("pwrite");
 NH_API ssize_t write(int fd, const void *data, size_t n);
 NH_API int open(const char *path, int flags, ...);
+NH_API int short_open(const char *path, int flags, ...) __asm__("open");
 NH_API int rename(const char *from, const char *to);
 NH_API int unlink(const char *path);
 NH_API int fdatasync(int fd);
@@ -338,6 +342,11 @@ ssize_t pwrite(int fd, const void *data, size_t n, off_t at)
     return r;
 }
 
+ssize_t short_pwrite(int fd, const void *data, size_t n, off_t at)
+{
+    return pwrite(fd, data, n, at);
+}
+
 ssize_t write(int fd, const void *data, size_t n)
 {
     char path[PATH_BYTES];
@@ -356,17 +365,12 @@ ssize_t write(int fd, const void *data, size_t n)
     return r;
 }
 
-int open(const char *path, int flags, ...)
+static int open_file(const char *path, int flags, mode_t mode)
 {
     bool makes = false;
     struct stat st;
-    mode_t mode;
-    va_list args;
     int fd;
 
-    va_start(args, flags);
-    mode = flags & O_CREAT ? va_arg(args, mode_t) : 0;
-    va_end(args);
     pthread_mutex_lock(&lock);
     if (flags & O_CREAT && is_ours(path) && stat(path, &st) < 0) {
         makes = true;
@@ -379,6 +383,33 @@ int open(const char *path, int flags, ...)
     }
     pthread_mutex_unlock(&lock);
     return fd;
+}
+
+static mode_t mode_of(int flags, va_list args)
+{
+    return flags & O_CREAT ? va_arg(args, mode_t) : 0;
+}
+
+int open(const char *path, int flags, ...)
+{
+    va_list args;
+    mode_t mode;
+
+    va_start(args, flags);
+    mode = mode_of(flags, args);
+    va_end(args);
+    return open_file(path, flags, mode);
+}
+
+int short_open(const char *path, int flags, ...)
+{
+    va_list args;
+    mode_t mode;
+
+    va_start(args, flags);
+    mode = mode_of(flags, args);
+    va_end(args);
+    return open_file(path, flags, mode);
 }
 
 int rename(const char *from, const char *to)

@@ -9,11 +9,12 @@
 #include "tests/unit/logdb/cut_disk.h"
 #include "tests/unit/logdb/lives.h"
 
-#define N_LOGS    4u
-#define INDEX_MAX 1000u
-#define SAVE_MAX  32u /* entries */
-#define N_LIVES   40u
-#define LIVES_MAX 400u /* if not all that is to be seen was seen before */
+#define N_LOGS             4u
+#define INDEX_MAX          1000u
+#define SAVE_MAX           32u /* entries */
+#define N_LIVES            40u
+#define LIVES_MAX          400u /* if not all that is to be seen was seen before */
+#define N_LIVES_FOR_TABLES 150u
 
 /* Segments of 64 KiB and small tables: all of it happens in a short life. */
 #define SHORT "max_total_wal_size=1048576;write_buffer_size=131072"
@@ -348,14 +349,19 @@ static void step_move_out(void)
         MUST(store_move_replica(f.db, m.info, m.segment_id, &f.err) >= 0, "%s", f.err.text);
 }
 
+static void remove_what_is_long(uint64_t last)
+{
+    for (size_t i = 0; i < N_LOGS; i++)
+        if (model->logs[i].last > last)
+            step_remove_all(i);
+}
+
 static void step(void)
 {
     uint64_t what = pick(100);
     size_t i = pick(N_LOGS);
 
-    for (size_t k = 0; k < N_LOGS; k++)
-        if (model->logs[k].last + 4 * SAVE_MAX > INDEX_MAX)
-            step_remove_all(k);
+    remove_what_is_long(INDEX_MAX - 4 * SAVE_MAX);
     if (what < 70)
         step_save((uint32_t)pick(2));
     else if (what < 78)
@@ -405,13 +411,22 @@ static bool was_all_seen(void)
            c.lost_names > 0;
 }
 
+/* RocksDB writes down each new table, between a few other calls. */
+static void live_for_tables(void)
+{
+    check_all();
+    for (;;) {
+        remove_what_is_long(2 * SAVE_MAX);
+        step_save((uint32_t)pick(2));
+        make_tables();
+    }
+}
+
 /* NH_SEED repeats a run, but for what the threads of RocksDB and of the store do at the same time. */
-Test(cut, whatever_a_crash_leaves_is_recovered)
+static void begin_lives(void)
 {
     const char *given = getenv("NH_SEED");
     uint64_t seed = given ? strtoull(given, NULL, 0) : (uint64_t)getpid();
-    struct cut_disk_counts counts;
-    bool was_seen;
 
     fprintf(stderr, "NH_SEED=%" PRIu64 "\n", seed);
     model = mmap(NULL, sizeof *model, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0);
@@ -420,15 +435,37 @@ Test(cut, whatever_a_crash_leaves_is_recovered)
     for (size_t i = 0; i < N_LOGS; i++)
         model->logs[i].first = 1;
     cut_disk_begin(f.dir, seed);
+}
+
+static void end_lives(void)
+{
+    cut_disk_end();
+    munmap(model, sizeof *model);
+}
+
+Test(cut, whatever_a_crash_leaves_is_recovered)
+{
+    struct cut_disk_counts counts;
+
+    begin_lives();
     for (uint64_t i = 0; i < N_LIVES || (i < LIVES_MAX && !was_all_seen()); i++) {
         cut_disk_after(1 + pick(pick(3) ? 800 : 60));
         run_and_die(live);
     }
     counts = cut_disk_counts();
-    was_seen = was_all_seen();
-    cut_disk_end();
     fprintf(stderr, "%" PRIu64 " operations at hand, %" PRIu64 " of them found; %" PRIu64 " sectors and %" PRIu64 " names lost\n",
             model->n_checks, model->n_found, counts.lost_sectors, counts.lost_names);
-    cr_assert(was_seen, "some were found, and some not; sectors and names were lost");
-    munmap(model, sizeof *model);
+    cr_assert(was_all_seen(), "some were found, and some not; sectors and names were lost");
+    end_lives();
+}
+
+Test(cut, what_rocksdb_writes_down_of_its_tables_is_never_torn)
+{
+    begin_lives();
+    for (uint64_t i = 0; i < N_LIVES_FOR_TABLES; i++) {
+        cut_disk_after(1 + pick(120));
+        run_and_die(live_for_tables);
+    }
+    cr_assert(cut_disk_counts().lost_sectors > 0 && cut_disk_counts().cuts > 0);
+    end_lives();
 }
