@@ -12,6 +12,11 @@
 #define TABLES_OPEN_MAX     512
 #define NAME                "kv-disk"
 #define ROCKSDB_LOG_NOTHING 6 /* above the highest of its levels */
+#define MEMTABLE_BYTES      (64 * MIB)
+/* RocksDB would begin another memtable by itself at so many of them: never, as kv_db_write does it before. */
+#define MEMTABLES_LIMIT 4u
+/* The memtable's size is looked at after so many parts of it. */
+#define LOOKS_PER_MEMTABLE 64u
 
 struct kv_db {
     struct kv_db *next; /* guarded by all_lock, as is refs */
@@ -21,7 +26,12 @@ struct kv_db {
     rocksdb_options_t *options;
     rocksdb_readoptions_t *read;
     rocksdb_writeoptions_t *write_lazy, *write_synced;
+    rocksdb_flushoptions_t *flush;
     bool failed; /* atomic */
+
+    pthread_rwlock_t memtable; /* written to, or replaced */
+    size_t memtable_bytes_max;
+    size_t unseen_bytes; /* atomic: written since its size was looked at */
 
     pthread_mutex_t lock; /* guards what follows; not held while RocksDB syncs */
     pthread_cond_t synced;
@@ -68,10 +78,15 @@ static rocksdb_options_t *make_options(void)
     rocksdb_options_set_block_based_table_factory(o, table);
     rocksdb_block_based_options_destroy(table);
     rocksdb_options_set_create_if_missing(o, 1);
+    rocksdb_options_set_uint64add_merge_operator(o); /* for counts of batches */
     rocksdb_options_set_compression(o, rocksdb_no_compression);
-    rocksdb_options_set_write_buffer_size(o, 64 * MIB);
+    rocksdb_options_set_write_buffer_size(o, MEMTABLES_LIMIT * MEMTABLE_BYTES);
     rocksdb_options_set_max_open_files(o, TABLES_OPEN_MAX);
     rocksdb_options_set_bytes_per_sync(o, MIB);
+    rocksdb_options_set_wal_bytes_per_sync(o, MIB); /* so that a sync finds little to do */
+    /* Each change of the tables begins a new manifest, which is whole before CURRENT names it: what a power cut leaves of one
+     * that is appended to may have a hole in its last record, and such a database does not open. */
+    rocksdb_options_set_max_manifest_file_size(o, 1);
     /* Only a suffix may be lost: what lies behind a hole in the WAL is not read. */
     rocksdb_options_set_wal_recovery_mode(o, rocksdb_point_in_time_recovery);
     rocksdb_options_set_stats_dump_period_sec(o, 0);
@@ -90,10 +105,23 @@ static void db_free(struct kv_db *db)
     rocksdb_readoptions_destroy(db->read);
     rocksdb_writeoptions_destroy(db->write_lazy);
     rocksdb_writeoptions_destroy(db->write_synced);
+    rocksdb_flushoptions_destroy(db->flush);
+    pthread_rwlock_destroy(&db->memtable);
     pthread_cond_destroy(&db->synced);
     pthread_mutex_destroy(&db->lock);
     free(db->path);
     free(db);
+}
+
+/* Who wants to replace the memtable does not wait for ever for those who write to it. */
+static void init_lock(pthread_rwlock_t *lock)
+{
+    pthread_rwlockattr_t attr;
+
+    pthread_rwlockattr_init(&attr);
+    pthread_rwlockattr_setkind_np(&attr, PTHREAD_RWLOCK_PREFER_WRITER_NONRECURSIVE_NP);
+    pthread_rwlock_init(lock, &attr);
+    pthread_rwlockattr_destroy(&attr);
 }
 
 static struct kv_db *db_new(const char *path)
@@ -107,6 +135,10 @@ static struct kv_db *db_new(const char *path)
     db->write_lazy = rocksdb_writeoptions_create();
     db->write_synced = rocksdb_writeoptions_create();
     rocksdb_writeoptions_set_sync(db->write_synced, 1);
+    db->flush = rocksdb_flushoptions_create();
+    rocksdb_flushoptions_set_wait(db->flush, 0);
+    db->memtable_bytes_max = rocksdb_options_get_write_buffer_size(db->options) / MEMTABLES_LIMIT;
+    init_lock(&db->memtable);
     pthread_mutex_init(&db->lock, NULL);
     pthread_cond_init(&db->synced, NULL);
     return db;
@@ -197,30 +229,69 @@ static int check_failed(struct kv_db *db, struct nh_error *err)
     return kv_error(err, NH_EIO, "%s: an earlier write or sync failed: repair the disk and restart", db->path);
 }
 
+static bool sync_wal(struct kv_db *db)
+{
+    char *message = NULL;
+
+    rocksdb_flush_wal(db->db, 1, &message);
+    if (!message)
+        return true;
+    __atomic_store_n(&db->failed, true, __ATOMIC_RELEASE);
+    rocksdb_free(message);
+    return false;
+}
+
+static bool is_memtable_full(struct kv_db *db)
+{
+    uint64_t bytes;
+
+    return rocksdb_property_int(db->db, "rocksdb.cur-size-active-mem-table", &bytes) == 0 && bytes >= db->memtable_bytes_max;
+}
+
+/* Another memtable has another WAL. RocksDB begins it while the end of the one before is in the page cache only; if then the
+ * power fails, and the new one was written and the end of the old one was not, it recovers both, and what lies between is
+ * missing. So the old WAL is synced before, with nobody writing. */
+static void replace_memtable(struct kv_db *db)
+{
+    char *message = NULL;
+
+    pthread_rwlock_wrlock(&db->memtable);
+    if (is_memtable_full(db) && sync_wal(db))
+        rocksdb_flush(db->db, db->flush, &message); /* if it can not, the next write tells why */
+    pthread_rwlock_unlock(&db->memtable);
+    rocksdb_free(message);
+}
+
 int kv_db_write(struct kv_db *db, rocksdb_writebatch_t *batch, bool sync, struct nh_error *err)
 {
     char *message = NULL;
+    size_t size_bytes;
     int r = check_failed(db, err);
 
     if (r < 0)
         return r;
+    rocksdb_writebatch_data(batch, &size_bytes);
+    pthread_rwlock_rdlock(&db->memtable);
     rocksdb_write(db->db, sync ? db->write_synced : db->write_lazy, batch, &message);
-    if (!message)
-        return NH_OK;
-    __atomic_store_n(&db->failed, true, __ATOMIC_RELEASE);
-    return kv_db_error(message, "write", err);
+    pthread_rwlock_unlock(&db->memtable);
+    if (message) {
+        __atomic_store_n(&db->failed, true, __ATOMIC_RELEASE);
+        return kv_db_error(message, "write", err);
+    }
+    if (__atomic_add_fetch(&db->unseen_bytes, size_bytes, __ATOMIC_RELAXED) >= db->memtable_bytes_max / LOOKS_PER_MEMTABLE) {
+        __atomic_store_n(&db->unseen_bytes, 0, __ATOMIC_RELAXED);
+        if (is_memtable_full(db))
+            replace_memtable(db);
+    }
+    return NH_OK;
 }
 
 static void sync_now(struct kv_db *db)
 {
     uint64_t number = ++db->begun;
-    char *message = NULL;
 
     pthread_mutex_unlock(&db->lock);
-    rocksdb_flush_wal(db->db, 1, &message);
-    if (message)
-        __atomic_store_n(&db->failed, true, __ATOMIC_RELEASE);
-    rocksdb_free(message);
+    sync_wal(db);
     pthread_mutex_lock(&db->lock);
     db->done = number;
     pthread_cond_broadcast(&db->synced);

@@ -5,20 +5,25 @@
  *
  * Keys begin with shard id and replica id, both u64 big-endian, so that one replica's data lies together:
  *
- *     prefix 'A'                           record: u8 version 2, zero[3], u32 size of the name, u64 generation, u64 applied,
- *                                          u64 n, u64 identity, name; little-endian. Identity and name are those of the
- *                                          replica's directory.
+ *     prefix 'A'                           record: u8 version 3, zero[3], u32 size of the name, u64 generation, u64 applied,
+ *                                          u64 n, u64 identity, u64 batches, name; little-endian. Identity and name are those
+ *                                          of the replica's directory.
+ *     prefix 'B'                           count of batches, u64 little-endian: each that puts the record adds 1 to it
  *     prefix 'D' u64 generation, key       value of a key; the generation is big-endian
  *
  * The record is written in the same batch as every change, so `applied` and `n` (keys) are those of the data, always. Only data
  * of the record's generation counts: recover fills the next one and then switches by writing the record. What lies in others was
  * left by a crash and is deleted when the replica is opened. Replicas whose directory is gone were removed: the first to open the
  * database deletes what they left. One whose directory has another identity was removed and made again: it begins empty
- * (kv_disk_mark.c).
+ * (kv_disk_mark.c). So does one whose count is not what its record says (below).
  *
  * Durability. A batch is in the WAL, not synced; kv_db_sync syncs the WAL. After a power cut a suffix of all batches may be
- * missing, never one in the middle (point-in-time recovery). After a failed write or sync nothing is known any more about what is
- * on the disk: every later one is refused until the process starts again. docs/FORMATS.md, "Key-value database".
+ * missing, not one in the middle: RocksDB stops at a hole in a WAL, and each WAL is synced before the next one begins. But it
+ * does not see each hole: sectors of zeros where a record would begin pass for the end of a part of the WAL. So the batches of a
+ * replica are counted, by adding; a replica that lacks one has another count than its last record tells, and begins empty: the
+ * host applies all again from its log, or says that the machine has lost data. After a failed write or sync nothing is known any
+ * more about what is on the disk: every later one is refused until the process starts again. docs/FORMATS.md, "Key-value
+ * database".
  *
  * Threads: any. Errors: EIO, ECORRUPT, ENOSPC, ELOCKED (another process has it), EUNSUPPORTED (another version wrote it).
  */
@@ -32,7 +37,7 @@
 #define KV_DB_PREFIX_BYTES   16u
 #define KV_DB_DATA_KEY_BYTES 25u /* before the key itself */
 #define KV_DB_NAME_BYTES     256u
-#define KV_DB_RECORD_VERSION 2u
+#define KV_DB_RECORD_VERSION 3u
 
 struct kv_db;
 
@@ -56,6 +61,7 @@ struct kv_db_replica {
 
 struct kv_db_record {
     uint64_t generation, applied, n, identity;
+    uint64_t batches; /* with this one; any number at first */
     char name[KV_DB_NAME_BYTES];
 };
 
@@ -70,7 +76,13 @@ void kv_db_record_key(struct kv_db_key *k, struct kv_db_replica r);
 void kv_db_data_key(struct kv_db_key *k, struct kv_db_replica r, uint64_t generation, struct kv_slice key);
 void kv_db_key_deinit(struct kv_db_key *k);
 
+/* Once per batch: counts it, too. */
 void kv_db_put_record(rocksdb_writebatch_t *batch, struct kv_db_replica r, const struct kv_db_record *record);
+/* The same where the count begins. */
+void kv_db_put_first_record(rocksdb_writebatch_t *batch, struct kv_db_replica r, const struct kv_db_record *record);
+/* 1: as many batches as the record says are in the database; 0: others; or a negative code. */
+int kv_db_is_whole(rocksdb_t *db, const rocksdb_readoptions_t *options, struct kv_db_replica r, const struct kv_db_record *record,
+                   struct nh_error *err);
 /* 1: *ret is filled; 0: there is none; or a negative code. */
 int kv_db_get_record(rocksdb_t *db, const rocksdb_readoptions_t *options, struct kv_db_replica r, struct kv_db_record *ret,
                      struct nh_error *err);

@@ -5,7 +5,7 @@
 #include <stdio.h>
 #include <sys/stat.h>
 
-#define RECORD_BYTES 40u /* and the name */
+#define RECORD_BYTES 48u /* and the name */
 
 static void store_be(char *p, uint64_t v)
 {
@@ -52,7 +52,12 @@ void kv_db_key_deinit(struct kv_db_key *k)
 
 /* ---- the record ---- */
 
-void kv_db_put_record(rocksdb_writebatch_t *batch, struct kv_db_replica r, const struct kv_db_record *record)
+static void count_key(struct kv_db_key *k, struct kv_db_replica r)
+{
+    key_init(k, r, 'B', KV_DB_PREFIX_BYTES + 1);
+}
+
+static void put_record(rocksdb_writebatch_t *batch, struct kv_db_replica r, const struct kv_db_record *record)
 {
     uint8_t bytes[RECORD_BYTES + KV_DB_NAME_BYTES] = {KV_DB_RECORD_VERSION};
     size_t name_size = strlen(record->name);
@@ -63,9 +68,34 @@ void kv_db_put_record(rocksdb_writebatch_t *batch, struct kv_db_replica r, const
     kv_store_u64(bytes + 16, record->applied);
     kv_store_u64(bytes + 24, record->n);
     kv_store_u64(bytes + 32, record->identity);
+    kv_store_u64(bytes + 40, record->batches);
     memcpy(bytes + RECORD_BYTES, record->name, name_size);
     kv_db_record_key(&key, r);
     rocksdb_writebatch_put(batch, key.data, key.size, (const char *)bytes, RECORD_BYTES + name_size);
+    kv_db_key_deinit(&key);
+}
+
+void kv_db_put_record(rocksdb_writebatch_t *batch, struct kv_db_replica r, const struct kv_db_record *record)
+{
+    uint8_t one[8];
+    struct kv_db_key key;
+
+    put_record(batch, r, record);
+    kv_store_u64(one, 1);
+    count_key(&key, r);
+    rocksdb_writebatch_merge(batch, key.data, key.size, (const char *)one, sizeof one);
+    kv_db_key_deinit(&key);
+}
+
+void kv_db_put_first_record(rocksdb_writebatch_t *batch, struct kv_db_replica r, const struct kv_db_record *record)
+{
+    uint8_t count[8];
+    struct kv_db_key key;
+
+    put_record(batch, r, record);
+    kv_store_u64(count, record->batches);
+    count_key(&key, r);
+    rocksdb_writebatch_put(batch, key.data, key.size, (const char *)count, sizeof count);
     kv_db_key_deinit(&key);
 }
 
@@ -84,7 +114,8 @@ static int decode_record(const uint8_t *p, size_t size, struct kv_db_record *ret
     *ret = (struct kv_db_record){.generation = kv_load_u64(p + 8),
                                  .applied = kv_load_u64(p + 16),
                                  .n = kv_load_u64(p + 24),
-                                 .identity = kv_load_u64(p + 32)};
+                                 .identity = kv_load_u64(p + 32),
+                                 .batches = kv_load_u64(p + 40)};
     memcpy(ret->name, p + RECORD_BYTES, name_size);
     return 1;
 }
@@ -110,6 +141,28 @@ int kv_db_get_record(rocksdb_t *db, const rocksdb_readoptions_t *options, struct
     result = decode_record((const uint8_t *)bytes, size, ret, err);
     rocksdb_pinnableslice_destroy(found);
     return result;
+}
+
+int kv_db_is_whole(rocksdb_t *db, const rocksdb_readoptions_t *options, struct kv_db_replica r, const struct kv_db_record *record,
+                   struct nh_error *err)
+{
+    rocksdb_pinnableslice_t *found;
+    struct kv_db_key key;
+    char *message = NULL;
+    const char *bytes;
+    size_t size = 0;
+    bool is_whole;
+
+    count_key(&key, r);
+    found = rocksdb_get_pinned(db, options, key.data, key.size, &message);
+    kv_db_key_deinit(&key);
+    if (message)
+        return kv_db_error(message, "read a replica's count", err);
+    bytes = found ? rocksdb_pinnableslice_value(found, &size) : NULL;
+    is_whole = size == 8 && kv_load_u64((const uint8_t *)bytes) == record->batches;
+    if (found)
+        rocksdb_pinnableslice_destroy(found);
+    return is_whole;
 }
 
 /* ---- what nobody needs any more ---- */

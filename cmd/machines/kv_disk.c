@@ -134,7 +134,8 @@ static void add_change(struct nh_machine *m, rocksdb_writebatch_t *batch, const 
 
 void kv_disk_record(const struct nh_machine *m, struct kv_db_record *ret)
 {
-    *ret = (struct kv_db_record){.generation = m->generation, .applied = m->applied, .n = m->n, .identity = m->identity};
+    *ret = (struct kv_db_record){
+        .generation = m->generation, .applied = m->applied, .n = m->n, .identity = m->identity, .batches = m->batches + 1};
     memcpy(ret->name, m->name, sizeof ret->name);
 }
 
@@ -158,6 +159,7 @@ static int commit(struct nh_machine *m, uint64_t applied, struct nh_error *err)
     if (r < 0)
         return r;
     m->applied = applied;
+    m->batches = record.batches;
     __atomic_store_n(&m->n, record.n, __ATOMIC_RELEASE);
     return NH_OK;
 }
@@ -280,7 +282,8 @@ static int set_name(struct nh_machine *m, const char *data_dir, struct nh_error 
     return size > 0 && (size_t)size < sizeof m->name ? NH_OK : kv_error(err, NH_EINVAL, "%s: not a usable directory", data_dir);
 }
 
-/* In the same batch goes whatever lies there of another directory that the replica once had. */
+/* In the same batch goes whatever lies there, of another directory that the replica once had or with a hole. The count begins at
+ * a random number: without this batch, what follows it would not fit to what is there. */
 static int begin_empty(struct nh_machine *m, struct nh_error *err)
 {
     rocksdb_writebatch_t *batch = rocksdb_writebatch_create();
@@ -288,27 +291,41 @@ static int begin_empty(struct nh_machine *m, struct nh_error *err)
     int r;
 
     m->generation = 1;
+    r = kv_disk_random(&m->batches, err);
     kv_disk_record(m, &record);
     kv_db_delete_replica(batch, m->id);
-    kv_db_put_record(batch, m->id, &record);
-    r = kv_db_write(m->db, batch, false, err);
+    kv_db_put_first_record(batch, m->id, &record);
+    if (r == NH_OK)
+        r = kv_db_write(m->db, batch, false, err);
     rocksdb_writebatch_destroy(batch);
+    m->batches = record.batches;
     return r;
 }
 
 /* A replica that is not in the database, or with another directory, begins empty. What is in it may not be synced yet, if the
  * database was open all the time: the host relies on what it is told. */
-static int load(struct nh_machine *m, struct nh_error *err)
+static int load(struct nh_machine *m, const struct nh_plugin_services *services, struct nh_error *err)
 {
     struct kv_db_record record;
     int r = kv_db_get_record(kv_db_handle(m->db), kv_db_read_options(m->db), m->id, &record, err);
 
+    if (r == 0 || (r > 0 && record.identity != m->identity))
+        return begin_empty(m, err);
+    if (r > 0)
+        r = kv_db_is_whole(kv_db_handle(m->db), kv_db_read_options(m->db), m->id, &record, err);
     if (r < 0)
         return r;
-    if (r == 0 || record.identity != m->identity)
+    if (r == 0) {
+        services->log(NH_LOG_WARN, "kv-disk",
+                      "%s: the power failed and writes before entry %" PRIu64
+                      " are missing, though later ones are there: it begins "
+                      "empty",
+                      m->name, record.applied);
         return begin_empty(m, err);
+    }
     m->generation = record.generation;
     m->applied = record.applied;
+    m->batches = record.batches;
     m->n = record.n;
     r = kv_db_clean(m->db, m->id, m->generation, err);
     return r < 0 ? r : kv_db_sync(m->db, err);
@@ -333,7 +350,7 @@ static int machine_open(const struct nh_machine_args *args, struct nh_machine **
         return r;
     }
     kv_table_init(&m->changes);
-    r = load(m, err);
+    r = load(m, args->services, err);
     if (r < 0) {
         machine_close(m);
         return r;

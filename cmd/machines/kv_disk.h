@@ -11,7 +11,8 @@ struct nh_machine {
     uint64_t identity;   /* of the replica's directory */
     uint64_t generation; /* constant but for recover, beside which nothing runs */
     uint64_t applied;
-    uint64_t n; /* atomic: lookups read it beside updates; keys */
+    uint64_t batches; /* written; the count began somewhere */
+    uint64_t n;       /* atomic: lookups read it beside updates; keys */
 
     /* Of the present update: what it read and what it changes, until one write makes it so. */
     struct kv_table changes;
@@ -34,7 +35,8 @@ int kv_disk_moment_each(const struct kv_disk_moment *at, struct nh_machine *m,
 
 /* The identity of the directory; the first time it gets one. Durable on return. ECORRUPT: what is there is no mark. */
 int kv_disk_mark(const char *dir, uint64_t *ret, struct nh_error *err);
-void kv_disk_record(const struct nh_machine *m, struct kv_db_record *ret);
+int kv_disk_random(uint64_t *ret, struct nh_error *err);
+void kv_disk_record(const struct nh_machine *m, struct kv_db_record *ret); /* for the next batch */
 
 /* Of the table of functions: raftio/machine.h. */
 int kv_disk_prepare(struct nh_machine *m, void **ret_ctx, struct nh_error *err);

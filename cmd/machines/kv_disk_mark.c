@@ -44,6 +44,13 @@ static int sync_dir(const char *path, struct nh_error *err)
     return synced ? NH_OK : kv_error(err, NH_EIO, "sync %s: %s", path, strerror(cause));
 }
 
+int kv_disk_random(uint64_t *ret, struct nh_error *err)
+{
+    if (getrandom(ret, sizeof *ret, 0) != sizeof *ret)
+        return kv_error(err, NH_EIO, "no random number: %s", strerror(errno));
+    return NH_OK;
+}
+
 static int make_mark(const char *dir, const char *path, uint64_t *ret, struct nh_error *err)
 {
     char temp[PATH_MAX];
@@ -51,14 +58,14 @@ static int make_mark(const char *dir, const char *path, uint64_t *ret, struct nh
     int r;
 
     kv_store_u32(mark + 4, MARK_VERSION);
-    if (getrandom(mark + 8, 8, 0) != 8)
-        return kv_error(err, NH_EIO, "no random number: %s", strerror(errno));
-    mark[8] |= 1; /* not 0 */
+    r = kv_disk_random(ret, err);
+    *ret |= 1; /* not 0 */
+    kv_store_u64(mark + 8, *ret);
     snprintf(temp, sizeof temp, "%s/mark.new", dir);
-    r = store_mark(temp, mark, err);
+    if (r == NH_OK)
+        r = store_mark(temp, mark, err);
     if (r == NH_OK && rename(temp, path) < 0)
         r = kv_error(err, NH_EIO, "rename %s: %s", temp, strerror(errno));
-    *ret = kv_load_u64(mark + 8);
     return r;
 }
 

@@ -205,6 +205,7 @@ static int switch_to(struct nh_machine *m, uint64_t generation, const struct kv_
         return r;
     m->generation = generation;
     m->applied = in->applied;
+    m->batches = record.batches;
     m->n = in->n;
     return NH_OK;
 }

@@ -190,6 +190,7 @@ size_t kv_replica_count_keys(void)
     size_t n = 0;
     rocksdb_t *db;
 
+    rocksdb_options_set_uint64add_merge_operator(options);
     db = rocksdb_open(options, kv_replica_database(), &message);
     cr_assert(!message, "%s", message);
     it = rocksdb_create_iterator(db, read);
