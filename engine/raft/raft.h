@@ -69,9 +69,6 @@ struct raft_options {
     uint64_t replica_id;
     uint32_t election_ticks; /* E: timeouts are drawn from [E, 2E); E > 2 * heartbeat_ticks */
     uint32_t heartbeat_ticks;
-    bool pre_vote;     /* thesis 9.6 */
-    bool check_quorum; /* thesis 6.2: a leader that hears no quorum for E ticks steps down; enables leader stickiness */
-    bool quiesce;
     uint32_t quiesce_ticks;         /* idle ticks before a leader proposes to go quiet; 0: 20 * E */
     uint32_t max_inflight_messages; /* per follower; 0: 256 */
     uint64_t max_inflight_bytes;    /* per follower; 0: 16 MiB */
@@ -83,11 +80,14 @@ struct raft_options {
     uint64_t seed;                /* for timeouts */
     /* A voter refuses a candidate of lower priority whose log is not longer than its own, and stands itself (raft-rs). */
     uint32_t priority;
+    uint32_t lease_drift_percent; /* by how much the clocks of two hosts may differ in speed; 0: 10 */
+    bool pre_vote;                /* thesis 9.6 */
+    bool check_quorum; /* thesis 6.2: a leader that hears no quorum for E ticks steps down; enables leader stickiness */
+    bool quiesce;
     /* A leader answers reads without asking, for as long as E ticks (less the drift, less two ticks) after a quorum's answer was
      * asked for. Needs check_quorum, and the same setting at every member: those who answered do not vote, nor stand, for E
      * ticks, also after a restart. Given up for the rest of the term when a transfer begins (thesis 6.4.1). */
     bool lease_reads;
-    uint32_t lease_drift_percent; /* by how much the clocks of two hosts may differ in speed; 0: 10 */
     /* A peer is told a commit index with the next entries or heartbeat, and by a message of its own only if something there waits
      * for it (stream.c). Else each commit costs a message per peer, and a pass of it. */
     bool lazy_commit;

@@ -89,8 +89,8 @@ struct raft_log {
     uint64_t unsure_from;      /* none lies in (saved_commit, unsure_from); 0: none above saved_commit at all */
     uint64_t unsaved_snapshot; /* index of a received snapshot that is not durable yet; 0: none */
     bool snapshot_taken;       /* a save was given it */
-    uint64_t truncations;
-    uint64_t stale_saves;
+    uint32_t truncations;      /* modulo 2^32, as is the next */
+    uint32_t stale_saves;
     struct raft_cache cache;
     RAFT_VEC(struct raft_term_span) spans;
     RAFT_VEC(struct raft_save) saves; /* ascending ids */
@@ -302,6 +302,7 @@ struct raft {
 
     struct raft_update *out; /* of the call that runs; NULL between calls */
 };
+_Static_assert(sizeof(struct raft) <= 640, "a step of the allocator: with a byte more each idle replica takes 128");
 
 /* members.c: who belongs to the shard, and what its majorities say */
 struct raft_member *raft_member(const struct raft *r, uint64_t id); /* NULL: not a member */
