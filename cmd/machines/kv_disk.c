@@ -317,9 +317,7 @@ static int load(struct nh_machine *m, const struct nh_plugin_services *services,
         return r;
     if (r == 0) {
         services->log(NH_LOG_WARN, "kv-disk",
-                      "%s: the power failed and writes before entry %" PRIu64
-                      " are missing, though later ones are there: it begins "
-                      "empty",
+                      "%s: begins empty: a power failure took earlier writes than that of entry %" PRIu64 ", which is there",
                       m->name, record.applied);
         return begin_empty(m, err);
     }
