@@ -52,6 +52,7 @@ static struct {
     int (*open)(const char *path, int flags, ...);
     int (*rename)(const char *from, const char *to);
     int (*unlink)(const char *path);
+    int (*ftruncate)(int fd, off_t size);
     int (*fdatasync)(int fd);
     int (*fsync)(int fd);
 } real;
@@ -63,6 +64,7 @@ static void find_real(void)
     *(void **)&real.open = dlsym(RTLD_NEXT, "open");
     *(void **)&real.rename = dlsym(RTLD_NEXT, "rename");
     *(void **)&real.unlink = dlsym(RTLD_NEXT, "unlink");
+    *(void **)&real.ftruncate = dlsym(RTLD_NEXT, "ftruncate");
     *(void **)&real.fdatasync = dlsym(RTLD_NEXT, "fdatasync");
     *(void **)&real.fsync = dlsym(RTLD_NEXT, "fsync");
 }
@@ -323,6 +325,8 @@ NH_API int open(const char *path, int flags, ...);
 NH_API int short_open(const char *path, int flags, ...) __asm__("open");
 NH_API int rename(const char *from, const char *to);
 NH_API int unlink(const char *path);
+NH_API int ftruncate(int fd, off_t size);
+NH_API int short_ftruncate(int fd, off_t size) __asm__("ftruncate");
 NH_API int fdatasync(int fd);
 NH_API int fsync(int fd);
 
@@ -438,6 +442,25 @@ int unlink(const char *path)
     r = real.unlink(path);
     pthread_mutex_unlock(&lock);
     return r;
+}
+
+int ftruncate(int fd, off_t size)
+{
+    char path[PATH_BYTES];
+    struct stat st;
+    int r;
+
+    pthread_mutex_lock(&lock);
+    if (is_our_fd(fd, path, &st))
+        count_call();
+    r = real.ftruncate(fd, size);
+    pthread_mutex_unlock(&lock);
+    return r;
+}
+
+int short_ftruncate(int fd, off_t size)
+{
+    return ftruncate(fd, size);
 }
 
 static int do_sync(int fd, int (*sync)(int fd))

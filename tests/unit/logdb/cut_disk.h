@@ -8,7 +8,7 @@
  *                               names none behind some of them
  *
  * What is known of the files outlives the process, so that one directory goes through many. A write that syncs itself
- * (async_write.h) makes durable what it has written. Not replaced: mkdir, which is durable at once.
+ * (async_write.h) makes durable what it has written. Durable at once: a truncation, and mkdir, which is not replaced.
  */
 #ifndef NH_TESTS_UNIT_LOGDB_CUT_DISK_H
 #define NH_TESTS_UNIT_LOGDB_CUT_DISK_H
