@@ -75,28 +75,29 @@ static void put_record(rocksdb_writebatch_t *batch, struct kv_db_replica r, cons
     kv_db_key_deinit(&key);
 }
 
-void kv_db_put_record(rocksdb_writebatch_t *batch, struct kv_db_replica r, const struct kv_db_record *record)
+/* `put`: or merge, which adds. */
+static void put_count(rocksdb_writebatch_t *batch, struct kv_db_replica r, uint64_t count,
+                      void (*put)(rocksdb_writebatch_t *, const char *, size_t, const char *, size_t))
 {
-    uint8_t one[8];
+    uint8_t bytes[8];
     struct kv_db_key key;
 
-    put_record(batch, r, record);
-    kv_store_u64(one, 1);
+    kv_store_u64(bytes, count);
     count_key(&key, r);
-    rocksdb_writebatch_merge(batch, key.data, key.size, (const char *)one, sizeof one);
+    put(batch, key.data, key.size, (const char *)bytes, sizeof bytes);
     kv_db_key_deinit(&key);
+}
+
+void kv_db_put_record(rocksdb_writebatch_t *batch, struct kv_db_replica r, const struct kv_db_record *record)
+{
+    put_record(batch, r, record);
+    put_count(batch, r, 1, rocksdb_writebatch_merge);
 }
 
 void kv_db_put_first_record(rocksdb_writebatch_t *batch, struct kv_db_replica r, const struct kv_db_record *record)
 {
-    uint8_t count[8];
-    struct kv_db_key key;
-
     put_record(batch, r, record);
-    kv_store_u64(count, record->batches);
-    count_key(&key, r);
-    rocksdb_writebatch_put(batch, key.data, key.size, (const char *)count, sizeof count);
-    kv_db_key_deinit(&key);
+    put_count(batch, r, record->batches, rocksdb_writebatch_put);
 }
 
 static int decode_record(const uint8_t *p, size_t size, struct kv_db_record *ret, struct nh_error *err)
@@ -120,23 +121,30 @@ static int decode_record(const uint8_t *p, size_t size, struct kv_db_record *ret
     return 1;
 }
 
+/* 1: *ret is to be destroyed; 0: there is none; or a negative code. Takes the key. */
+static int get(rocksdb_t *db, const rocksdb_readoptions_t *options, struct kv_db_key *key, rocksdb_pinnableslice_t **ret,
+               struct nh_error *err)
+{
+    char *message = NULL;
+
+    *ret = rocksdb_get_pinned(db, options, key->data, key->size, &message);
+    kv_db_key_deinit(key);
+    return message ? kv_db_error(message, "read a replica's record", err) : *ret != NULL;
+}
+
 int kv_db_get_record(rocksdb_t *db, const rocksdb_readoptions_t *options, struct kv_db_replica r, struct kv_db_record *ret,
                      struct nh_error *err)
 {
     rocksdb_pinnableslice_t *found;
     struct kv_db_key key;
-    char *message = NULL;
     const char *bytes;
     size_t size;
     int result;
 
     kv_db_record_key(&key, r);
-    found = rocksdb_get_pinned(db, options, key.data, key.size, &message);
-    kv_db_key_deinit(&key);
-    if (message)
-        return kv_db_error(message, "read a replica's record", err);
-    if (!found)
-        return 0;
+    result = get(db, options, &key, &found, err);
+    if (result <= 0)
+        return result;
     bytes = rocksdb_pinnableslice_value(found, &size);
     result = decode_record((const uint8_t *)bytes, size, ret, err);
     rocksdb_pinnableslice_destroy(found);
@@ -148,21 +156,18 @@ int kv_db_is_whole(rocksdb_t *db, const rocksdb_readoptions_t *options, struct k
 {
     rocksdb_pinnableslice_t *found;
     struct kv_db_key key;
-    char *message = NULL;
     const char *bytes;
-    size_t size = 0;
-    bool is_whole;
+    size_t size;
+    int result;
 
     count_key(&key, r);
-    found = rocksdb_get_pinned(db, options, key.data, key.size, &message);
-    kv_db_key_deinit(&key);
-    if (message)
-        return kv_db_error(message, "read a replica's count", err);
-    bytes = found ? rocksdb_pinnableslice_value(found, &size) : NULL;
-    is_whole = size == 8 && kv_load_u64((const uint8_t *)bytes) == record->batches;
-    if (found)
-        rocksdb_pinnableslice_destroy(found);
-    return is_whole;
+    result = get(db, options, &key, &found, err);
+    if (result <= 0)
+        return result;
+    bytes = rocksdb_pinnableslice_value(found, &size);
+    result = size == 8 && kv_load_u64((const uint8_t *)bytes) == record->batches;
+    rocksdb_pinnableslice_destroy(found);
+    return result;
 }
 
 /* ---- what nobody needs any more ---- */

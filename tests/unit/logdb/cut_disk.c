@@ -316,17 +316,12 @@ static void count_call(void)
 
 /* ---- the calls ---- */
 
-/* Those with offsets have two names; which of them is meant here, the headers decide by _FILE_OFFSET_BITS. RocksDB calls the
- * short ones. */
 NH_API ssize_t pwrite(int fd, const void *data, size_t n, off_t at);
-NH_API ssize_t short_pwrite(int fd, const void *data, size_t n, off_t at) __asm__("pwrite");
 NH_API ssize_t write(int fd, const void *data, size_t n);
 NH_API int open(const char *path, int flags, ...);
-NH_API int short_open(const char *path, int flags, ...) __asm__("open");
 NH_API int rename(const char *from, const char *to);
 NH_API int unlink(const char *path);
 NH_API int ftruncate(int fd, off_t size);
-NH_API int short_ftruncate(int fd, off_t size) __asm__("ftruncate");
 NH_API int fdatasync(int fd);
 NH_API int fsync(int fd);
 
@@ -344,11 +339,6 @@ ssize_t pwrite(int fd, const void *data, size_t n, off_t at)
     r = real.pwrite(fd, data, n, at);
     pthread_mutex_unlock(&lock);
     return r;
-}
-
-ssize_t short_pwrite(int fd, const void *data, size_t n, off_t at)
-{
-    return pwrite(fd, data, n, at);
 }
 
 ssize_t write(int fd, const void *data, size_t n)
@@ -369,12 +359,17 @@ ssize_t write(int fd, const void *data, size_t n)
     return r;
 }
 
-static int open_file(const char *path, int flags, mode_t mode)
+int open(const char *path, int flags, ...)
 {
     bool makes = false;
     struct stat st;
+    mode_t mode;
+    va_list args;
     int fd;
 
+    va_start(args, flags);
+    mode = flags & O_CREAT ? va_arg(args, mode_t) : 0;
+    va_end(args);
     pthread_mutex_lock(&lock);
     if (flags & O_CREAT && is_ours(path) && stat(path, &st) < 0) {
         makes = true;
@@ -387,33 +382,6 @@ static int open_file(const char *path, int flags, mode_t mode)
     }
     pthread_mutex_unlock(&lock);
     return fd;
-}
-
-static mode_t mode_of(int flags, va_list args)
-{
-    return flags & O_CREAT ? va_arg(args, mode_t) : 0;
-}
-
-int open(const char *path, int flags, ...)
-{
-    va_list args;
-    mode_t mode;
-
-    va_start(args, flags);
-    mode = mode_of(flags, args);
-    va_end(args);
-    return open_file(path, flags, mode);
-}
-
-int short_open(const char *path, int flags, ...)
-{
-    va_list args;
-    mode_t mode;
-
-    va_start(args, flags);
-    mode = mode_of(flags, args);
-    va_end(args);
-    return open_file(path, flags, mode);
 }
 
 int rename(const char *from, const char *to)
@@ -458,10 +426,10 @@ int ftruncate(int fd, off_t size)
     return r;
 }
 
-int short_ftruncate(int fd, off_t size)
-{
-    return ftruncate(fd, size);
-}
+/* With 64-bit offsets, as meson has them, these are pwrite64, open64 and ftruncate64. RocksDB calls the short names. */
+NH_API __typeof__(pwrite) short_pwrite __asm__("pwrite") __attribute__((alias("pwrite64")));
+NH_API __typeof__(open) short_open __asm__("open") __attribute__((alias("open64")));
+NH_API __typeof__(ftruncate) short_ftruncate __asm__("ftruncate") __attribute__((alias("ftruncate64"), copy(ftruncate)));
 
 static int do_sync(int fd, int (*sync)(int fd))
 {
