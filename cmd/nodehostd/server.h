@@ -34,9 +34,9 @@
  *   leaving        replies move to `out` below CLIENT_OUT_BYTES_SOFT, so there are two times that and two replies at most
  *
  * A reply may have CLIENT_REPLY_BYTES_MAX; of an answer that is larger nothing beyond is kept, and the call is refused. So memory
- * is bounded by CLIENT_HELD_BYTES_MAX and some replies, whatever a client asks for, but for what ended since the loop looked
- * last, and for writes that answer a value (GETSET, SET ... GET): these were applied, and no more than CLIENT_VALUE_WRITES_MAX
- * are on their way. */
+ * is bounded by CLIENT_HELD_BYTES_MAX and three replies (the two that leave, and the first of those behind them, whose answer is
+ * always kept), whatever a client asks for, but for what ended since the loop looked last, and for writes that answer a value
+ * (GETSET, SET ... GET): these were applied, and no more than CLIENT_VALUE_WRITES_MAX are on their way. */
 #define CLIENT_CALLS_MAX        1024u
 #define CLIENT_CALLS_START      16u
 #define CLIENT_CALLS_MIN        2u
