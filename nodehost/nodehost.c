@@ -271,6 +271,7 @@ static int open_logdb(struct nh_host *host, const struct nh_host_config *c, stru
         .n_workers = c->step_workers,
         .options = c->logdb_options,
         .services = nh_plugin_services(),
+        .no_polling = c->no_polling,
     };
     int r;
 
@@ -327,6 +328,7 @@ static int open_transport(struct nh_host *host, const struct nh_host_config *c, 
         .send_queue_bytes = c->send_queue_bytes,
         .services = nh_plugin_services(),
         .data_layout = c->data_layout,
+        .no_polling = c->no_polling,
     };
     struct nh_transport_handlers handlers = {sizeof handlers, host,         on_batch,  on_chunk,
                                              on_unreachable,  on_connected, on_failed, on_drained};

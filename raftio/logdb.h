@@ -40,6 +40,7 @@ struct nh_logdb_config {
     uint32_t n_workers;                        /* worker_id is 1 .. n_workers */
     const char *options;                       /* plugin-specific text, may be NULL */
     const struct nh_plugin_services *services; /* lives as long as the store */
+    bool no_polling;                           /* who waits for the disk sleeps at once: nh_host_config */
 };
 
 /* Receives the records of iterate_entries. `records` are whole records with consecutive indexes, borrowed for the call.

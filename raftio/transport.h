@@ -60,6 +60,7 @@ struct nh_transport_config {
     /* What hosts must have in common besides, as nh_host_config says: peers with another one are refused in the hello, unless
      * theirs or ours is 0. */
     uint64_t data_layout;
+    bool no_polling; /* a thread that waits for messages sleeps at once: nh_host_config */
 };
 
 struct nh_transport_ops {

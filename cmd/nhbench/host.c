@@ -106,6 +106,7 @@ static int open_host(struct bench_host *b, struct nh_error *err)
     c.step_workers = o->step_workers;
     c.apply_workers = o->apply_workers;
     c.log_workers = o->log_workers;
+    c.no_polling = o->no_polling;
     c.logdb_options = o->log_store_options;
     c.max_pending_per_replica = o->in_flight < 65536 ? 0 : o->in_flight;
     if (r == NH_OK)

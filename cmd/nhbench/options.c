@@ -34,6 +34,7 @@ const char bench_usage[] =
     "    --log-store-options T text for it\n"
     "    --step-workers N, --apply-workers N, --load-threads N, --rtt-ms N\n"
     "    --log-workers         saves on threads of their own\n"
+    "    --no-polling          threads that wait sleep at once\n"
     "    --start-threads N     that start replicas (8)\n"
     "    --snapshot-entries N  of a shard between two snapshots, or never (the host's default)\n"
     "    --spread even         how requests are dealt to shards (even)\n"
@@ -97,6 +98,7 @@ static const struct option_rule rules[] = {
     {"snapshot-entries", SNAPSHOTS, AT(snapshot_entries), 0, 0},
     {"seed", COUNT, AT(seed), 0, UINT32_MAX},
     {"log-workers", FLAG, AT(log_workers), 0, 0},
+    {"no-polling", FLAG, AT(no_polling), 0, 0},
     {"quiesce", FLAG, AT(quiesce), 0, 0},
     {"spread", TEXT, AT(spread), 0, 0},
     {"pin", TEXT, AT(pin), 0, 0},

@@ -41,7 +41,7 @@ struct bench_options {
     uint32_t gather_us;        /* the load waits so long for more answers before it proposes again */
     uint64_t snapshot_entries; /* 0: the host's default */
     uint32_t seed;
-    bool json, limit, restart, log_workers, quiesce, verbose;
+    bool json, limit, restart, log_workers, no_polling, quiesce, verbose;
     const char *log_store; /* "rocksdb", "memory", or the path of a shared object */
     const char *log_store_options;
     const char *spread;  /* "even" */

@@ -38,6 +38,7 @@ static const cyaml_schema_field_t raft_fields[] = {
     CYAML_FIELD_UINT("step_workers", OPTIONAL, struct config_raft, step_workers),
     CYAML_FIELD_UINT("apply_workers", OPTIONAL, struct config_raft, apply_workers),
     SWITCH("log_workers", struct config_raft, log_workers),
+    SWITCH("polling", struct config_raft, polling),
     CYAML_FIELD_END,
 };
 static const cyaml_schema_field_t redis_fields[] = {

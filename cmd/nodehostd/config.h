@@ -14,6 +14,7 @@
  *     raft.rtt_ms                 100       length of a tick, 1 .. 10,000
  *     raft.step_workers           cores     1 .. 64, also apply_workers
  *     raft.log_workers            false     saves on threads of their own: nodehost/config.h
+ *     raft.polling                true      false: threads that wait sleep at once: nodehost/config.h, no_polling
  *     redis.listen                          "host:port"; where clients reach us
  *     redis.bind                  listen    as raft.bind
  *     redis.timeout_ms            5000      how long a command may take, 1 .. 3,600,000
@@ -70,7 +71,7 @@ struct config_host {
 struct config_raft {
     char *listen, *bind;
     uint32_t rtt_ms, step_workers, apply_workers;
-    enum config_switch log_workers;
+    enum config_switch log_workers, polling;
 };
 struct config_redis {
     char *listen, *bind;

@@ -289,6 +289,7 @@ static int open_host(struct daemon *d, struct nh_error *err)
     hc.step_workers = c->raft.step_workers;
     hc.apply_workers = c->raft.apply_workers;
     hc.log_workers = config_is_on(c->raft.log_workers, false);
+    hc.no_polling = !config_is_on(c->raft.polling, true);
     hc.snapshot_dir = c->snapshots.dir;
     hc.snapshot_workers = c->snapshots.workers;
     hc.snapshot_send_bytes_per_s = c->snapshots.send_bytes_per_s;

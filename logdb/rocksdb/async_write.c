@@ -43,15 +43,39 @@ static bool is_refusal(int64_t result)
     return result == -EINVAL || result == -EOPNOTSUPP || result == -EAGAIN || result == -EINTR;
 }
 
+/* Patience NULL: until it is there. */
+static long get_event(struct async_write *w, struct io_event *ret, const struct timespec *patience)
+{
+    long n;
+
+    do
+        n = syscall(SYS_io_getevents, w->context, 1l, 1l, ret, patience);
+    while ((n == 0 && !patience) || (n < 0 && errno == EINTR));
+    return n;
+}
+
+static long poll_for_event(struct async_write *w, struct io_event *ret)
+{
+    static const struct timespec none;
+    long n;
+
+    short_wait_begin(&w->wait);
+    do
+        n = get_event(w, ret, &none);
+    while (n == 0 && short_wait_goes_on(&w->wait));
+    if (n == 0)
+        n = get_event(w, ret, NULL);
+    short_wait_end(&w->wait);
+    return n;
+}
+
 int64_t async_write_end(struct async_write *w)
 {
     struct io_event event;
     long n;
 
     assert(w->under_way);
-    do
-        n = syscall(SYS_io_getevents, w->context, 1l, 1l, &event, NULL);
-    while (n == 0 || (n < 0 && errno == EINTR));
+    n = w->polls ? poll_for_event(w, &event) : get_event(w, &event, NULL);
     w->under_way = false;
     if (n < 0)
         return -errno;

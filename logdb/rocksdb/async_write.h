@@ -14,11 +14,15 @@
 #include <stddef.h>
 #include <stdint.h>
 
+#include "raftio/support/short_wait.h"
+
 /* Zeroed at first. */
 struct async_write {
     unsigned long context; /* the kernel's; 0: none yet */
     bool refused;          /* it is not tried again */
     bool under_way;
+    bool polls; /* set by the caller: the end of the next one is polled for, if that pays */
+    struct short_wait wait;
 };
 
 /* Begins to write; `data` stays as it is until the end. False: nothing was begun. */

@@ -273,6 +273,7 @@ void journal_commit_begin(struct journal *j, struct journal_stream *s, size_t ba
     pthread_mutex_unlock(&j->lock);
     /* Who borrowed a stream waits at once. */
     may_be_async = j->async && s >= j->streams + JOURNAL_SHARED_STREAMS;
+    s->async.polls = j->polls && s->lone;
     segment_append_begin(s->segment, may_be_async ? &s->async : NULL, &s->record, &r, sync, j->crc, &s->write);
 }
 

@@ -52,6 +52,7 @@ struct journal_stream {
     uint64_t cut;                 /* the newest one when that call got its number */
     uint64_t making;              /* [lock] the segment that it is making; 0: none */
     bool unsynced;
+    bool lone;                  /* set by the caller of journal_commit_begin: the call is of one replica */
     struct segment_write write; /* of a commit that has begun */
     struct async_write async;   /* what does it */
     pthread_mutex_t borrowed;   /* of a shared one */
@@ -66,6 +67,7 @@ struct journal {
     char dir[DIRECTORY_PATH_BYTES];
     bool direct; /* segments can be written past the page cache */
     bool async;  /* and by the kernel while nobody waits */
+    bool polls;  /* set by the caller of journal_open: for the end of such a write of a lone replica (async_write.h) */
     segment_crc_fn crc;
     uint64_t segment_bytes;
     struct journal_stream *streams; /* JOURNAL_SHARED_STREAMS, then the workers' */

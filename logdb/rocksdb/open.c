@@ -283,6 +283,11 @@ static int open_journal(struct nh_logdb *db, const struct directory *d, struct n
     return r < 0 ? r : store_recover(db, err);
 }
 
+static bool may_poll(const struct nh_logdb_config *config)
+{
+    return config->struct_size < sizeof *config || !config->no_polling;
+}
+
 static struct nh_logdb *store_new(const struct nh_logdb_config *config)
 {
     struct nh_logdb *db = xcalloc(1, sizeof *db);
@@ -290,6 +295,7 @@ static struct nh_logdb *store_new(const struct nh_logdb_config *config)
 
     db->services = config->services;
     db->n_workers = config->n_workers;
+    db->journal.polls = may_poll(config);
     db->workers = xcalloc(config->n_workers, sizeof *db->workers);
     pthread_mutex_init(&db->lock, NULL);
     for (size_t i = 0; i < TAIL_LOCKS; i++)

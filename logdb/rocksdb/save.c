@@ -539,6 +539,7 @@ int store_begin_save(struct nh_logdb *db, const struct nh_update *updates, size_
         return nh_error_set(err, NH_EINVAL, "worker %u has a save that was not ended", worker_id);
     reserve(buf, n);
     buf->stream = journal_stream_of(&db->journal, worker_id);
+    buf->stream->lone = n == 1;
     status = replica_hold_all(db, updates, n, buf->replicas, err);
     if (status < 0)
         return status;

@@ -57,7 +57,8 @@ class Cluster:
         for h in hosts:
             with open(self.config(h), "w") as f:
                 f.write(f'host:   {{ id: {h}, data_dir: "{directory}/data-{h}" }}\n'
-                        f'raft:   {{ listen: "127.0.0.1:{self.raft[h]}", rtt_ms: 100, log_workers: {"yes" if h == 2 else "no"} }}\n'
+                        f'raft:   {{ listen: "127.0.0.1:{self.raft[h]}", rtt_ms: 100, log_workers: {"yes" if h == 2 else "no"}, '
+                        f'polling: {"no" if h == 3 else "yes"} }}\n'
                         f'redis:  {{ listen: "127.0.0.1:{self.redis[h]}", timeout_ms: {timeout_ms}, max_clients: {max_clients} }}\npeers:\n')
                 for p in hosts:
                     f.write(f'  - {{ id: {p}, raft: "127.0.0.1:{self.raft[p]}", redis: "127.0.0.1:{self.redis[p]}" }}\n')

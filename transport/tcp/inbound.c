@@ -277,6 +277,7 @@ static void on_read(uv_stream_t *stream, ssize_t n, const uv_buf_t *buf)
         on_end(in, (int)n);
         return;
     }
+    loop_read_begins(in->loop);
     while ((in->state == INBOUND_HELLO || in->state == INBOUND_OPEN) && status == FRAME_READY) {
         status = frame_parser_next(&in->parser, &data, &size, &frame);
         if (status == FRAME_READY)
@@ -286,6 +287,7 @@ static void on_read(uv_stream_t *stream, ssize_t n, const uv_buf_t *buf)
     }
     if (!in->snapshot && in->transport->handlers.on_drained)
         in->transport->handlers.on_drained(in->transport->handlers.ctx);
+    loop_read_ends(in->loop, (size_t)n);
 }
 
 /* "10.0.0.1:41234" of the other end. */

@@ -53,6 +53,21 @@ static void on_wake(uv_poll_t *handle, int status, int events)
     run_tasks(l);
 }
 
+/* ---- polling ---- */
+
+static void on_polled(uv_idle_t *polling)
+{
+    if (!short_wait_goes_on(&container_of(polling, struct tcp_loop, polling)->wait))
+        uv_idle_stop(polling);
+}
+
+void loop_read_ends(struct tcp_loop *l, size_t size_bytes)
+{
+    short_wait_begin(&l->wait);
+    if (l->transport->polls && !l->stopping && size_bytes <= LOOP_POLL_BYTES_MAX && short_wait_is_usual(&l->wait))
+        uv_idle_start(&l->polling, on_polled);
+}
+
 /* ---- stopping ---- */
 
 static void close_all(struct tcp_loop *l)
@@ -70,6 +85,7 @@ static void close_all(struct tcp_loop *l)
         peer_close(container_of(at, struct peer, on_loop));
     }
     uv_close((uv_handle_t *)&l->wake, NULL);
+    uv_close((uv_handle_t *)&l->polling, NULL);
 }
 
 static void run_stop(struct tcp_loop *l, struct loop_task *task)
@@ -132,6 +148,7 @@ int loop_open(struct tcp_loop *l, struct nh_error *err)
         uv_loop_close(&l->uv);
         return nh_error_sys(err, NH_EIO, -r, "event loop");
     }
+    uv_idle_init(&l->uv, &l->polling);
     l->has_uv = true;
     l->read_buffer = xmalloc(LOOP_READ_BYTES);
     return NH_OK;

@@ -4,6 +4,8 @@
  * threads post tasks; the loop is woken once per batch of them, through an eventfd (cheaper than uv_async_t, which in
  * libuv 1.44 spins when sender and loop share a core).
  *
+ * After a small read the thread polls for the next one if that usually comes soon (raftio/support/short_wait.h).
+ *
  * Stopping: the stop task closes everything that the loop has; the thread ends when the last handle is closed. Tasks that
  * come later are run once more by loop_deinit, with `stopping` set, so that each can free what it carries.
  */
@@ -14,10 +16,13 @@
 
 #include "raftio/support/list.h"
 #include "raftio/support/mailbox.h"
+#include "raftio/support/short_wait.h"
 #include "raftio/transport.h"
 
 /* Largest piece that is read from a socket at once; one buffer per loop. */
 #define LOOP_READ_BYTES (256u * 1024u)
+/* The thread polls for what comes after a read of so much: more is of a busy host, which has much to do and waits for nobody. */
+#define LOOP_POLL_BYTES_MAX 512u
 /* Lines about misbehaving strangers: at most so many per interval and loop. */
 #define LOOP_WARNINGS_MAX         10u
 #define LOOP_WARNINGS_INTERVAL_MS 5000u
@@ -47,6 +52,8 @@ struct tcp_loop {
     struct list strangers; /* struct inbound.on_strangers, the oldest first */
     uint32_t n_strangers;
     uint8_t *read_buffer;
+    struct short_wait wait; /* for the next read */
+    uv_idle_t polling;      /* active: the thread does not sleep */
     uint64_t warnings_since_ms;
     unsigned n_warnings, n_suppressed;
 };
@@ -66,6 +73,13 @@ void loop_post(struct tcp_loop *l, struct loop_task *task); /* thread: any */
 
 /* A warning about something that strangers can cause as often as they like. Thread: the loop's. */
 void loop_warn(struct tcp_loop *l, const char *fmt, ...) NH_PRINTF(2, 3);
+
+/* Around what is done with bytes that were read from another host. Thread: the loop's. */
+static inline void loop_read_begins(struct tcp_loop *l)
+{
+    short_wait_end(&l->wait);
+}
+void loop_read_ends(struct tcp_loop *l, size_t size_bytes);
 
 /* For uv_read_start: hands out the loop's buffer, which is used up before the next read. */
 void loop_read_buffer(uv_handle_t *handle, size_t suggested, uv_buf_t *ret);

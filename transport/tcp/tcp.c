@@ -140,6 +140,7 @@ static int transport_open(const struct nh_transport_config *config, const struct
     memcpy(t->listen_address, c.listen_address, strlen(c.listen_address) + 1);
     t->send_queue_bytes = c.send_queue_bytes ? c.send_queue_bytes : TCP_SEND_QUEUE_BYTES_DEFAULT;
     t->payload_bytes_max = c.frame_bytes_max - FRAME_HEADER_BYTES;
+    t->polls = !c.no_polling;
     t->services = c.services;
     t->handlers = h;
     t->n_loops = c.n_loops ? c.n_loops : TCP_LOOPS_DEFAULT;

@@ -14,6 +14,7 @@ struct nh_transport {
     char listen_address[NH_ADDRESS_BYTES];
     size_t send_queue_bytes;
     size_t payload_bytes_max; /* of a frame */
+    bool polls;
     const struct nh_plugin_services *services;
     struct nh_transport_handlers handlers;
 

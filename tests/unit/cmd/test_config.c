@@ -101,6 +101,7 @@ Test(config, ranges)
     expect("rtt_ms: 100", "rtt_ms: 10001", 2, "raft.rtt_ms is 10001: give a number from 1 to 10000");
     expect("rtt_ms: 100", "step_workers: 65", 2, "raft.step_workers is 65");
     expect("rtt_ms: 100", "log_workers: maybe", 2, "log_workers is \"maybe\": write true or false");
+    expect("rtt_ms: 100", "polling: 0", 2, "polling is \"0\": write true or false");
     expect("quiesce: true", "quiesce: True", 10, "quiesce is \"True\": write true or false");
     expect("listen: \"127.0.0.1:6379\" }", "listen: \"127.0.0.1:6379\", timeout_ms: 3600001 }", 3, "redis.timeout_ms");
     expect("listen: \"127.0.0.1:6379\" }", "listen: \"127.0.0.1:6379\", max_clients: 1000001 }", 3, "redis.max_clients");

@@ -62,6 +62,20 @@ Test(async_write, writes_where_it_was_told)
     expect_page(3 * PAGE);
 }
 
+Test(async_write, may_be_polled_for)
+{
+    w.polls = true;
+    if (is_refused())
+        return;
+    cr_assert_eq(async_write_end(&w), PAGE);
+    cr_assert_gt(w.wait.usual_ns, 0, "it was not measured");
+    w.wait.usual_ns = SHORT_WAIT_LONG_NS; /* too long: it sleeps */
+    cr_assert(async_write_begin(&w, fd, page, PAGE, 3 * PAGE));
+    cr_assert_eq(async_write_end(&w), PAGE);
+    expect_page(0);
+    expect_page(3 * PAGE);
+}
+
 Test(async_write, a_failure_is_told)
 {
     const struct rlimit limit = {PAGE, RLIM_INFINITY};
