@@ -29,7 +29,7 @@ struct kv_db {
     rocksdb_flushoptions_t *flush;
     bool failed; /* atomic */
 
-    pthread_rwlock_t memtable; /* written to, or replaced */
+    pthread_rwlock_t wal; /* held by who writes to it; alone by who syncs or replaces it */
     size_t memtable_bytes_max;
     size_t unseen_bytes; /* atomic: written since its size was looked at */
 
@@ -106,7 +106,7 @@ static void db_free(struct kv_db *db)
     rocksdb_writeoptions_destroy(db->write_lazy);
     rocksdb_writeoptions_destroy(db->write_synced);
     rocksdb_flushoptions_destroy(db->flush);
-    pthread_rwlock_destroy(&db->memtable);
+    pthread_rwlock_destroy(&db->wal);
     pthread_cond_destroy(&db->synced);
     pthread_mutex_destroy(&db->lock);
     free(db->path);
@@ -138,7 +138,7 @@ static struct kv_db *db_new(const char *path)
     db->flush = rocksdb_flushoptions_create();
     rocksdb_flushoptions_set_wait(db->flush, 0);
     db->memtable_bytes_max = rocksdb_options_get_write_buffer_size(db->options) / MEMTABLES_LIMIT;
-    init_lock(&db->memtable);
+    init_lock(&db->wal);
     pthread_mutex_init(&db->lock, NULL);
     pthread_cond_init(&db->synced, NULL);
     return db;
@@ -229,10 +229,14 @@ static int check_failed(struct kv_db *db, struct nh_error *err)
     return kv_error(err, NH_EIO, "%s: an earlier write or sync failed: repair the disk and restart", db->path);
 }
 
+/* With db->wal held alone: of a WAL that could not be written RocksDB may be asked nothing more. Debian's, which is built with
+ * its assertions, would end the process. */
 static bool sync_wal(struct kv_db *db)
 {
     char *message = NULL;
 
+    if (check_failed(db, NULL) < 0)
+        return false;
     rocksdb_flush_wal(db->db, 1, &message);
     if (!message)
         return true;
@@ -255,10 +259,10 @@ static void replace_memtable(struct kv_db *db)
 {
     char *message = NULL;
 
-    pthread_rwlock_wrlock(&db->memtable);
+    pthread_rwlock_wrlock(&db->wal);
     if (is_memtable_full(db) && sync_wal(db))
         rocksdb_flush(db->db, db->flush, &message); /* if it can not, the next write tells why */
-    pthread_rwlock_unlock(&db->memtable);
+    pthread_rwlock_unlock(&db->wal);
     rocksdb_free(message);
 }
 
@@ -271,13 +275,13 @@ int kv_db_write(struct kv_db *db, rocksdb_writebatch_t *batch, bool sync, struct
     if (r < 0)
         return r;
     rocksdb_writebatch_data(batch, &size_bytes);
-    pthread_rwlock_rdlock(&db->memtable);
+    pthread_rwlock_rdlock(&db->wal);
     rocksdb_write(db->db, sync ? db->write_synced : db->write_lazy, batch, &message);
-    pthread_rwlock_unlock(&db->memtable);
-    if (message) {
+    if (message)
         __atomic_store_n(&db->failed, true, __ATOMIC_RELEASE);
+    pthread_rwlock_unlock(&db->wal);
+    if (message)
         return kv_db_error(message, "write", err);
-    }
     if (__atomic_add_fetch(&db->unseen_bytes, size_bytes, __ATOMIC_RELAXED) >= db->memtable_bytes_max / LOOKS_PER_MEMTABLE) {
         __atomic_store_n(&db->unseen_bytes, 0, __ATOMIC_RELAXED);
         if (is_memtable_full(db))
@@ -291,7 +295,9 @@ static void sync_now(struct kv_db *db)
     uint64_t number = ++db->begun;
 
     pthread_mutex_unlock(&db->lock);
+    pthread_rwlock_wrlock(&db->wal);
     sync_wal(db);
+    pthread_rwlock_unlock(&db->wal);
     pthread_mutex_lock(&db->lock);
     db->done = number;
     pthread_cond_broadcast(&db->synced);

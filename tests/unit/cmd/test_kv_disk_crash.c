@@ -32,6 +32,9 @@ static struct shared {
     int kill_at;         /* the write at which the child dies; 0: never */
     bool kill_after;     /* it was done, or not */
     int fail_at;
+    bool fail_slowly; /* until a sync has begun, or for a while */
+    bool failing;     /* atomic: that write has begun */
+    int late_flushes; /* atomic: since then */
     int lose_at;      /* the write that is not done, and nobody told */
     int steps;        /* atomic: writes, syncs, renames, deletions */
     int kill_at_step; /* as kill_at */
@@ -70,6 +73,14 @@ int unlink(const char *path)
     return (int)syscall(SYS_unlink, path);
 }
 
+static void fail(char **message)
+{
+    __atomic_store_n(&shared->failing, true, __ATOMIC_RELEASE);
+    for (int i = 0; shared->fail_slowly && i < 200 && __atomic_load_n(&shared->late_flushes, __ATOMIC_ACQUIRE) == 0; i++)
+        usleep(1000);
+    *message = strdup("IO error: planted");
+}
+
 void rocksdb_write(rocksdb_t *db, const rocksdb_writeoptions_t *options, rocksdb_writebatch_t *batch, char **message)
 {
     void (*next)(rocksdb_t *, const rocksdb_writeoptions_t *, rocksdb_writebatch_t *, char **);
@@ -79,7 +90,7 @@ void rocksdb_write(rocksdb_t *db, const rocksdb_writeoptions_t *options, rocksdb
     *(void **)&next = dlsym(RTLD_NEXT, "rocksdb_write");
     die_if(number == shared->kill_at && !shared->kill_after);
     if (number == shared->fail_at)
-        *message = strdup("IO error: planted");
+        fail(message);
     else if (number != shared->lose_at)
         next(db, options, batch, message);
     die_if(number == shared->kill_at);
@@ -91,6 +102,8 @@ void rocksdb_flush_wal(rocksdb_t *db, unsigned char sync, char **message)
 
     *(void **)&next = dlsym(RTLD_NEXT, "rocksdb_flush_wal");
     __atomic_add_fetch(&shared->flushes, 1, __ATOMIC_ACQ_REL);
+    if (__atomic_load_n(&shared->failing, __ATOMIC_ACQUIRE))
+        __atomic_add_fetch(&shared->late_flushes, 1, __ATOMIC_ACQ_REL);
     usleep(20000);
     next(db, sync, message);
 }
@@ -622,6 +635,39 @@ Test(kv_disk_crash, a_failed_write_is_a_failure_until_the_next_start)
     must_run(fail_a_write);
     shared->fail_at = 0;
     must_run(look_after_the_failure);
+}
+
+static void *sync_beside_the_failure(void *arg)
+{
+    struct kv_replica *r = arg;
+
+    while (!__atomic_load_n(&shared->failing, __ATOMIC_ACQUIRE))
+        usleep(100);
+    expect(r->ops->sync(r->m, NULL) == NH_EIO, "what another replica's write made impossible");
+    return NULL;
+}
+
+static void fail_a_write_beside_a_sync(void)
+{
+    char texts[1][KV_TEXT_BYTES] = {"SET a 1"};
+    struct kv_replica disk, other;
+    pthread_t syncer;
+
+    kv_replica_open(&disk, KV_DISK_SO, 1, 1);
+    kv_replica_open(&other, KV_DISK_SO, 2, 1);
+    shared->fail_slowly = true;
+    shared->fail_at = shared->writes + 1;
+    pthread_create(&syncer, NULL, sync_beside_the_failure, &other);
+    expect(kv_replica_update(&disk, texts, 1) == NH_EIO, "the failure is told");
+    pthread_join(syncer, NULL);
+    expect(shared->late_flushes == 0, "RocksDB is asked for nothing beside a write that fails, nor behind it");
+    kv_replica_close(&disk);
+    kv_replica_close(&other);
+}
+
+Test(kv_disk_crash, a_write_fails_beside_a_sync_of_another_replica)
+{
+    must_run(fail_a_write_beside_a_sync);
 }
 
 /* No file may grow any more: all that RocksDB writes fails, as on a full disk. */
