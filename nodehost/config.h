@@ -47,9 +47,10 @@ struct nh_host_config {
     /* A number of what else the program needs to be the same on all hosts, say of how it spreads keys over shards; hosts with
      * different ones refuse each other's connections. 0: nothing, which goes with any. */
     uint64_t data_layout;
-    /* Threads sleep at once when they wait. Without, who waits for a message or for a small save looks for it again and again for
-     * up to 0.3 ms, if it usually came within that and nothing else wants the core: latencies of few clients are a quarter to a
-     * third shorter, and up to a core per thread looks busy meanwhile. Set it where processor time is metered or limited. */
+    /* Threads sleep at once when they wait. Without, a transport's thread that waits for the next small message, and who waits
+     * for a small save of one replica, look for it again and again for up to 0.3 ms, if it usually came within that: latencies of
+     * few clients are a third to nearly a half shorter, a write of theirs takes about twice the processor time, and each such
+     * thread may keep a core busy that nobody else wants. Set it where processor time is paid for or limited. */
     bool no_polling;
 };
 #define NH_HOST_CONFIG_INIT                          \

@@ -110,7 +110,8 @@ bool limit_store(const struct bench_options *o, const char *dir, const struct li
     struct nh_logdb_config config = {.struct_size = sizeof config,
                                      .n_workers = 1,
                                      .options = o->log_store_options,
-                                     .services = nh_plugin_services()};
+                                     .services = nh_plugin_services(),
+                                     .no_polling = o->no_polling};
     char path[PATH_MAX + 64], whole[PATH_MAX];
     const struct nh_logdb_ops *ops = nh_logdb_builtin(o->log_store);
     struct nh_error err = {0};

@@ -43,7 +43,7 @@ static bool is_refusal(int64_t result)
     return result == -EINVAL || result == -EOPNOTSUPP || result == -EAGAIN || result == -EINTR;
 }
 
-/* Patience NULL: until it is there. */
+/* Waits for no more than `patience`, NULL: until it is there. Returns 1, 0 or a negative errno. */
 static long get_event(struct async_write *w, struct io_event *ret, const struct timespec *patience)
 {
     long n;
@@ -51,7 +51,7 @@ static long get_event(struct async_write *w, struct io_event *ret, const struct 
     do
         n = syscall(SYS_io_getevents, w->context, 1l, 1l, ret, patience);
     while ((n == 0 && !patience) || (n < 0 && errno == EINTR));
-    return n;
+    return n < 0 ? -errno : n;
 }
 
 static long poll_for_event(struct async_write *w, struct io_event *ret)
@@ -78,7 +78,7 @@ int64_t async_write_end(struct async_write *w)
     n = w->polls ? poll_for_event(w, &event) : get_event(w, &event, NULL);
     w->under_way = false;
     if (n < 0)
-        return -errno;
+        return n;
     w->refused |= is_refusal(event.res);
     return is_refusal(event.res) ? 0 : event.res;
 }

@@ -15,6 +15,8 @@
 #define SEGMENT_BYTES_MIN   ((uint64_t)64 * 1024)
 /* A record that grew beyond this gives its memory back. */
 #define RECORD_BYTES_KEPT ((size_t)16 * 1024 * 1024)
+/* The end of a write of more is not polled for. */
+#define POLL_BYTES_MAX ((size_t)16 * 1024)
 /* After so many segments' bytes the horizon should move: about so much is read again after a crash. */
 #define SEGMENTS_PER_HORIZON 4u
 
@@ -273,7 +275,7 @@ void journal_commit_begin(struct journal *j, struct journal_stream *s, size_t ba
     pthread_mutex_unlock(&j->lock);
     /* Who borrowed a stream waits at once. */
     may_be_async = j->async && s >= j->streams + JOURNAL_SHARED_STREAMS;
-    s->async.polls = j->polls && s->lone;
+    s->async.polls = j->polls && s->lone && s->record.size_bytes <= POLL_BYTES_MAX;
     segment_append_begin(s->segment, may_be_async ? &s->async : NULL, &s->record, &r, sync, j->crc, &s->write);
 }
 

@@ -273,10 +273,10 @@ static void on_read(uv_stream_t *stream, ssize_t n, const uv_buf_t *buf)
     enum frame_status status = FRAME_READY;
     struct frame frame;
 
-    if (n < 0) {
+    if (n < 0)
         on_end(in, (int)n);
+    if (n <= 0)
         return;
-    }
     loop_read_begins(in->loop);
     while ((in->state == INBOUND_HELLO || in->state == INBOUND_OPEN) && status == FRAME_READY) {
         status = frame_parser_next(&in->parser, &data, &size, &frame);

@@ -64,8 +64,10 @@ static void on_polled(uv_idle_t *polling)
 void loop_read_ends(struct tcp_loop *l, size_t size_bytes)
 {
     short_wait_begin(&l->wait);
-    if (l->transport->polls && !l->stopping && size_bytes <= LOOP_POLL_BYTES_MAX && short_wait_is_usual(&l->wait))
+    if (l->transport->polls && !l->stopping && size_bytes <= LOOP_POLL_BYTES_MAX && short_wait_is_expected(&l->wait))
         uv_idle_start(&l->polling, on_polled);
+    else
+        uv_idle_stop(&l->polling);
 }
 
 /* ---- stopping ---- */

@@ -364,3 +364,29 @@ Test(transport, it_sends_what_is_answered_there)
     a->ops->close_connection(c);
     b->ops->close_connection(back);
 }
+
+static double cpu_seconds(void)
+{
+    struct timespec t;
+
+    clock_gettime(CLOCK_PROCESS_CPUTIME_ID, &t);
+    return (double)t.tv_sec + (double)t.tv_nsec / 1e9;
+}
+
+Test(transport, it_is_quiet_when_nobody_sends)
+{
+    struct nh_connection *c = connect_to(a, b), *back = connect_to(b, a);
+    double before;
+
+    b->answer = back;
+    for (uint32_t i = 0; i < 100; i++) {
+        cr_assert_eq(send_numbered(a, c, i), 0);
+        cr_assert(await_at_least(b, &b->n_messages, i + 1));
+    }
+    usleep(100000);
+    before = cpu_seconds();
+    usleep(500000);
+    cr_assert_lt(cpu_seconds() - before, 0.25, "it looks for messages all the time");
+    a->ops->close_connection(c);
+    b->ops->close_connection(back);
+}

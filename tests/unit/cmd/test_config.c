@@ -79,6 +79,7 @@ Test(config, a_good_one_is_read_with_its_defaults)
     cr_assert(config_has_replica(&c->shards[1], 3) && !config_has_replica(&c->shards[1], 2));
     cr_assert_str_eq(config_find_peer(c, 2)->redis, "127.0.0.1:6380");
     cr_assert_null(config_find_peer(c, 9));
+    cr_assert(config_is_on(c->raft.polling, true) && !config_is_on(c->raft.polling, false), "not told");
     config_free(c);
 }
 

@@ -279,6 +279,57 @@ Test(sync, an_open_that_cannot_sync_fails)
     }
 }
 
+/* ---- polling for the end of a save (raftio/support/short_wait.h) ---- */
+
+static bool store_polls(size_t struct_size, bool no_polling)
+{
+    const struct nh_logdb_config config = {.struct_size = (uint32_t)struct_size,
+                                           .dir = f.dir,
+                                           .n_workers = 1,
+                                           .services = nh_plugin_services(),
+                                           .no_polling = no_polling};
+    struct nh_logdb *db;
+    bool polls;
+
+    expect_ok(f.ops->open(&config, &db, &f.err));
+    polls = db->journal.polls;
+    f.ops->close(db);
+    return polls;
+}
+
+Test(sync, a_store_polls_unless_it_is_told_not_to)
+{
+    fixture_deinit();
+    fixture_init_closed();
+    cr_assert(store_polls(sizeof(struct nh_logdb_config), false));
+    cr_assert_not(store_polls(sizeof(struct nh_logdb_config), true));
+    cr_assert(store_polls(offsetof(struct nh_logdb_config, no_polling), true), "what an older caller does not have was read");
+}
+
+static bool polls_for(const struct nh_update *updates, size_t n)
+{
+    must_save(updates, n);
+    return journal_stream_of(&f.db->journal, 1)->async.polls;
+}
+
+Test(sync, small_saves_of_one_replica_are_polled_for)
+{
+    struct nh_update both[] = {make_update(SHARD, REPLICA, 21, 1, 1), make_update(SHARD + 1, REPLICA, 1, 1, 1)};
+    struct nh_update more = make_update(SHARD, REPLICA, 22, 1, 1), large = make_update(SHARD, REPLICA, 23, 1000, 1);
+
+    cr_assert_not(polls_for(both, 2));
+    cr_assert(polls_for(&more, 1));
+    cr_assert_not(polls_for(&large, 1));
+    f.db->journal.polls = false;
+    update_deinit(&more);
+    more = make_update(SHARD, REPLICA, 1023, 1, 1);
+    cr_assert_not(polls_for(&more, 1));
+    update_deinit(&both[0]);
+    update_deinit(&both[1]);
+    update_deinit(&more);
+    update_deinit(&large);
+}
+
 /* ---- two writers of one replica ---- */
 
 static bool is_in_sync, is_removed; /* atomic */
