@@ -474,6 +474,12 @@ static void open_sessions(struct load *l)
         l->sessions[i].step.client_id = nh_session_new_id(l->host);
 }
 
+/* The slots of a shard lie side by side: as many are taken at once, and were each fetched on its own. */
+static uint32_t first_shard(uint32_t slot, uint32_t n_slots, uint32_t n_shards)
+{
+    return n_slots < n_shards ? slot : (uint32_t)((uint64_t)slot * n_shards / n_slots);
+}
+
 struct load *load_new(struct nh_host *host, const struct bench_options *o, const uint64_t *shards, uint32_t n_shards,
                       uint32_t in_flight, uint32_t rate, uint64_t seed)
 {
@@ -494,7 +500,7 @@ struct load *load_new(struct nh_host *host, const struct bench_options *o, const
     l->touched = must(calloc(n_shards, sizeof *l->touched));
     for (uint32_t i = 0; i < in_flight; i++) {
         l->slots[i].load = l;
-        l->slots[i].shard = i % n_shards;
+        l->slots[i].shard = first_shard(i, in_flight, n_shards);
     }
     commands_init(&l->commands, o, seed);
     if (o->sessions)
