@@ -474,7 +474,7 @@ static void open_sessions(struct load *l)
         l->sessions[i].step.client_id = nh_session_new_id(l->host);
 }
 
-/* The slots of a shard lie side by side: as many are taken at once, and were each fetched on its own. */
+/* Of a slot. Those of a shard lie side by side: they end and begin together, and elsewhere each would be a cache miss. */
 static uint32_t first_shard(uint32_t slot, uint32_t n_slots, uint32_t n_shards)
 {
     return n_slots < n_shards ? slot : (uint32_t)((uint64_t)slot * n_shards / n_slots);
