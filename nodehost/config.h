@@ -79,7 +79,9 @@ struct nh_replica_config {
     uint32_t lease_drift_percent;
     uint32_t priority;              /* of candidates with equal logs the lower one yields; 0: lowest */
     uint64_t max_uncommitted_bytes; /* payload that a leader has not committed; more is DROPPED (OVERLOADED); 0: 64 MiB */
-    uint64_t max_unapplied_bytes;   /* entries in memory that are not applied; above it asks its leader to wait; 0: 64 MiB */
+    /* Entries in memory that are committed and not applied. Above, a follower asks its leader to wait until half of it is
+     * applied, and a leader drops proposals (OVERLOADED). 0: 64 MiB. */
+    uint64_t max_unapplied_bytes;
     /* A snapshot is made, and the log behind it removed, after so many entries or so many bytes of entries since the last one,
      * whichever comes first; up to a quarter earlier or later, so that shards do not all come at once. NH_NEVER: not by itself.
      */

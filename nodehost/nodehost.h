@@ -278,7 +278,7 @@ struct nh_shard_info {
     bool joint;          /* its configuration is joint */
     bool pending_config; /* a configuration change is in its log and not applied: another one has to wait */
     bool lease_held;     /* a leader that answers reads without asking, as of a moment ago */
-    bool overloaded;     /* it applies too slowly and asked for no more entries */
+    bool overloaded;     /* it applies too slowly; a follower has asked for no more entries */
     uint64_t transferee; /* a leader's: to whom it is giving the leadership; 0: nobody */
     uint64_t uncommitted_bytes;
     uint64_t first_index;    /* of its log: what is below is compacted */

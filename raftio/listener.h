@@ -78,7 +78,7 @@ struct nh_system_event_listener {
     void (*logdb_fenced)(void *ctx, const char *reason); /* an I/O failure stopped every write of this host */
     /* Our replica was removed from its shard, and stops. Its data stays until somebody deletes it. */
     void (*replica_removed)(void *ctx, const struct nh_replica_info *info);
-    /* Our replica applies too slowly: it asked its leader for no more entries; or it has caught up. */
+    /* Our replica applies too slowly (max_unapplied_bytes); or it has caught up. */
     void (*replica_overloaded)(void *ctx, const struct nh_replica_info *info);
     void (*replica_relieved)(void *ctx, const struct nh_replica_info *info);
 };

@@ -31,7 +31,7 @@ enum nh_drop_reason {
     NH_DROP_NONE = 0,
     NH_DROP_NO_LEADER = 1,      /* no leader known until the deadline */
     NH_DROP_REFUSED = 2,        /* the leader refused it: leadership moved */
-    NH_DROP_OVERLOADED = 3,     /* the leader's uncommitted log is at its limit */
+    NH_DROP_OVERLOADED = 3,     /* what the leader has not committed, or not applied, is at its limit */
     NH_DROP_CONFIG_PENDING = 4, /* a configuration change: the one before it is not applied yet */
     NH_DROP_TRANSFERRING = 5,   /* the leadership is being given away */
     NH_DROP_VOTERS_AWAY =

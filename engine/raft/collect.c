@@ -13,7 +13,7 @@ static bool state_changed(const struct raft *r)
 static bool save_is_due(const struct raft *r)
 {
     return r->log.taken < r->log.last || state_changed(r) || raft_log_commit_is_due(&r->log, r->taken_commit) ||
-           (r->log.unsaved_snapshot && !r->log.snapshot_taken);
+           raft_log_snapshot_is_due(&r->log);
 }
 
 static void collect_save(struct raft *r)
@@ -25,7 +25,7 @@ static void collect_save(struct raft *r)
     out->save_id = ++r->save_id;
     out->must_sync = true;
     out->has_state = state_changed(r) || r->log.commit != r->taken_commit;
-    if (r->log.unsaved_snapshot && !r->log.snapshot_taken)
+    if (raft_log_snapshot_is_due(&r->log))
         out->snapshot = r->snapshot;
     out->state = (struct nh_state){.term = r->term, .vote = r->vote, .commit = r->log.commit};
     raft_log_take(&r->log, &out->runs);

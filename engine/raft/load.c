@@ -3,16 +3,11 @@
  * Only the slow one is spared: proposals go on as long as a majority keeps up, and stop by the leader's limit of uncommitted
  * bytes if none does. Heartbeats and commit indexes go on too. The word is repeated with the answers to heartbeats; the leader
  * forgets it after E ticks, so a lost "go on" costs little.
+ *
+ * A leader that is too slow itself takes no more proposals as long as there is too much (propose.c): what its own machine has not
+ * applied is not answered either, and if that stands still the others would go on to fill its memory.
  */
 #include "engine/raft/raft_internal.h"
-
-/* Bytes in memory that are committed and not applied. What is not committed may wait for this very replica to take more. */
-static uint64_t backlog(const struct raft *r)
-{
-    if (r->log.cache.bytes <= r->options.max_unapplied_bytes / 2)
-        return 0; /* no need to look closer */
-    return raft_log_bytes(&r->log, r->log.applied + 1, r->log.commit + 1);
-}
 
 static void tell(struct raft *r)
 {
@@ -20,9 +15,10 @@ static void tell(struct raft *r)
         raft_send_reply(r, NH_MSG_RATE_LIMIT, r->leader_id)->hint = r->overloaded;
 }
 
+/* What is not committed does not count: it may wait for this very replica to take more. */
 void raft_report_load(struct raft *r)
 {
-    uint64_t bytes = backlog(r);
+    uint64_t bytes = r->log.unapplied_bytes;
     bool was = r->overloaded;
 
     if (bytes > r->options.max_unapplied_bytes)

@@ -344,9 +344,8 @@ void raft_log_restore(struct raft_log *log, uint64_t index, uint64_t term)
     log->config_bound = index;                /* nothing is proposed nor stood for before it is applied */
     log->unsure_from = log->saved_commit + 1; /* a snapshot may hold any number of changes */
     log->anchor_term = term;
-    log->apply_bytes = 0;
+    log->apply_bytes = log->unapplied_bytes = 0;
     log->unsaved_snapshot = index;
-    log->snapshot_taken = false;
     for (size_t i = 0; i < log->saves.n; i++) {
         log->saves.items[i].last_index = 0;
         log->saves.items[i].clipped = true;
@@ -417,6 +416,27 @@ uint64_t raft_log_bytes(const struct raft_log *log, uint64_t low, uint64_t high)
     return bytes;
 }
 
+/* ---- committed, applied ---- */
+
+void raft_log_commit_to(struct raft_log *log, uint64_t index)
+{
+    assert(index > log->commit && index <= log->last);
+    log->unapplied_bytes += raft_log_bytes(log, log->commit + 1, index + 1);
+    log->commit = index;
+}
+
+void raft_log_applied_to(struct raft_log *log, uint64_t index)
+{
+    uint64_t bytes = log->apply_bytes;
+
+    assert(index > log->applied && index <= log->handed);
+    if (index < log->handed)
+        bytes = raft_log_bytes(log, log->applied + 1, index + 1);
+    log->applied = index;
+    log->apply_bytes -= bytes;
+    log->unapplied_bytes -= bytes;
+}
+
 /* ---- saves ---- */
 
 void raft_log_take(struct raft_log *log, struct run_list *list)
@@ -425,14 +445,22 @@ void raft_log_take(struct raft_log *log, struct run_list *list)
     log->taken = log->last;
 }
 
+bool raft_log_snapshot_is_due(const struct raft_log *log)
+{
+    if (!log->unsaved_snapshot)
+        return false;
+    for (size_t i = 0; i < log->saves.n; i++)
+        if (log->saves.items[i].snapshot == log->unsaved_snapshot)
+            return false;
+    return true;
+}
+
 void raft_log_save_begun(struct raft_log *log, uint64_t id, uint64_t term, uint64_t vote, uint64_t commit)
 {
-    *RAFT_PUSH_TIGHT(&log->saves) =
-        (struct raft_save){.id = id, .last_index = log->taken, .term = term, .vote = vote, .commit = commit};
-    if (log->unsaved_snapshot && !log->snapshot_taken) {
-        log->saves.items[log->saves.n - 1].snapshot = log->unsaved_snapshot;
-        log->snapshot_taken = true;
-    }
+    uint64_t snapshot = raft_log_snapshot_is_due(log) ? log->unsaved_snapshot : 0;
+
+    *RAFT_PUSH_TIGHT(&log->saves) = (struct raft_save){
+        .id = id, .last_index = log->taken, .term = term, .vote = vote, .commit = commit, .snapshot = snapshot};
 }
 
 bool raft_log_save_done(struct raft_log *log, uint64_t id, uint64_t *ret_term, uint64_t *ret_vote)
@@ -490,6 +518,8 @@ bool raft_log_check(const struct raft_log *log, const char **ret_clause)
     RAFT_CLAUSE(log->saved <= log->taken && log->taken <= log->last, "saved <= taken <= last");
     RAFT_CLAUSE(log->applied <= log->handed, "applied <= handed");
     RAFT_CLAUSE(!log->unsaved_snapshot || log->applied < log->unsaved_snapshot, "a snapshot is saved before it is applied");
+    RAFT_CLAUSE(log->apply_bytes <= log->unapplied_bytes && log->unapplied_bytes <= log->cache.bytes,
+                "the bytes handed out are a part of what is not applied, and that of what is in memory");
     RAFT_CLAUSE(log->handed <= log->commit && log->handed <= log->saved, "handed <= min(commit, saved)");
     RAFT_CLAUSE(log->cached_first <= log->saved + 1, "what is not saved is in memory");
     RAFT_CLAUSE(log->cached_first >= log->first, "nothing below the log is in memory");
@@ -517,6 +547,8 @@ static bool check_cache(const struct raft_log *log, const char **ret_clause)
     RAFT_CLAUSE(bytes == log->cache.bytes, "the bytes in memory are counted right");
     RAFT_CLAUSE(log->apply_bytes == raft_log_bytes(log, log->applied + 1, log->handed + 1),
                 "the bytes handed out for applying are counted right");
+    RAFT_CLAUSE(log->unapplied_bytes == raft_log_bytes(log, log->applied + 1, log->commit + 1),
+                "the bytes that are committed and not applied are counted right");
     return true;
 }
 

@@ -54,13 +54,18 @@ bool raft_change_would_wait(const struct raft *r)
     return r->now - raft_data_majority(r, r->now, heard_at) > r->options.election_ticks;
 }
 
-/* The first batch may be of any size; without payload it is never refused (statement 74). */
+/* The first batch may be of any size; without payload it is never refused (statement 74). How far the own machine may be behind
+ * is a quota of its own (load.c). */
 static bool is_over_quota(const struct raft *r, const struct block_builder *records)
 {
     uint64_t used = r->lead->uncommitted_bytes, max = r->options.max_uncommitted_bytes;
     uint64_t more = records->size_bytes - (uint64_t)records->n * NH_RECORD_HEADER_BYTES;
 
-    return used > 0 && more > 0 && (more > max || used > max - more);
+    if (more == 0)
+        return false;
+    if (r->log.unapplied_bytes > r->options.max_unapplied_bytes)
+        return true;
+    return used > 0 && (more > max || used > max - more);
 }
 
 static int refusal(const struct raft *r, const struct block_builder *records)

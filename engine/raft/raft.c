@@ -213,11 +213,7 @@ static void on_applied(struct raft *r, uint64_t index)
     assert(index <= r->log.handed);
     if (index <= r->log.applied)
         return;
-    if (index == r->log.handed)
-        r->log.apply_bytes = 0; /* nothing else was handed out */
-    else
-        r->log.apply_bytes -= raft_log_bytes(&r->log, r->log.applied + 1, index + 1);
-    r->log.applied = index;
+    raft_log_applied_to(&r->log, index);
     raft_report_load(r);
 }
 

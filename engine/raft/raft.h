@@ -76,7 +76,8 @@ struct raft_options {
     uint64_t max_uncommitted_bytes; /* leader's uncommitted payload; above: proposals dropped; 0: 64 MiB */
     uint64_t max_apply_bytes;       /* handed out and not yet reported applied; 0: 16 MiB */
     uint64_t max_cached_bytes;      /* applied entries kept in memory for followers that lag; 0: 1 MiB */
-    uint64_t max_unapplied_bytes; /* committed, in memory, and not applied here; above: the leader is asked to wait; 0: 64 MiB */
+    uint64_t max_unapplied_bytes; /* committed and not applied here; above: the leader is asked to wait, as a leader proposals are
+                                     dropped; 0: 64 MiB */
     uint64_t seed;                /* for timeouts */
     /* A voter refuses a candidate of lower priority whose log is not longer than its own, and stands itself (raft-rs). */
     uint32_t priority;
@@ -274,7 +275,7 @@ struct raft_status {
     uint64_t uncommitted_bytes;
     bool quiesced;
     bool lease_held; /* a leader may answer reads at once */
-    bool overloaded; /* the leader was asked to send no entries */
+    bool overloaded; /* too much is not applied; the leader was asked to send no entries */
     bool joint, pending_config;
     bool witness;            /* so is this replica */
     uint64_t transferee;     /* a leader's; 0: none */

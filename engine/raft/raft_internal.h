@@ -85,10 +85,10 @@ struct raft_log {
     uint64_t saved_commit; /* durable: what a restart would begin with */
     uint64_t cached_first;
     uint64_t apply_bytes;      /* of the entries (applied, handed] that are in memory */
+    uint64_t unapplied_bytes;  /* the same of (applied, commit] */
     uint64_t config_bound;     /* no configuration change lies above it */
     uint64_t unsure_from;      /* none lies in (saved_commit, unsure_from); 0: none above saved_commit at all */
     uint64_t unsaved_snapshot; /* index of a received snapshot that is not durable yet; 0: none */
-    bool snapshot_taken;       /* a save was given it */
     uint32_t truncations;      /* modulo 2^32, as is the next */
     uint32_t stale_saves;
     struct raft_cache cache;
@@ -121,8 +121,12 @@ static inline uint64_t raft_payload_bytes(const struct raft_log *log, uint64_t l
 {
     return low < high ? raft_log_bytes(log, low, high) - (high - low) * NH_RECORD_HEADER_BYTES : 0;
 }
+void raft_log_commit_to(struct raft_log *log, uint64_t index);  /* commit < index <= last */
+void raft_log_applied_to(struct raft_log *log, uint64_t index); /* applied < index <= handed */
 /* Entries (taken, last] go into `list` and count as taken. */
 void raft_log_take(struct raft_log *log, struct run_list *list);
+/* There is a received snapshot, and no save was given it. */
+bool raft_log_snapshot_is_due(const struct raft_log *log);
 /* Notes a save in flight that contains everything taken so far. */
 void raft_log_save_begun(struct raft_log *log, uint64_t id, uint64_t term, uint64_t vote, uint64_t commit);
 /* The save `id` and all before it are durable; returns false if there were none. */
@@ -275,7 +279,7 @@ struct raft {
     RAFT_VEC(struct raft_forward_mark) marks;
 
     bool quiesced;
-    bool overloaded;        /* the leader was asked to send no entries */
+    bool overloaded;        /* too much is not applied (load.c) */
     bool is_removed;        /* it is needed no more */
     bool reported_removed;  /* in an update */
     bool joint, auto_leave; /* of the members below */

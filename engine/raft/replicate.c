@@ -90,14 +90,14 @@ void raft_on_replicate(struct raft *r, const struct nh_message *m)
     /* Above `vouched` there may be entries of older leaders (statement 25). */
     raft_commit_to(r, m->commit < vouched ? m->commit : vouched);
     raft_accept(r, m->from, vouched);
-    raft_report_load(r);
 }
 
 void raft_commit_to(struct raft *r, uint64_t index)
 {
-    assert(index <= r->log.last);
-    if (index > r->log.commit)
-        r->log.commit = index;
+    if (index <= r->log.commit)
+        return;
+    raft_log_commit_to(&r->log, index);
+    raft_report_load(r);
 }
 
 /* ---- leader: answers ---- */
@@ -181,7 +181,8 @@ void raft_advance_commit(struct raft *r)
     if (index <= log->commit || index < start)
         return;
     r->lead->uncommitted_bytes -= raft_payload_bytes(log, log->commit + 1 > start ? log->commit + 1 : start, index + 1);
-    log->commit = index;
+    raft_log_commit_to(log, index);
+    raft_report_load(r);
     raft_release_deferred_reads(r);
 }
 

@@ -135,7 +135,6 @@ void raft_become_leader(struct raft *r)
     struct raft_lead *lead = xcalloc(1, sizeof *lead);
 
     assert(r->role == RAFT_CANDIDATE && raft_state_saved(r));
-    r->overloaded = false;
     r->role = RAFT_LEADER;
     r->leader_id = r->options.replica_id;
     r->led_term = r->term;

@@ -442,7 +442,7 @@ static void on_overload(void *ctx, struct nh_replica_info info, bool overloaded)
 {
     (void)ctx;
     (void)info;
-    (void)overloaded;
+    host.n_overloaded += overloaded;
 }
 
 static void on_removed(void *ctx, struct nh_replica_info info)

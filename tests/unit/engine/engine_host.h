@@ -40,7 +40,7 @@ struct fixture {
     uint32_t n_two_steps;    /* saves in two steps */
     uint32_t n_sent_before;  /* n_sent when the last of them was ended */
     uint32_t n_stepped_in;   /* polls on the transport's thread, in place of the worker's */
-    uint32_t n_ready, n_unloaded, n_quarantined, n_fenced;
+    uint32_t n_ready, n_unloaded, n_quarantined, n_fenced, n_overloaded;
     uint32_t n_snapshot_events[ENGINE_LOGDB_COMPACTED + 1];
     char reason[NH_ERROR_TEXT_BYTES];
     uint64_t leader_id, term;

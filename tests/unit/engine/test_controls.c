@@ -260,3 +260,42 @@ Test(controls, the_host_limits_what_its_leaders_have_uncommitted)
     host_run(2);
     host_max_uncommitted = 0;
 }
+
+/* A machine that stands still: what waits for it is bounded, whoever gives up waiting; and it goes on where it stood. */
+Test(controls, a_leader_whose_machine_stands_still_drops_what_would_pile_up)
+{
+    static char payload[2000];
+    struct ended e = {0}, late = {0};
+    uint64_t last;
+
+    host_replica_config.max_unapplied_bytes = 5000;
+    cr_assert_eq(host_start_replica(1, 1), 0);
+    host_await_leader(1);
+    host.hold_apply = true;
+    for (int i = 0; i < 3; i++) {
+        cr_assert_eq(host_propose_bytes(1, payload, sizeof payload, 20, &e), 0);
+        host_run(2);
+    }
+    host_run(60);
+    cr_assert_eq(e.n, 3);
+    cr_assert_eq(e.last.code, NH_REQUEST_TIMEOUT);
+    last = host_status(1).last_index;
+    cr_assert(host_status(1).overloaded);
+    cr_assert_eq(host.n_overloaded, 1);
+    for (int i = 0; i < 3; i++) {
+        cr_assert_eq(host_propose_bytes(1, payload, sizeof payload, 1000, &late), 0);
+        host_run(2);
+    }
+    cr_assert_eq(late.n, 3);
+    cr_assert_eq(late.last.code, NH_REQUEST_DROPPED);
+    cr_assert_eq(late.last.drop_reason, NH_DROP_OVERLOADED);
+    cr_assert_eq(host_status(1).last_index, last);
+    host.hold_apply = false;
+    host_run(3);
+    cr_assert_eq(host_status(1).applied_index, last);
+    cr_assert(!host_status(1).overloaded);
+    cr_assert_eq(host_propose(1, 7, 1000, &e), 0);
+    host_run(3);
+    cr_assert_eq(e.last.code, NH_REQUEST_COMPLETED);
+    host_replica_config.max_unapplied_bytes = 0;
+}
