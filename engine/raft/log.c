@@ -418,11 +418,14 @@ uint64_t raft_log_bytes(const struct raft_log *log, uint64_t low, uint64_t high)
 
 /* ---- committed, applied ---- */
 
-void raft_log_commit_to(struct raft_log *log, uint64_t index)
+uint64_t raft_log_commit_to(struct raft_log *log, uint64_t index)
 {
+    uint64_t bytes = raft_log_bytes(log, log->commit + 1, index + 1);
+
     assert(index > log->commit && index <= log->last);
-    log->unapplied_bytes += raft_log_bytes(log, log->commit + 1, index + 1);
+    log->unapplied_bytes += bytes;
     log->commit = index;
+    return bytes;
 }
 
 void raft_log_applied_to(struct raft_log *log, uint64_t index)

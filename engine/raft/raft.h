@@ -275,7 +275,7 @@ struct raft_status {
     uint64_t uncommitted_bytes;
     bool quiesced;
     bool lease_held; /* a leader may answer reads at once */
-    bool overloaded; /* too much is not applied; the leader was asked to send no entries */
+    bool overloaded; /* too much is not applied; a follower has asked its leader to send no entries */
     bool joint, pending_config;
     bool witness;            /* so is this replica */
     uint64_t transferee;     /* a leader's; 0: none */

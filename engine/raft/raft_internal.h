@@ -116,12 +116,8 @@ uint64_t raft_log_slice(const struct raft_log *log, uint64_t low, uint64_t high,
                         struct run_list *list);
 /* Encoded bytes of those entries of [low, high) that are in memory. */
 uint64_t raft_log_bytes(const struct raft_log *log, uint64_t low, uint64_t high);
-/* The same without record headers: what a leader's quota counts. */
-static inline uint64_t raft_payload_bytes(const struct raft_log *log, uint64_t low, uint64_t high)
-{
-    return low < high ? raft_log_bytes(log, low, high) - (high - low) * NH_RECORD_HEADER_BYTES : 0;
-}
-void raft_log_commit_to(struct raft_log *log, uint64_t index);  /* commit < index <= last */
+/* commit < index <= last. Returns the encoded bytes of those that are in memory. */
+uint64_t raft_log_commit_to(struct raft_log *log, uint64_t index);
 void raft_log_applied_to(struct raft_log *log, uint64_t index); /* applied < index <= handed */
 /* Entries (taken, last] go into `list` and count as taken. */
 void raft_log_take(struct raft_log *log, struct run_list *list);

@@ -180,8 +180,10 @@ void raft_advance_commit(struct raft *r)
     }
     if (index <= log->commit || index < start)
         return;
-    r->lead->uncommitted_bytes -= raft_payload_bytes(log, log->commit + 1 > start ? log->commit + 1 : start, index + 1);
-    raft_log_commit_to(log, index);
+    if (log->commit < start - 1)
+        raft_log_commit_to(log, start - 1); /* what older leaders proposed is in no quota of this one */
+    r->lead->uncommitted_bytes += (index - log->commit) * NH_RECORD_HEADER_BYTES; /* only payloads count */
+    r->lead->uncommitted_bytes -= raft_log_commit_to(log, index);
     raft_report_load(r);
     raft_release_deferred_reads(r);
 }

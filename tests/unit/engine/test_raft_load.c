@@ -71,6 +71,31 @@ Test(raft_load, an_overloaded_leader_takes_no_proposals)
     cluster_deinit(&c);
 }
 
+/* That is how its clients can be served meanwhile. */
+Test(raft_load, an_overloaded_leader_gives_the_lead_away)
+{
+    struct raft_options o = cluster_options();
+
+    o.max_unapplied_bytes = 1000;
+    cluster_init(&c, 3, &o);
+    cluster_elect(&c, 1);
+    c.nodes[1].hold_applies = true;
+    cluster_propose(&c, 1, 1, 1000);
+    cluster_settle(&c);
+    cr_assert(cluster_status(&c, 1).overloaded);
+    cluster_transfer(&c, 1, 3);
+    cluster_settle(&c);
+    cr_assert_eq(cluster_leader(&c), 3);
+    cluster_propose(&c, 3, 1, 8);
+    cluster_settle(&c);
+    cr_assert_eq(c.nodes[3].dropped.n, 0);
+    cr_assert_eq(cluster_status(&c, 2).applied_index, cluster_status(&c, 3).last_index);
+    c.nodes[1].hold_applies = false;
+    cluster_tick(&c, 2);
+    cr_assert(cluster_agrees(&c));
+    cluster_deinit(&c);
+}
+
 /* What it has not applied does not go away with the election. */
 Test(raft_load, an_overloaded_follower_that_leads_takes_no_proposals)
 {
