@@ -420,9 +420,10 @@ uint64_t raft_log_bytes(const struct raft_log *log, uint64_t low, uint64_t high)
 
 uint64_t raft_log_commit_to(struct raft_log *log, uint64_t index)
 {
-    uint64_t bytes = raft_log_bytes(log, log->commit + 1, index + 1);
+    uint64_t bytes;
 
     assert(index > log->commit && index <= log->last);
+    bytes = raft_log_bytes(log, log->commit + 1, index + 1);
     log->unapplied_bytes += bytes;
     log->commit = index;
     return bytes;
